@@ -1,0 +1,9 @@
+"""Spirals: LDN, number of data points (a tenth of them for training)."""
+
+from depthsearch.scan import Spirals, run_scan
+
+GRID = [Spirals(n=500 * t, noise=0.15) for t in range(1, 17)]
+QUICK = [Spirals(n=500 * t, noise=0.15) for t in (1, 4, 8)]
+
+if __name__ == "__main__":
+    run_scan("scan_data_amount", GRID, "n", QUICK, flag="amounts")

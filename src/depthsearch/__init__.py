@@ -1,0 +1,31 @@
+"""Variational depth search: a residual network with a learnt distribution over its own depth.
+
+Reference implementation of Antorán, Allingham & Hernández-Lobato, "Variational Depth Search in
+ResNets" (arXiv 2002.02797). One idea: a network that returns the logits of every depth in one pass,
+and a distribution over depth beside it.
+"""
+
+from depthsearch.data import spirals
+from depthsearch.networks import DepthHead, DepthNetwork, conv_resnet, mlp_resnet
+from depthsearch.objectives import elbo, log_predictive
+from depthsearch.posteriors import CategoricalDepth, DepthPosterior, FixedDepth, geometric_prior
+from depthsearch.pruning import expected_depth, prune, pruned_depth
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CategoricalDepth",
+    "DepthHead",
+    "DepthNetwork",
+    "DepthPosterior",
+    "FixedDepth",
+    "conv_resnet",
+    "elbo",
+    "expected_depth",
+    "geometric_prior",
+    "log_predictive",
+    "mlp_resnet",
+    "prune",
+    "pruned_depth",
+    "spirals",
+]

@@ -1,0 +1,300 @@
+"""Residual networks that return the logits of every depth in one pass.
+
+A chain of residual blocks a_0 = stem(x), a_i = block_i(a_{i-1}) and one head shared by all depths: the network
+of depth d predicts head(a_d) (section 2 of the paper).
+
+`mlp_resnet` accepts a *replicate axis*: `stack_modules` puts R networks of one architecture into a single
+module whose parameters and buffers have a leading axis R, and x of shape (R, B, features) then gives logits of
+shape (D + 1, R, B, C). Nothing couples the replicates.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from depthsearch.chain import residual_chain
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+class DepthHead(nn.Module):
+    """A head that takes the activations of several depths at once.
+
+    `DepthNetwork` calls it as `head(activations, min_depth)` with the S activations of depths min_depth,
+    min_depth + 1, ...; it returns logits (S, B, C). Any other module is used as an ordinary head: the depths are
+    folded into its batch.
+    """
+
+    def truncate(self, max_depth: int) -> None:
+        """Forgets whatever the head stores about depths beyond max_depth."""
+
+
+class DepthNetwork(nn.Module):
+    """A stem, a chain of shape-preserving residual blocks, and one head shared by all depths.
+
+    Args:
+        stem: maps the input to the first activation a_0.
+        blocks: each maps an activation to the next one, of the same shape.
+        head: maps an activation to logits (B, C), or is a `DepthHead`.
+    """
+
+    def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], head: nn.Module) -> None:
+        super().__init__()
+        self.stem = stem
+        self.blocks = nn.ModuleList(blocks)
+        self.head = head
+
+    @property
+    def max_depth(self) -> int:
+        """D, the number of blocks."""
+        return len(self.blocks)
+
+    def forward(self, x: Tensor, max_depth: int | None = None, min_depth: int = 0) -> Tensor:
+        """Logits of the depths min_depth..max_depth (default 0..D).
+
+        Args:
+            x: a batch of inputs (B, ...).
+            max_depth: run the first max_depth blocks only.
+            min_depth: apply the head from this depth on; a deterministic network sets both to D.
+
+        Returns:
+            logits (max_depth - min_depth + 1, B, C), shallowest first.
+
+        Raises:
+            ValueError: unless 0 <= min_depth <= max_depth <= D.
+        """
+        max_depth = self.max_depth if max_depth is None else max_depth
+        if not 0 <= min_depth <= max_depth <= self.max_depth:
+            raise ValueError(
+                f"need 0 <= min_depth <= max_depth <= {self.max_depth}, got {min_depth} and {max_depth}"
+            )
+        activations = self.activations(self.stem(x), max_depth)[min_depth:]
+        if isinstance(self.head, DepthHead):
+            return self.head(activations, min_depth)
+        return self.head(torch.cat(activations)).unflatten(0, (len(activations), -1))
+
+    def activations(self, a: Tensor, max_depth: int) -> list[Tensor]:
+        """[a_0, ..., a_max_depth] from a_0."""
+        kept = [a]
+        for block in self.blocks[:max_depth]:
+            kept.append(block(kept[-1]))
+        return kept
+
+
+# Fully connected. Activations are (..., width, B), features first: the batch statistics and all elementwise work
+# then run along contiguous memory, which is what makes small networks fast on a CPU.
+
+
+class _Stem(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # (..., B, features) -> (..., width, B)
+        return self.weight @ input.mT + self.bias.unsqueeze(-1)
+
+
+class _LinearHead(nn.Linear, DepthHead):
+    def forward(self, activations: Sequence[Tensor], min_depth: int = 0) -> Tensor:  # type: ignore[override]
+        stacked = torch.stack(list(activations), dim=-2)  # (..., width, S, B): one matrix product for all depths
+        logits = self.weight @ stacked.flatten(-2) + self.bias.unsqueeze(-1)
+        return logits.unflatten(-1, stacked.shape[-2:]).movedim(-2, 0).mT  # (S, ..., B, C)
+
+
+class MLPBlock(nn.Module):
+    """x + norm(relu(linear(x))), the residual block of the spiral experiments.
+
+    Activations are (..., width, B). In evaluation mode the running statistics serve.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.norm = nn.BatchNorm1d(width)  # holds the parameters and running statistics
+
+    def forward(self, a: Tensor) -> Tensor:
+        if self.training:
+            return _train_chain(a, [self], compiled=False)[0]
+        linear, norm = self.linear, self.norm
+        gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        offset = norm.bias - norm.running_mean * gain
+        hidden = F.relu(linear.weight @ a + linear.bias.unsqueeze(-1))
+        return torch.addcmul(a + offset.unsqueeze(-1), hidden, gain.unsqueeze(-1))
+
+
+def _train_chain(a: Tensor, blocks: Sequence[MLPBlock], compiled: bool) -> list[Tensor]:
+    norms = [block.norm for block in blocks]
+    activations, means, variances = residual_chain(
+        a,
+        [block.linear.weight for block in blocks],
+        [block.linear.bias for block in blocks],
+        [norm.weight for norm in norms],
+        [norm.bias for norm in norms],
+        norms[0].eps,
+        compiled,
+    )
+    with torch.no_grad():  # the rule of torch's batch norm: exponential average, unbiased variance
+        n = a.shape[-1]
+        unbiased = torch._foreach_mul([v.squeeze(-1) for v in variances], n / max(n - 1, 1))
+        torch._foreach_lerp_([norm.running_mean for norm in norms], [m.squeeze(-1) for m in means], norms[0].momentum)
+        torch._foreach_lerp_([norm.running_var for norm in norms], unbiased, norms[0].momentum)
+    return activations
+
+
+class MLPNetwork(DepthNetwork):
+    """A `DepthNetwork` of `MLPBlock`s that trains its whole chain as one node of the graph.
+
+    `compiled` turns `torch.compile` on for that node; it pays on runs of more than a few thousand steps.
+    """
+
+    compiled: bool = False
+
+    def activations(self, a: Tensor, max_depth: int) -> list[Tensor]:
+        if not self.training or max_depth == 0:
+            return super().activations(a, max_depth)
+        return [a, *_train_chain(a, list(self.blocks[:max_depth]), self.compiled)]  # type: ignore[arg-type]
+
+
+def mlp_resnet(max_depth: int, width: int = 20, in_features: int = 2, n_classes: int = 2) -> DepthNetwork:
+    """The fully connected network of the spiral experiments: Linear, D x `MLPBlock`, Linear.
+
+    `network(x)` maps x (B, in_features) to logits (D + 1, B, n_classes), depth 0 first.
+
+    Raises:
+        ValueError: max_depth is negative or another size is not positive.
+    """
+    _check_sizes(max_depth, width=width, in_features=in_features, n_classes=n_classes)
+    return MLPNetwork(
+        _Stem(in_features, width),
+        (MLPBlock(width) for _ in range(max_depth)),
+        _LinearHead(width, n_classes),
+    )
+
+
+# Convolutional.
+
+
+class DepthBatchNorm(nn.Module):
+    """Batch norm of a head that is shared by all depths: statistics per depth, scale and shift shared.
+
+    In training each depth's batch is normalised on its own, as the original does; the running statistics are
+    kept per depth too (the original mixed all depths into one, so that evaluation differed from training).
+
+    Input (S, B, features) of depths min_depth, min_depth + 1, ...; buffers `running_mean` and `running_var` are
+    (n_depths, features).
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, features: int, n_depths: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(n_depths, features))
+        self.register_buffer("running_var", torch.ones(n_depths, features))
+
+    def forward(self, x: Tensor, min_depth: int = 0) -> Tensor:
+        depths = slice(min_depth, min_depth + x.shape[0])
+        if self.training:
+            mean = x.mean(1)
+            var = (x - mean.unsqueeze(1)).square().mean(1)
+            with torch.no_grad():  # the rule of torch's batch norm: exponential average, unbiased variance
+                n = x.shape[1]
+                self.running_mean[depths].lerp_(mean, self.momentum)
+                self.running_var[depths].lerp_(var * (n / max(n - 1, 1)), self.momentum)
+        else:
+            mean, var = self.running_mean[depths], self.running_var[depths]
+        gain = self.weight * torch.rsqrt(var + self.eps)
+        return (x - mean.unsqueeze(1)) * gain.unsqueeze(1) + self.bias
+
+
+class _ConvStem(nn.Module):
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, width, kernel_size=5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(self.conv(x), 2)
+
+
+class Bottleneck(nn.Module):
+    """Pre-activation bottleneck x + conv1x1(conv3x3(conv1x1(x))), batch norm and ReLU before each convolution."""
+
+    def __init__(self, outer_width: int, inner_width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(outer_width)
+        self.conv1 = nn.Conv2d(outer_width, inner_width, kernel_size=1)
+        self.norm2 = nn.BatchNorm2d(inner_width)
+        self.conv2 = nn.Conv2d(inner_width, inner_width, kernel_size=3, padding=1)
+        self.norm3 = nn.BatchNorm2d(inner_width)
+        self.conv3 = nn.Conv2d(inner_width, outer_width, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv1(F.relu(self.norm1(x)))
+        out = self.conv2(F.relu(self.norm2(out)))
+        return x + self.conv3(F.relu(self.norm3(out)))
+
+
+class _ConvHead(DepthHead):
+    """Global mean pool, one residual fully connected block, linear; batch norm per depth."""
+
+    def __init__(self, width: int, n_classes: int, n_depths: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(width, width)
+        self.norm = DepthBatchNorm(width, n_depths)
+        self.linear2 = nn.Linear(width, n_classes)
+
+    def forward(self, activations: Sequence[Tensor], min_depth: int = 0) -> Tensor:
+        pooled = torch.stack([a.mean((-2, -1)) for a in activations])  # (S, B, width)
+        return self.linear2(pooled + self.norm(F.relu(self.linear1(pooled)), min_depth))
+
+    def truncate(self, max_depth: int) -> None:
+        self.norm.running_mean = self.norm.running_mean[: max_depth + 1].clone()
+        self.norm.running_var = self.norm.running_var[: max_depth + 1].clone()
+
+
+def conv_resnet(
+    max_depth: int, in_channels: int = 1, n_classes: int = 10, outer_width: int = 64, inner_width: int = 32
+) -> DepthNetwork:
+    """The convolutional network of the image experiments: conv 5x5 and pool, D x `Bottleneck`, pooled MLP head.
+
+    `network(x)` maps x (B, in_channels, H, W) to logits (D + 1, B, n_classes), depth 0 first.
+
+    Raises:
+        ValueError: max_depth is negative or another size is not positive.
+    """
+    _check_sizes(
+        max_depth, in_channels=in_channels, n_classes=n_classes, outer_width=outer_width, inner_width=inner_width
+    )
+    return DepthNetwork(
+        _ConvStem(in_channels, outer_width),
+        (Bottleneck(outer_width, inner_width) for _ in range(max_depth)),
+        _ConvHead(outer_width, n_classes, max_depth + 1),
+    )
+
+
+def _check_sizes(max_depth: int, **sizes: int) -> None:
+    if max_depth < 0:
+        raise ValueError(f"max_depth must be 0 or more, got {max_depth}")
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be 1 or more, got {size}")
+
+
+# Replicates.
+
+
+def stack_modules(modules: Sequence[ModuleT]) -> ModuleT:
+    """R modules of one architecture as a single one: parameters and buffers with a leading replicate axis R."""
+    stacked = copy.deepcopy(modules[0])
+    for name, child in stacked.named_modules():
+        twins = [module.get_submodule(name) for module in modules]
+        for key, value in child._parameters.items():
+            if value is not None:
+                child._parameters[key] = nn.Parameter(torch.stack([t._parameters[key].detach() for t in twins]))
+        for key, value in child._buffers.items():
+            if value is not None:
+                child._buffers[key] = torch.stack([t._buffers[key] for t in twins])
+    return stacked

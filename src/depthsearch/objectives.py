@@ -1,0 +1,69 @@
+"""The closed-form ELBO and the marginal predictive: pure functions of logits and a distribution over depth.
+
+All accept replicate axes R between depth and batch: logits (S, *R, B, C), targets (*R, B), q over (*R, D + 1).
+S is D + 1, or fewer where a posterior has no mass on the shallower depths: the S deepest ones.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from depthsearch.posteriors import DepthPosterior
+
+
+def log_likelihood(logits: Tensor, y: Tensor) -> Tensor:
+    """log p(y_n | x_n, d), nats: logits (S, *R, B, C), y (*R, B) -> (S, *R, B)."""
+    # Products and reductions: gather and log_softmax are several times slower on two classes, backward most of all.
+    one_hot = F.one_hot(y, logits.shape[-1]).to(logits.dtype)
+    return (logits * one_hot).sum(-1) - logits.logsumexp(-1)
+
+
+def elbo(logits: Tensor, y: Tensor, depth: DepthPosterior, n_train: int) -> Tensor:
+    """Evidence lower bound per datum, nats (equation 5 of the paper, divided by N).
+
+    sum_d q(d) mean_n log p(y_n | x_n, d) - KL(q || p) / N, without sampling; an unbiased minibatch estimate.
+
+    Args:
+        logits: (S, B, C), depth 0 first (or the S deepest depths).
+        y: (B,) class indices.
+        depth: the posterior q with its prior p.
+        n_train: N, the number of training points.
+
+    Returns:
+        scalar (one value a replicate where there are replicate axes).
+
+    Raises:
+        ValueError: logits do not cover the depths that have mass.
+    """
+    q = depth()
+    weights = q.probs[..., _covered(logits, depth)].movedim(-1, 0).to(logits.dtype)
+    expected = (weights * log_likelihood(logits, y).mean(-1)).sum(0)
+    return expected - kl_divergence(q, depth.prior).to(logits.dtype) / n_train
+
+
+def log_predictive(logits: Tensor, depth: DepthPosterior) -> Tensor:
+    """log p(y | x) with depth marginalised: log sum_d q(d) softmax(logits_d), in log space throughout.
+
+    Args:
+        logits: (S, B, C), depth 0 first (or the S deepest depths).
+        depth: the posterior q.
+
+    Returns:
+        log probabilities (B, C).
+
+    Raises:
+        ValueError: logits do not cover the depths that have mass.
+    """
+    log_q = depth().logits[..., _covered(logits, depth)].movedim(-1, 0).to(logits.dtype)
+    return (torch.log_softmax(logits, -1) + log_q[..., None, None]).logsumexp(0)
+
+
+def _covered(logits: Tensor, depth: DepthPosterior) -> slice:
+    first = depth.max_depth + 1 - logits.shape[0]
+    if not 0 <= first <= depth.min_depth:
+        raise ValueError(
+            f"logits of {logits.shape[0]} depths given, but the posterior has mass on depths "
+            f"{depth.min_depth}..{depth.max_depth}"
+        )
+    return slice(first, None)

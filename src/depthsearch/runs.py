@@ -1,0 +1,189 @@
+"""Run folders: reserve one, finish it whole or not at all, read many back as tidy tables.
+
+`<results>/runs/<scan>/<data set>/<setting>/version_<r>/` with r = the repeat = the seed. A run is finished when its
+`summary.json` exists; that file is written last, under a temporary name first. Who works on a run holds a lock on
+its folder, which the system releases when that process ends, however it ends.
+"""
+
+import fcntl
+import json
+import math
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+TABLES = ("runs", "depths", "reliability", "curves")
+
+
+@dataclass
+class Reservation:
+    """A run folder that belongs to this process until `finish` or `release`."""
+
+    folder: Path
+    _lock: int
+
+    def finish(
+        self, config: dict, summary: dict, history: list[dict], state: dict[str, nn.Module], tags: dict
+    ) -> None:
+        """Writes everything, `summary.json` last, and gives the folder up."""
+        write_json(self.folder / "config.json", config)
+        _log(self.folder, history, tags)
+        temporary = self.folder / "weights.pt.tmp"
+        torch.save({name: module.state_dict() for name, module in state.items()}, temporary)
+        temporary.rename(self.folder / "weights.pt")
+        write_json(self.folder / "summary.json", summary)
+        os.close(self._lock)
+
+    def release(self) -> None:
+        """Removes the unfinished folder and gives it up."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
+
+
+def reserve(folder: Path) -> Reservation | None:
+    """Makes a run folder ours, atomically; None if the run is finished or another process works on it.
+
+    A folder that a process left unfinished when it died is emptied and taken over.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # its owner removed it just now
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        if not folder.exists() or os.stat(folder).st_ino != os.fstat(lock).st_ino:
+            os.close(lock)  # we locked a folder that its owner removed
+            continue
+        if (folder / "summary.json").exists():
+            os.close(lock)
+            return None
+        for entry in folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        return Reservation(folder, lock)
+
+
+def finished(folder: Path) -> bool:
+    return (folder / "summary.json").exists()
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes JSON whole or not at all; keys keep their order, NaN is an error."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    temporary.rename(path)
+
+
+def _log(folder: Path, history: list[dict], tags: dict) -> None:
+    """metrics.csv, meta_tags.csv and TensorBoard events through test-tube, which gets its version from us."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # test-tube 0.7.5 uses calls that Python 3.12 deprecates
+        from test_tube import Experiment
+
+        setting = folder.parent
+        experiment = Experiment(
+            save_dir=str(setting.parent), name=setting.name, version=int(folder.name.removeprefix("version_"))
+        )
+        experiment.tag(tags)
+        for row in history:
+            experiment.log(dict(row), global_step=row["epoch"])
+        experiment.save()
+        experiment.close()
+
+
+def run_folders(results: Path) -> Iterator[Path]:
+    """The folders of all finished runs, in order."""
+    return (path.parent for path in sorted((results / "runs").glob("*/*/*/version_*/summary.json")))
+
+
+def collect(results: Path) -> dict[str, pd.DataFrame]:
+    """All finished runs of a results folder as tidy tables, keyed by `TABLES`.
+
+    - `runs`: one row a run: its configuration, chosen depths, the metric sets of each variant under
+      `<variant>_<split>_<metric>`, parameters, epochs, seconds, hardware.
+    - `depths`: one row a run and depth: q, prior, exact posterior, metric sets per depth.
+    - `reliability`: one row a run, variant and confidence bin.
+    - `curves`: one row a run and logged epoch.
+    """
+    tables: dict[str, list[dict]] = {name: [] for name in TABLES}
+    for folder in run_folders(results):
+        config = json.loads((folder / "config.json").read_text())
+        summary = json.loads((folder / "summary.json").read_text())
+        key = {"scan": config["scan"], "kind": config["kind"], **config["swept"], "seed": config["seed"]}
+        row = {"scan": config["scan"], **config["setting"], "seed": config["seed"], "epochs_limit": config["epochs"]}
+        row |= {k: summary[k] for k in ("pruned_depth", "expected_depth", "kl_to_exact", "parameters")}
+        row |= {k: summary[k] for k in ("pruned_parameters", "best_epoch", "epochs")}
+        row |= summary["seconds"] | {"device": config["device"]["name"], "replicates": config["replicates"]}
+        for variant, values in summary["variants"].items():
+            row |= {f"{variant}_{k}": v for k, v in values.items()}
+        tables["runs"].append(row)
+        tables["depths"] += [key | depth for depth in summary["depths"]]
+        for variant, bins in summary["reliability"].items():
+            for i, (count, confidence, accuracy) in enumerate(zip(*bins.values(), strict=True)):
+                if count:
+                    values = {"bin": i, "count": count, "confidence": confidence, "accuracy": accuracy}
+                    tables["reliability"].append(key | {"variant": variant} | values)
+        tables["curves"] += [key | point for point in _thin(summary["history"])]
+    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+
+
+def _thin(history: list[dict], most: int = 40) -> list[dict]:
+    return history[:: math.ceil(len(history) / most)] if history else []
+
+
+def read_tables(results: Path) -> dict[str, pd.DataFrame]:
+    """The tables of the finished runs under `results`, or those committed in `results/tables` if there are no runs.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    if next(run_folders(results), None) is not None:
+        return collect(results)
+    paths = {name: results / "tables" / f"{name}.csv.gz" for name in TABLES}
+    if not all(path.exists() for path in paths.values()):
+        raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
+    return {name: pd.read_csv(path) for name, path in paths.items()}
+
+
+def write_tables(results: Path) -> list[Path]:
+    """Writes `results/tables/*.csv` from the finished runs; returns the paths."""
+    (results / "tables").mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, table in collect(results).items():
+        path = results / "tables" / f"{name}.csv.gz"
+        table.to_csv(path, index=False, float_format="%.6g", compression={"method": "gzip", "mtime": 0})
+        paths.append(path)
+    return paths
+
+
+def load_weights(folder: Path, network: nn.Module, depth: nn.Module) -> None:
+    """Loads the saved state of a run into a network and posterior of its architecture; nothing is unpickled."""
+    state = torch.load(folder / "weights.pt", weights_only=True)
+    network.load_state_dict(state["network"])
+    depth.load_state_dict(state["depth"])
+
+
+def as_plain(value):
+    """JSON-ready copy: numpy and torch scalars to Python, non-finite floats to None."""
+    if isinstance(value, dict):
+        return {k: as_plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(v) for v in value]
+    if isinstance(value, np.generic | torch.Tensor):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

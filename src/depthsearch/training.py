@@ -1,0 +1,225 @@
+"""The one training loop, for one network or R replicates side by side."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from depthsearch.data import Split
+from depthsearch.networks import DepthNetwork, stack_modules
+from depthsearch.objectives import elbo, log_likelihood, log_predictive
+from depthsearch.posteriors import DepthPosterior
+from depthsearch.pruning import expected_depth, pruned_depth
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train. The defaults are the paper's for spirals: SGD, full batch where N <= 512.
+
+    Attributes:
+        epochs: at most this many passes over the training set.
+        patience: stop this many epochs after the best training ELBO.
+        learning_rate, momentum: of SGD; there is no weight decay.
+        batch_size: minibatch size; a smaller data set is one batch.
+        eval_every: epochs between evaluations on the test set (they are logged and decide nothing).
+    """
+
+    epochs: int = 8000
+    patience: int = 500
+    learning_rate: float = 0.1
+    momentum: float = 0.5
+    batch_size: int = 512
+    eval_every: int = 100
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained replicate.
+
+    Attributes:
+        network, depth: in the state of the best epoch, evaluation mode.
+        elbo: training ELBO of every epoch, nats per datum.
+        history: one dict every `eval_every` epochs: epoch, elbo, test_error, test_log_likelihood,
+            pruned_depth, expected_depth.
+        best_epoch: where the training ELBO was highest; epochs count from 1.
+    """
+
+    network: DepthNetwork
+    depth: DepthPosterior
+    elbo: list[float]
+    history: list[dict]
+    best_epoch: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop says every `eval_every` epochs: epochs done, mean ELBO, d_opt of each replicate still training."""
+
+    epoch: int
+    elbo: float
+    pruned_depths: list[int]
+
+
+class Replicates:
+    """R networks and posteriors of one architecture, trained side by side without touching each other.
+
+    The whole state, P parameters and Q buffers of their type, lies in one tensor `state` (R, P + Q); every
+    tensor of the stacked modules is a view of it. An optimiser step, and keeping the best state of each
+    replicate, are then a few operations whatever the depth.
+    """
+
+    def __init__(self, networks: Sequence[DepthNetwork], depths: Sequence[DepthPosterior], training: Training) -> None:
+        self.training = training
+        self.network = stack_modules(networks).train()
+        self.depth = stack_modules(depths)
+        self._modules = nn.ModuleDict({"network": self.network, "depth": self.depth})
+        self._parameters = list(self._modules.parameters())
+        tensors: dict[str, Tensor] = dict(self._modules.named_parameters())
+        n_parameters = sum(t[0].numel() for t in tensors.values())
+        dtype = next(iter(tensors.values())).dtype
+        tensors |= {name: t for name, t in self._modules.named_buffers() if t.dtype == dtype}
+        self._shapes = {name: t.shape[1:] for name, t in tensors.items()}
+        state = torch.cat([t.detach().flatten(1) for t in tensors.values()], 1)
+        self._lay_out(state, velocity=torch.zeros_like(state[:, :n_parameters]))
+
+    def _lay_out(self, state: Tensor, velocity: Tensor) -> None:
+        self.state, self.velocity = state, velocity
+        parameters = dict(self._modules.named_parameters())
+        for name, view in self.views(state).items():
+            if name in parameters:
+                parameters[name].data = view
+            else:
+                self._set_buffer(name, view)
+
+    def _set_buffer(self, name: str, value: Tensor) -> None:
+        owner, _, leaf = name.rpartition(".")
+        self._modules.get_submodule(owner)._buffers[leaf] = value
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """The named tensors (R, ...) that lie in `flat` (R, P + Q)."""
+        sizes = [shape.numel() for shape in self._shapes.values()]
+        return {n: t.unflatten(1, s) for (n, s), t in zip(self._shapes.items(), flat.split(sizes, 1), strict=True)}
+
+    def keep(self, rows: list[int]) -> None:
+        """Drops all other replicates."""
+        for name, constant in list(self._modules.named_buffers()):
+            if name not in self._shapes:
+                self._set_buffer(name, constant[rows])
+        self._lay_out(self.state[rows], self.velocity[rows])
+
+    def step(self, x: Tensor, y: Tensor, n_train: int) -> Tensor:
+        """One step of SGD with momentum on a batch: x (R, B, ...), y (R, B) -> the ELBO before it (R,)."""
+        objective = elbo(self.network(x, min_depth=self.depth.min_depth), y, self.depth, n_train)
+        gradients = torch.autograd.grad(objective.sum().neg(), self._parameters)
+        gradient = torch.cat([g.flatten(1) for g in gradients], 1)
+        self.velocity.mul_(self.training.momentum).add_(gradient)
+        self.state[:, : gradient.shape[1]].sub_(self.velocity, alpha=self.training.learning_rate)
+        return objective.detach()
+
+    def run_epoch(self, x: Tensor, y: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """One pass over the training sets x (R, N, ...), y (R, N) in batches; the ELBO per datum (R,)."""
+        n_train, size = x.shape[1], self.training.batch_size
+        if n_train <= size:
+            return self.step(x, y, n_train)
+        order = torch.stack([torch.randperm(n_train, generator=g) for g in generators]).to(x.device)
+        rows = torch.arange(len(generators), device=x.device).unsqueeze(1)
+        total = torch.zeros(len(generators), device=x.device)
+        for batch in order.split(size, dim=1):
+            total += self.step(x[rows, batch], y[rows, batch], n_train) * batch.shape[1]
+        return total / n_train
+
+    @torch.no_grad()
+    def observe(self, x: Tensor, y: Tensor) -> list[dict]:
+        """Test metrics of the unpruned networks and their depths, one dict a replicate: x (R, N, ...), y (R, N)."""
+        self.network.eval()
+        log_probs = log_predictive(self.network(x, min_depth=self.depth.min_depth), self.depth)
+        self.network.train()
+        errors = (log_probs.argmax(-1) != y).to(log_probs.dtype).mean(-1)
+        values = zip(errors.tolist(), log_likelihood(log_probs, y).mean(-1).tolist(), self.depth().probs, strict=True)
+        return [
+            {
+                "test_error": error,
+                "test_log_likelihood": value,
+                "pruned_depth": pruned_depth(q),
+                "expected_depth": expected_depth(q),
+            }
+            for error, value, q in values
+        ]
+
+    def load_into(self, network: DepthNetwork, depth: DepthPosterior, flat: Tensor) -> None:
+        """Copies one replicate's state `flat` (1, P + Q) into a network and posterior without replicate axis."""
+        for prefix, module in (("network.", network), ("depth.", depth)):
+            own = {k.removeprefix(prefix): v[0] for k, v in self.views(flat).items() if k.startswith(prefix)}
+            module.load_state_dict(own, strict=False)  # counters of batches seen are not part of the state
+            module.eval()
+
+
+def train(
+    networks: Sequence[DepthNetwork],
+    depths: Sequence[DepthPosterior],
+    splits: Sequence[Split],
+    training: Training,
+    seeds: Sequence[int],
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> list[Trained]:
+    """Trains R networks of one architecture side by side, each on its own data (section 3 of the paper).
+
+    Each replicate keeps its own best state and its own early stop, and its numbers do not depend on who trains
+    beside it. The state kept is the one at the end of the epoch with the highest training ELBO, as in the original.
+
+    Args:
+        networks, depths: R of each; they are trained in place and returned in their best state.
+        splits: R data sets of equal sizes, on the device of the networks.
+        training: how to train.
+        seeds: R seeds, of the order of minibatches.
+        on_progress: called every `eval_every` epochs.
+
+    Raises:
+        ValueError: the numbers of networks, posteriors, data sets and seeds differ.
+    """
+    if not len(networks) == len(depths) == len(splits) == len(seeds):
+        raise ValueError("need as many networks as posteriors, data sets and seeds")
+    replicates = Replicates(networks, depths, training)
+    x, y = torch.stack([s.x_train for s in splits]), torch.stack([s.y_train for s in splits])
+    x_test, y_test = torch.stack([s.x_test for s in splits]), torch.stack([s.y_test for s in splits])
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    alive = list(range(len(networks)))  # the replicate in each row of the tensors below
+    best = torch.full((len(networks),), -torch.inf, device=x.device)
+    best_epoch = torch.zeros(len(networks), dtype=torch.long, device=x.device)
+    best_state = replicates.state.clone()
+    curves: list[list[float]] = [[] for _ in networks]
+    histories: list[list[dict]] = [[] for _ in networks]
+    results: dict[int, Trained] = {}
+
+    for epoch in range(1, training.epochs + 1):
+        value = replicates.run_epoch(x, y, [generators[r] for r in alive])
+        improved = value > best
+        best = torch.where(improved, value, best)
+        best_epoch = torch.where(improved, epoch, best_epoch)
+        best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)
+        for r, v in zip(alive, value.tolist(), strict=True):
+            curves[r].append(v)
+        last = epoch == training.epochs
+        if epoch % training.eval_every == 0 or last:
+            rows = replicates.observe(x_test, y_test)
+            for r, row in zip(alive, rows, strict=True):
+                histories[r].append({"epoch": epoch, "elbo": curves[r][-1]} | row)
+            on_progress(Progress(epoch, value.mean().item(), [row["pruned_depth"] for row in rows]))
+
+        stopped = [last or epoch - at >= training.patience for at in best_epoch.tolist()]
+        if not any(stopped):
+            continue
+        for row, r in enumerate(alive):
+            if stopped[row]:
+                replicates.load_into(networks[r], depths[r], best_state[row : row + 1])
+                results[r] = Trained(networks[r], depths[r], curves[r], histories[r], int(best_epoch[row]))
+        rows = [row for row, done in enumerate(stopped) if not done]
+        if not rows:
+            break
+        alive = [alive[row] for row in rows]
+        replicates.keep(rows)
+        best, best_epoch, best_state = best[rows], best_epoch[rows], best_state[rows]
+        x, y, x_test, y_test = x[rows], y[rows], x_test[rows], y_test[rows]
+    return [results[r] for r in range(len(networks))]

@@ -1,0 +1,123 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from depthsearch import DepthNetwork, conv_resnet, mlp_resnet
+from depthsearch.chain import residual_chain
+from depthsearch.networks import stack_modules
+
+
+@pytest.mark.parametrize("depth", [0, 1, 7])
+def test_shapes_and_partial_depths(depth):
+    for network, x in ((mlp_resnet(depth, 8), torch.randn(5, 2)), (conv_resnet(depth, 1, 10, 8, 4), torch.randn(5, 1, 12, 12))):
+        network.eval()
+        logits = network(x)
+        assert logits.shape[:2] == (depth + 1, 5)
+        for d in range(depth + 1):
+            torch.testing.assert_close(network(x, max_depth=d), logits[: d + 1])
+            torch.testing.assert_close(network(x, max_depth=d, min_depth=d), logits[d : d + 1])
+
+
+@pytest.mark.parametrize("bad", [{"max_depth": -1}, {"max_depth": 3}, {"min_depth": 3}, {"max_depth": 1, "min_depth": 2}])
+def test_depths_out_of_range(bad):
+    with pytest.raises(ValueError):
+        mlp_resnet(2)(torch.randn(3, 2), **bad)
+
+
+@pytest.mark.parametrize("bad", [{"max_depth": -1}, {"max_depth": 2, "width": 0}, {"max_depth": 2, "n_classes": 0}])
+def test_sizes_out_of_range(bad):
+    with pytest.raises(ValueError):
+        mlp_resnet(**bad)
+
+
+def test_a_network_of_ones_own():
+    """Any stem, blocks and head: the depths are folded into the batch of an ordinary head."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.conv(x)
+
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    network = DepthNetwork(nn.Conv2d(1, 4, 3), [Block() for _ in range(3)], head)
+    x = torch.randn(6, 1, 8, 8)
+    activation, expected = network.stem(x), []
+    for block in [None, *network.blocks]:
+        activation = activation if block is None else block(activation)
+        expected.append(head(activation))
+    torch.testing.assert_close(network(x), torch.stack(expected))
+
+
+def plain_mlp(network, x):
+    """The network of section 4.1 written with torch's own modules, one depth after the other."""
+    a = F.linear(x, network.stem.weight, network.stem.bias)
+    out = [F.linear(a, network.head.weight, network.head.bias)]
+    for block in network.blocks:
+        norm, hidden = block.norm, F.relu(block.linear(a))
+        a = a + F.batch_norm(hidden, norm.running_mean, norm.running_var, norm.weight, norm.bias, network.training, 0.1)
+        out.append(F.linear(a, network.head.weight, network.head.bias))
+    return torch.stack(out)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_mlp_is_the_plain_network(compiled):
+    """Logits, gradients and running statistics, in training and in evaluation mode."""
+    torch.manual_seed(0)
+    ours, plain = (mlp_resnet(7, 6).double() for _ in range(2))
+    plain.load_state_dict(ours.state_dict())
+    ours.compiled = compiled
+    x, weights = torch.randn(11, 2).double(), torch.randn(8, 11, 2).double()
+    for _ in range(3):
+        (ours(x) * weights).sum().backward()
+        (plain_mlp(plain, x) * weights).sum().backward()
+    for (name, a), b in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-9, msg=name)
+    for (name, a), b in zip(ours.named_buffers(), plain.buffers(), strict=True):
+        if a.is_floating_point():
+            torch.testing.assert_close(a, b, msg=name)
+    ours.eval(), plain.eval()
+    torch.testing.assert_close(ours(x), plain_mlp(plain, x))
+
+
+def test_chain_gradients_by_finite_differences():
+    torch.manual_seed(0)
+    shapes = [(2, 4, 6)] + [(2, 4, 4)] * 2 + [(2, 4)] * 6  # a; weights; biases, scales, shifts of two blocks
+    inputs = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
+
+    def activations(a, *p):
+        return tuple(residual_chain(a, p[:2], p[2:4], p[4:6], p[6:8])[0])
+
+    assert torch.autograd.gradcheck(activations, inputs)
+
+
+def test_stacked_networks_do_not_touch_each_other():
+    torch.manual_seed(0)
+    networks = [mlp_resnet(4, 5) for _ in range(3)]
+    stacked = stack_modules(networks)
+    x = torch.randn(3, 8, 2)
+    for _ in range(2):
+        together, alone = stacked(x), [network(x[r]) for r, network in enumerate(networks)]
+    torch.testing.assert_close(together, torch.stack(alone, 1))
+    stacked.eval()
+    together, alone = stacked(x), [network.eval()(x[r]) for r, network in enumerate(networks)]
+    torch.testing.assert_close(together, torch.stack(alone, 1))
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(stacked.train()(x)[:, 1].square().sum(), x)
+    assert gradient[1].abs().sum() > 0 and gradient[[0, 2]].abs().sum() == 0
+
+
+def test_head_statistics_are_kept_per_depth():
+    torch.manual_seed(0)
+    network = conv_resnet(3, 1, 10, 8, 4)
+    for _ in range(200):
+        x = torch.randn(16, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+        network(x)
+    with torch.no_grad():
+        for depth, a in enumerate(network.activations(network.stem(x), 3)):
+            hidden = F.relu(network.head.linear1(a.mean((-2, -1))))
+            torch.testing.assert_close(network.head.norm.running_mean[depth], hidden.mean(0))
+            torch.testing.assert_close(network.head.norm.running_var[depth], hidden.var(0))

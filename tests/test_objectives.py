@@ -1,0 +1,100 @@
+import math
+
+import pytest
+import torch
+
+from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, log_predictive
+from depthsearch.evaluation import exact_posterior
+
+N_TRAIN = 9
+
+
+def posterior(q_logits):
+    depth = CategoricalDepth(geometric_prior(5))
+    depth.q_logits.data = torch.as_tensor(q_logits, dtype=torch.float64)
+    return depth
+
+
+def log_evidence(logits, y):
+    """log sum_d p(d) prod_n p(y_n | d) / N by a plain loop over probabilities."""
+    total = 0.0
+    prior = [0.85 ** (1 + d) for d in range(6)]
+    for d in range(6):
+        joint = prior[d] / sum(prior)
+        for n in range(9):
+            weights = [math.exp(v) for v in logits[d, n].tolist()]
+            joint *= weights[y[n]] / sum(weights)
+        total += joint
+    return math.log(total) / 9
+
+
+def test_elbo_is_the_hand_written_double_sum(logits):
+    values, y = logits
+    q_logits = [0.3, -1.0, 2.0, 0.0, 0.5, -0.2]
+    q = [math.exp(v) / sum(map(math.exp, q_logits)) for v in q_logits]
+    prior = [0.85 ** (1 + d) for d in range(6)]
+    expected = 0.0
+    for n in range(9):
+        for d in range(6):
+            weights = [math.exp(v) for v in values[d, n].tolist()]
+            expected += q[d] * math.log(weights[y[n]] / sum(weights)) / 9
+    kl = sum(q[d] * math.log(q[d] / (prior[d] / sum(prior))) for d in range(6))
+    assert elbo(values, y, posterior(q_logits), N_TRAIN).item() == pytest.approx(expected - kl / 9, abs=1e-12)
+
+
+def test_elbo_is_the_log_evidence_at_the_exact_posterior_and_below_it_elsewhere(logits):
+    values, y = logits
+    exact = exact_posterior(values, y, posterior(torch.zeros(6)))
+    evidence = log_evidence(values, y)
+    assert elbo(values, y, posterior(exact), N_TRAIN).item() == pytest.approx(evidence, abs=1e-12)
+    generator = torch.Generator().manual_seed(1)
+    for scale in (0.1, 1.0, 5.0):
+        for _ in range(20):
+            other = exact + scale * torch.randn(6, dtype=torch.float64, generator=generator)
+            assert elbo(values, y, posterior(other), N_TRAIN).item() < evidence
+
+
+def test_log_predictive_is_the_mixture(logits):
+    values, _ = logits
+    depth = posterior([0.3, -1.0, 2.0, 0.0, 0.5, -0.2])
+    mixture = sum(depth().probs[d] * values[d].softmax(-1) for d in range(6))
+    torch.testing.assert_close(log_predictive(values, depth), mixture.log())
+
+
+@pytest.mark.parametrize("scale", [1e4, -1e4])
+def test_log_predictive_stays_finite_on_extreme_logits(scale):
+    values = torch.zeros(6, 4, 3)
+    values[:, :, 0] = scale
+    depth = CategoricalDepth(geometric_prior(5))
+    depth.q_logits.data[2] = 1e4
+    out = log_predictive(values, depth)
+    assert out.isfinite().all()
+    assert torch.logsumexp(out, -1).abs().max() < 1e-5
+    value = elbo(values, torch.zeros(4, dtype=torch.long), depth, 4)
+    value.backward()
+    assert value.isfinite() and depth.q_logits.grad.isfinite().all()
+
+
+def test_deterministic_network_needs_its_last_head_only(logits):
+    values, y = logits
+    depth = FixedDepth(5).double()
+    log_probs = values[-1].log_softmax(-1)
+    expected = log_probs[torch.arange(9), y].mean()
+    for given in (values, values[-1:]):
+        torch.testing.assert_close(elbo(given, y, depth, N_TRAIN), expected)
+        torch.testing.assert_close(log_predictive(given, depth), log_probs)
+
+
+def test_logits_must_cover_the_posterior(logits):
+    values, y = logits
+    with pytest.raises(ValueError, match="mass on depths 0..5"):
+        elbo(values[1:], y, posterior(torch.zeros(6)), N_TRAIN)
+
+
+def test_replicate_axes(logits):
+    values, y = logits
+    single = [posterior(torch.randn(6)) for _ in range(2)]
+    stacked = posterior(torch.stack([d.q_logits.detach() for d in single]))
+    both = elbo(torch.stack([values, 2 * values], 1), torch.stack([y, y.flip(0)]), stacked, N_TRAIN)
+    expected = torch.stack([elbo(values, y, single[0], N_TRAIN), elbo(2 * values, y.flip(0), single[1], N_TRAIN)])
+    torch.testing.assert_close(both, expected)

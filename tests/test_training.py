@@ -1,0 +1,94 @@
+import pytest
+import torch
+
+from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, mlp_resnet
+from depthsearch.data import Split, spiral_split
+from depthsearch.scan import seeded
+from depthsearch.training import Training, train
+
+
+def run(seeds, epochs, kind="LDN", max_depth=10, n=2000, **training):
+    networks = [seeded(seed, lambda: mlp_resnet(max_depth)) for seed in seeds]
+    depths = [
+        CategoricalDepth(geometric_prior(max_depth)) if kind == "LDN" else FixedDepth(max_depth) for _ in seeds
+    ]
+    splits = [spiral_split(n, 720.0, 0.2, seed) for seed in seeds]
+    return train(networks, depths, splits, Training(epochs=epochs, **training), seeds)
+
+
+@pytest.mark.parametrize("kind", ["LDN", "DDN"])
+def test_a_replicate_does_not_depend_on_who_trains_beside_it(kind):
+    together = run(range(8), 200, kind)
+    for seed in (0, 5):
+        (alone,) = run([seed], 200, kind)
+        torch.testing.assert_close(torch.tensor(together[seed].elbo), torch.tensor(alone.elbo), rtol=1e-4, atol=1e-7)
+
+
+def test_the_same_seed_gives_the_same_numbers():
+    (a,), (b,) = run([3], 60), run([3], 60)
+    assert a.elbo == b.elbo and a.history == b.history
+
+
+def test_matches_a_plain_loop():
+    """The same steps by torch.optim.SGD on one plain network: ELBO curve, best epoch and best state."""
+    epochs = 40
+    (ours,) = run([0], epochs, max_depth=4)
+    network, depth = seeded(0, lambda: mlp_resnet(4)), CategoricalDepth(geometric_prior(4))
+    split = spiral_split(2000, 720.0, 0.2, 0)
+    optimiser = torch.optim.SGD([*network.parameters(), *depth.parameters()], lr=0.1, momentum=0.5)
+    curve, states = [], []
+    for _ in range(epochs):
+        optimiser.zero_grad()
+        value = elbo(network(split.x_train), split.y_train, depth, len(split.y_train))
+        (-value).backward()
+        optimiser.step()
+        curve.append(value.item())
+        states.append({k: v.clone() for k, v in network.state_dict().items()})
+    torch.testing.assert_close(torch.tensor(ours.elbo), torch.tensor(curve), rtol=1e-4, atol=1e-6)
+    best = max(range(epochs), key=lambda i: ours.elbo[i])
+    assert ours.best_epoch == best + 1
+    for name, value in ours.network.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, states[best][name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_early_stop_is_per_replicate():
+    """Each stops `patience` epochs after its own best, as it does alone, and keeps its own numbers."""
+    together = run(range(4), 400, max_depth=3, patience=15)
+    lengths = [len(t.elbo) for t in together]
+    assert len(set(lengths)) > 1 and max(lengths) < 400
+    for seed, result in enumerate(together):
+        assert len(result.elbo) == result.best_epoch + 15
+        assert result.elbo[result.best_epoch - 1] == max(result.elbo)
+        (alone,) = run([seed], 400, max_depth=3, patience=15)
+        assert (len(alone.elbo), alone.best_epoch) == (lengths[seed], result.best_epoch)
+
+
+def test_minibatches_are_seeded_and_cover_the_data():
+    """More points than a batch: the ELBO of an epoch is the mean over all points."""
+    (a,), (b,) = (run([0], 30, n=2000, batch_size=64) for _ in range(2))
+    assert a.elbo == b.elbo
+    (small_steps,) = run([0], 1, n=2000, batch_size=64)
+    (whole,) = run([0], 1, n=2000)
+    assert small_steps.elbo[0] != whole.elbo[0]
+    together = run([0, 1], 30, n=2000, batch_size=64)
+    torch.testing.assert_close(torch.tensor(together[0].elbo), torch.tensor(a.elbo), rtol=1e-3, atol=1e-5)
+
+
+def test_it_learns_and_chooses_a_depth():
+    """Two separable clusters need no depth; the posterior should say so, and the network fit them."""
+    x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)) * 0.1
+    y = torch.arange(100) % 2
+    x = x + y.unsqueeze(1) * 2 - 1
+    split = Split(x, y, x, y)
+    (easy,) = train(
+        [seeded(0, lambda: mlp_resnet(10))], [CategoricalDepth(geometric_prior(10))], [split], Training(300), [0]
+    )
+    (hard,) = run([0], 300)
+    assert easy.history[-1]["test_error"] == 0
+    assert easy.history[-1]["expected_depth"] < hard.history[-1]["expected_depth"]
+
+
+def test_numbers_must_match():
+    with pytest.raises(ValueError, match="as many"):
+        train([mlp_resnet(1)], [], [], Training(1), [0])
