@@ -10,7 +10,10 @@ from depthsearch.networks import stack_modules
 
 @pytest.mark.parametrize("depth", [0, 1, 7])
 def test_shapes_and_partial_depths(depth):
-    for network, x in ((mlp_resnet(depth, 8), torch.randn(5, 2)), (conv_resnet(depth, 1, 10, 8, 4), torch.randn(5, 1, 12, 12))):
+    for network, x in (
+        (mlp_resnet(depth, 8), torch.randn(5, 2)),
+        (conv_resnet(depth, 1, 10, 8, 4), torch.randn(5, 1, 12, 12)),
+    ):
         network.eval()
         logits = network(x)
         assert logits.shape[:2] == (depth + 1, 5)
@@ -19,7 +22,9 @@ def test_shapes_and_partial_depths(depth):
             torch.testing.assert_close(network(x, max_depth=d, min_depth=d), logits[d : d + 1])
 
 
-@pytest.mark.parametrize("bad", [{"max_depth": -1}, {"max_depth": 3}, {"min_depth": 3}, {"max_depth": 1, "min_depth": 2}])
+@pytest.mark.parametrize(
+    "bad", [{"max_depth": -1}, {"max_depth": 3}, {"min_depth": 3}, {"max_depth": 1, "min_depth": 2}]
+)
 def test_depths_out_of_range(bad):
     with pytest.raises(ValueError):
         mlp_resnet(2)(torch.randn(3, 2), **bad)

@@ -87,7 +87,7 @@ def test_deterministic_network_needs_its_last_head_only(logits):
 
 def test_logits_must_cover_the_posterior(logits):
     values, y = logits
-    with pytest.raises(ValueError, match="mass on depths 0..5"):
+    with pytest.raises(ValueError, match=r"mass on depths 0\.\.5"):
         elbo(values[1:], y, posterior(torch.zeros(6)), N_TRAIN)
 
 

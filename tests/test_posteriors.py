@@ -27,7 +27,9 @@ def test_learnt_posterior_starts_uniform_and_survives_a_state_dict():
 
 
 def test_a_prior_may_be_probabilities():
-    torch.testing.assert_close(CategoricalDepth(torch.tensor([1.0, 3.0])).prior.probs, torch.tensor([0.25, 0.75]).double())
+    torch.testing.assert_close(
+        CategoricalDepth(torch.tensor([1.0, 3.0])).prior.probs, torch.tensor([0.25, 0.75]).double()
+    )
 
 
 def test_truncation_moves_mass_and_prior():

@@ -21,9 +21,7 @@ class Split:
         return Split(*(t.to(device) for t in (self.x_train, self.y_train, self.x_test, self.y_test)))
 
 
-def spirals(
-    n: int = 2000, stop_angle: float = 720.0, noise: float = 0.2, seed: int = 0
-) -> tuple[Tensor, Tensor]:
+def spirals(n: int = 2000, stop_angle: float = 720.0, noise: float = 0.2, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Two interleaved spiral arms (section 4.1 of the paper), not yet standardised.
 
     A point at radius t = sqrt(u) * stop_angle, u ~ U[0, 1), lies at (t cos t, t sin t); uniform noise on

@@ -80,7 +80,10 @@ def predict(network: DepthNetwork, depth: DepthPosterior, x: Tensor, batch_size:
 
 
 def exact_posterior(logits: Tensor, y: Tensor, depth: DepthPosterior) -> Tensor:
-    """log p(d | data, weights) proportional to log p(d) + sum_n log p(y_n | x_n, d): logits (D + 1, N, C) -> (D + 1,)."""
+    """log p(d | data, weights), which is log p(d) + sum_n log p(y_n | x_n, d), normalised.
+
+    logits (D + 1, N, C), y (N,) -> (D + 1,).
+    """
     log_joint = depth.prior.logits + log_likelihood(logits.double(), y).sum(-1)
     return log_joint.log_softmax(-1)
 
@@ -108,7 +111,12 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, splits: dict[str, tup
     kl = (q * (depth().logits - log_exact))[has_mass].sum().item()
     rows = []
     for i, d in enumerate(range(depth.min_depth, depth.max_depth + 1)):
-        row: dict = {"depth": d, "q": q[d].item(), "prior": depth.prior.probs[d].item(), "exact_posterior": exact[d].item()}
+        row: dict = {
+            "depth": d,
+            "q": q[d].item(),
+            "prior": depth.prior.probs[d].item(),
+            "exact_posterior": exact[d].item(),
+        }
         for name, (_, y) in splits.items():
             row |= {f"{name}_{k}": v for k, v in metrics(logits[name][i].log_softmax(-1), y).items()}
         rows.append(row)

@@ -69,9 +69,7 @@ class DepthNetwork(nn.Module):
         """
         max_depth = self.max_depth if max_depth is None else max_depth
         if not 0 <= min_depth <= max_depth <= self.max_depth:
-            raise ValueError(
-                f"need 0 <= min_depth <= max_depth <= {self.max_depth}, got {min_depth} and {max_depth}"
-            )
+            raise ValueError(f"need 0 <= min_depth <= max_depth <= {self.max_depth}, got {min_depth} and {max_depth}")
         activations = self.activations(self.stem(x), max_depth)[min_depth:]
         if isinstance(self.head, DepthHead):
             return self.head(activations, min_depth)

@@ -23,9 +23,7 @@ def expected_depth(probs: Tensor) -> float:
     return sum(d * p for d, p in enumerate(probs.tolist()))
 
 
-def prune(
-    network: DepthNetwork, depth: DepthPosterior, max_depth: int
-) -> tuple[DepthNetwork, DepthPosterior]:
+def prune(network: DepthNetwork, depth: DepthPosterior, max_depth: int) -> tuple[DepthNetwork, DepthPosterior]:
     """A smaller network of its own with the first max_depth blocks, and q with the mass beyond moved onto max_depth.
 
     Returns:

@@ -30,9 +30,7 @@ class Reservation:
     folder: Path
     _lock: int
 
-    def finish(
-        self, config: dict, summary: dict, history: list[dict], state: dict[str, nn.Module], tags: dict
-    ) -> None:
+    def finish(self, config: dict, summary: dict, history: list[dict], state: dict[str, nn.Module], tags: dict) -> None:
         """Writes everything, `summary.json` last, and gives the folder up."""
         write_json(self.folder / "config.json", config)
         _log(self.folder, history, tags)
@@ -124,8 +122,8 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
     for folder in run_folders(results):
         config = json.loads((folder / "config.json").read_text())
         summary = json.loads((folder / "summary.json").read_text())
-        key = {"scan": config["scan"], "kind": config["kind"], **config["swept"], "seed": config["seed"]}
-        row = {"scan": config["scan"], **config["setting"], "seed": config["seed"], "epochs_limit": config["epochs"]}
+        key = {"scan": config["scan"], **config["setting"], "seed": config["seed"], "epochs_limit": config["epochs"]}
+        row = dict(key)
         row |= {k: summary[k] for k in ("pruned_depth", "expected_depth", "kl_to_exact", "parameters")}
         row |= {k: summary[k] for k in ("pruned_parameters", "best_epoch", "epochs")}
         row |= summary["seconds"] | {"device": config["device"]["name"], "replicates": config["replicates"]}
@@ -147,17 +145,25 @@ def _thin(history: list[dict], most: int = 40) -> list[dict]:
 
 
 def read_tables(results: Path) -> dict[str, pd.DataFrame]:
-    """The tables of the finished runs under `results`, or those committed in `results/tables` if there are no runs.
+    """Tables of the finished runs under `results`; those in `results/tables` if there are no runs.
 
     Raises:
         FileNotFoundError: there is neither.
     """
     if next(run_folders(results), None) is not None:
         return collect(results)
-    paths = {name: results / "tables" / f"{name}.csv.gz" for name in TABLES}
+    paths = {name: results / "tables" / f"{name}.csv" for name in TABLES}
     if not all(path.exists() for path in paths.values()):
         raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
     return {name: pd.read_csv(path) for name, path in paths.items()}
+
+
+def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
+    """The rows of one scan; where it was run with several limits on epochs (--quick), those of the longest."""
+    if table.empty:
+        return table
+    rows = table[table["scan"] == scan]
+    return rows[rows["epochs_limit"] == rows["epochs_limit"].max()]
 
 
 def write_tables(results: Path) -> list[Path]:
@@ -165,8 +171,8 @@ def write_tables(results: Path) -> list[Path]:
     (results / "tables").mkdir(parents=True, exist_ok=True)
     paths = []
     for name, table in collect(results).items():
-        path = results / "tables" / f"{name}.csv.gz"
-        table.to_csv(path, index=False, float_format="%.6g", compression={"method": "gzip", "mtime": 0})
+        path = results / "tables" / f"{name}.csv"
+        table.to_csv(path, index=False, float_format="%.6g")
         paths.append(path)
     return paths
 

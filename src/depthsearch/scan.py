@@ -42,10 +42,10 @@ class Spirals:
     stop_angle: float = 720.0
     noise: float = 0.2
 
-    def folder(self, training: Training) -> str:
-        """Folder name; everything that the command line can change is in it."""
+    def folder(self, epochs: int) -> str:
+        """Name of its run folders; everything that the command line can change is in it."""
         name = f"{self.kind}_depth{self.max_depth}_width{self.width}_n{self.n}"
-        return f"{name}_angle{self.stop_angle:g}_noise{self.noise:g}_epochs{training.epochs}"
+        return f"{name}_angle{self.stop_angle:g}_noise{self.noise:g}_epochs{epochs}"
 
     def network(self) -> DepthNetwork:
         return mlp_resnet(self.max_depth, self.width)
@@ -61,7 +61,6 @@ class Problem(Exception):
 def train_setting(
     scan: str,
     setting: Spirals,
-    swept: str,
     reservations: Sequence[Reservation],
     training: Training,
     device: torch.device,
@@ -76,9 +75,7 @@ def train_setting(
         if isinstance(network, MLPNetwork):
             network.compiled = compiled
     start = time.perf_counter()
-    trained = train(
-        networks, [setting.posterior().to(device) for _ in seeds], splits, training, seeds, on_progress
-    )
+    trained = train(networks, [setting.posterior().to(device) for _ in seeds], splits, training, seeds, on_progress)
     seconds = (time.perf_counter() - start) / len(seeds)
     for reservation, seed, split, result in zip(reservations, seeds, splits, trained, strict=True):
         summary = evaluate(
@@ -90,8 +87,6 @@ def train_setting(
         summary["seconds"] = {"training_seconds": seconds}
         config = {
             "scan": scan,
-            "kind": setting.kind,
-            "swept": {swept: asdict(setting)[swept]},
             "setting": asdict(setting),
             "seed": seed,
             **asdict(training),
@@ -102,7 +97,7 @@ def train_setting(
         reservation.finish(
             config,
             as_plain(summary),
-            as_plain(result.history),
+            result.history,
             {"network": result.network.cpu(), "depth": result.depth.cpu()},
             tags={**asdict(setting), "seed": seed, **asdict(training)},
         )
@@ -192,7 +187,7 @@ def run_grid(
 ) -> None:
     """Trains whatever is missing of `repeats` versions of each setting."""
     root = results / "runs" / scan / "spirals"
-    folders = {s: [root / s.folder(training) / f"version_{r}" for r in range(repeats)] for s in grid}
+    folders = {s: [root / s.folder(training.epochs) / f"version_{r}" for r in range(repeats)] for s in grid}
     missing = {s: [f for f in folders[s] if not finished(f)] for s in grid}
     n_missing = sum(map(len, missing.values()))
     if n_missing == 0:
@@ -208,7 +203,9 @@ def run_grid(
     with tqdm(total=sum(training.epochs for s in grid if missing[s]), unit="epoch", smoothing=0.05) as bar:
         for setting in grid:
             for start in range(0, len(missing[setting]), SIDE_BY_SIDE):
-                _train_missing(scan, setting, swept, missing[setting][start : start + SIDE_BY_SIDE], training, device, bar)
+                _train_missing(
+                    scan, setting, swept, missing[setting][start : start + SIDE_BY_SIDE], training, device, bar
+                )
 
 
 def _train_missing(scan, setting, swept, folders, training, device, bar) -> None:
@@ -222,7 +219,7 @@ def _train_missing(scan, setting, swept, folders, training, device, bar) -> None
 
     try:
         if reservations:
-            trained = train_setting(scan, setting, swept, reservations, training, device, show)
+            trained = train_setting(scan, setting, reservations, training, device, show)
             rows = [t.history[-1] for t in trained]
             error = sum(row["test_error"] for row in rows) / len(rows)
             depth = sum(row["pruned_depth"] for row in rows) / len(rows)

@@ -1,0 +1,40 @@
+# Each target makes its own .venv; `make demo` and `make test` are all that a fresh machine needs.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(CURDIR)/$(VENV)/bin
+NOTEBOOK = $(BIN)/jupyter nbconvert --to notebook --execute --output-dir /tmp notebooks/spirals.ipynb
+
+.PHONY: demo test check figures bench clean
+
+$(VENV)/ready: requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	touch $@
+
+# LDN and DDN on spirals at a reduced size, and the figures of these runs in results/figures/demo
+demo: $(VENV)/ready
+	cd experiments && $(BIN)/python scan_max_depth_spirals.py 0 --quick --results ../results/demo
+	cd experiments && $(BIN)/python scan_deterministic_depth_spirals.py 0 --quick --results ../results/demo
+	$(BIN)/python -m depthsearch.report results/demo
+	RESULTS=$(CURDIR)/results/demo FIGURES=$(CURDIR)/results/figures/demo $(NOTEBOOK)
+	@echo "figures: results/figures/demo, numbers: results/demo/README.md"
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+# tables, results/README.md and all figures from results/runs, or from the committed tables where there are no runs
+figures: $(VENV)/ready
+	$(BIN)/python -m depthsearch.report
+	$(NOTEBOOK)
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/spirals.py
+
+clean:
+	rm -rf $(VENV) results/demo results/figures/demo

@@ -1,0 +1,257 @@
+"""Tidy tables to matplotlib figures; no files and no training here.
+
+Tables are those of `depthsearch.runs`. Lines and bars are means over repeats, bands and whiskers one standard
+deviation. A figure whose runs do not exist is None.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from depthsearch.runs import of_scan
+
+COLOURS = {
+    "LDN-95": "tab:blue",
+    "LDN-E": "tab:cyan",
+    "LDN-full": "tab:purple",
+    "DDN": "tab:orange",
+    "train": "tab:green",
+    "test": "tab:blue",
+}
+LABELS = {
+    "max_depth": "maximum depth D",
+    "width": "width",
+    "n_train": "training points",
+    "stop_angle": "angle of each arm (degrees)",
+    "pruned_depth": "chosen depth",
+    "expected_depth": "expected depth",
+    "test_error": "test error (%)",
+    "test_log_likelihood": "test log-likelihood (nats)",
+    "error": "error (%)",
+    "log_likelihood": "log-likelihood (nats)",
+}
+Tables = Mapping[str, pd.DataFrame]
+
+
+def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str | None = None) -> None:
+    """Mean of y over the rows of each x, with a band of one standard deviation."""
+    scale = 100 if y.endswith("error") else 1
+    groups = table.groupby(x)[y]
+    mean, std = scale * groups.mean(), scale * groups.std().fillna(0)
+    (line,) = ax.plot(mean.index, mean, "o-", ms=3, lw=1.2, color=colour, label=label)
+    ax.fill_between(mean.index, mean - std, mean + std, color=line.get_color(), alpha=0.2, lw=0)
+
+
+def depth_posterior(ax: Axes, depths: pd.DataFrame, other: str = "prior") -> None:
+    """Bars of q(d), mean and standard deviation over runs of one setting; the prior (or another column) as a line."""
+    groups = depths.groupby("depth")
+    q = groups["q"].mean()
+    ax.bar(q.index, q, yerr=groups["q"].std().fillna(0), color="tab:blue", alpha=0.7, label="q(d)", capsize=1.5)
+    ax.plot(q.index, groups[other].mean(), "k.--", lw=1, label=other.replace("_", " "))
+    ax.set(xlabel="depth d", ylabel="probability", ylim=(0, None))
+    ax.legend(frameon=False)
+
+
+def per_depth(ax: Axes, depths: pd.DataFrame, metric: str) -> None:
+    """A metric of the network cut at each depth, training and test."""
+    for split in ("train", "test"):
+        band(ax, depths, "depth", f"{split}_{metric}", split, COLOURS[split])
+    ax.set(xlabel="depth d", ylabel=LABELS[metric])
+    ax.legend(frameon=False)
+
+
+def reliability(ax: Axes, bins: pd.DataFrame, runs: pd.DataFrame, variants: Sequence[str]) -> None:
+    """Reliability diagram of the test set, all repeats pooled; top-label ECE in the legend."""
+    ax.plot([0, 1], [0, 1], "k:", lw=1)
+    for variant in variants:
+        rows = bins[bins["variant"] == variant]
+        if rows.empty:
+            continue
+        weights = rows.groupby("bin")["count"].sum()
+        pooled = {k: (rows[k] * rows["count"]).groupby(rows["bin"]).sum() / weights for k in ("confidence", "accuracy")}
+        ece = 100 * runs[f"{variant}_test_ece"].dropna()
+        label = f"{variant}, ECE {ece.mean():.2f} ± {ece.std():.2f} %"
+        ax.plot(pooled["confidence"], pooled["accuracy"], "o-", ms=3, lw=1.2, color=COLOURS[variant], label=label)
+    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0.45, 1.02))
+    ax.legend(frameon=False, fontsize="small")
+
+
+def probability_map(ax: Axes, probs: np.ndarray, extent: float) -> None:
+    """p(arm 1) on the square [-extent, extent]^2: probs (pixels, pixels), first axis vertical."""
+    box = (-extent, extent, -extent, extent)
+    ax.imshow(probs, origin="lower", extent=box, cmap="coolwarm", vmin=0, vmax=1, interpolation="bilinear")
+    ax.set(xticks=[], yticks=[])
+
+
+# Whole figures.
+
+
+def spiral_run(tables: Tables, max_depth: int = 20) -> Figure | None:
+    """q(d) with its prior, and log-likelihood and error of every depth."""
+    depths = _at(tables["depths"], "scan_max_depth_spirals", max_depth)
+    if depths.empty:
+        return None
+    figure, axes = _row(3)
+    depth_posterior(axes[0], depths)
+    per_depth(axes[1], depths, "log_likelihood")
+    per_depth(axes[2], depths, "error")
+    axes[1].set_yscale("symlog", linthresh=1e-2)
+    return _titled(figure, f"LDN on spirals, D = {max_depth}, {_repeats(depths)}")
+
+
+def spiral_maps(maps: Mapping[str, np.ndarray]) -> Figure:
+    """Predictive of the pruned network with the training points, and uncertainty as entropy."""
+    figure, axes = _row(3, width=3.2)
+    probs, extent = maps["predictive"].astype(float), float(maps["extent"])
+    probability_map(axes[0], probs, extent)
+    axes[0].set_title("predictive p(arm 1), LDN-95")
+    probability_map(axes[1], probs, extent)
+    for arm, colour in enumerate(("navy", "darkred")):
+        points = maps["x_train"][maps["y_train"] == arm]
+        axes[1].scatter(*points.T, s=6, color=colour, edgecolors="w", linewidths=0.3)
+    axes[1].set(title="with the training points", xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
+    p = probs.clip(1e-12, 1 - 1e-7)
+    entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p))
+    image = axes[2].imshow(entropy, origin="lower", extent=(-extent, extent, -extent, extent), cmap="viridis")
+    axes[2].set(title="predictive entropy (nats)", xticks=[], yticks=[])
+    figure.colorbar(image, ax=axes[2], shrink=0.8)
+    return _titled(figure, f"LDN on spirals, D = {len(maps['per_depth']) - 1}, repeat 0, one run")
+
+
+def spiral_depth_functions(maps: Mapping[str, np.ndarray]) -> Figure:
+    """The function that the network computes at each depth: p(arm 1)."""
+    per_depth = maps["per_depth"].astype(float)
+    columns = 7
+    figure, axes = plt.subplots(
+        -(-len(per_depth) // columns), columns, figsize=(10, 1.6 * -(-len(per_depth) // columns)), squeeze=False
+    )
+    for depth, ax in enumerate(axes.flat):
+        if depth < len(per_depth):
+            probability_map(ax, per_depth[depth], float(maps["extent"]))
+            ax.set_title(f"d = {depth}, q = {maps['q'][depth]:.2f}", fontsize="small")
+        else:
+            ax.axis("off")
+    return _titled(figure, "p(arm 1) at each depth, LDN on spirals, repeat 0, one run")
+
+
+def spiral_calibration(tables: Tables, max_depth: int = 20) -> Figure | None:
+    """Reliability of LDN, pruned and full, and of the DDN of the same maximum depth."""
+    bins, runs = (
+        pd.concat(
+            [_at(tables[t], s, max_depth) for s in ("scan_max_depth_spirals", "scan_deterministic_depth_spirals")]
+        )
+        for t in ("reliability", "runs")
+    )
+    if bins.empty:
+        return None
+    figure, axes = _row(1, width=4.2)
+    reliability(axes[0], bins, runs, ("LDN-95", "LDN-full", "DDN"))
+    return _titled(figure, f"calibration on spirals, D = {max_depth}, {_repeats(runs)}")
+
+
+def spiral_depths(tables: Tables) -> Figure | None:
+    """Against the maximum depth: chosen depth; log-likelihood and error of LDN-95 and DDN."""
+    ldn, ddn = (of_scan(tables["runs"], f"scan_{s}_spirals") for s in ("max_depth", "deterministic_depth"))
+    if ldn.empty:
+        return None
+    figure, axes = _row(3)
+    _chosen(axes[0], ldn, "max_depth")
+    axes[0].plot([0, ldn["max_depth"].max()], [0, ldn["max_depth"].max()], "k:", lw=1, label="d = D")
+    axes[0].set_ylim(0, 1.6 * ldn["expected_depth"].max())
+    axes[0].legend(frameon=False)
+    for ax, metric in ((axes[1], "test_log_likelihood"), (axes[2], "test_error")):
+        for variant, table in (("LDN-95", ldn), ("DDN", ddn)):
+            if not table.empty:
+                band(ax, table, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
+        ax.set(xlabel="depth D", ylabel=LABELS[metric])
+        ax.legend(frameon=False)
+    _focus(axes[1], ldn["LDN-95_test_log_likelihood"])
+    return _titled(figure, f"spirals, LDN {_repeats(ldn)}, DDN {_repeats(ddn)}")
+
+
+def spiral_variants(tables: Tables) -> Figure | None:
+    """Against the maximum depth: log-likelihood and error of LDN-95, LDN-E and LDN-full."""
+    runs = of_scan(tables["runs"], "scan_max_depth_spirals")
+    if runs.empty:
+        return None
+    figure, axes = _row(2, width=4)
+    for ax, metric in zip(axes, ("test_log_likelihood", "test_error"), strict=True):
+        for variant in ("LDN-full", "LDN-E", "LDN-95"):
+            band(ax, runs, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
+        ax.set(xlabel="maximum depth D", ylabel=LABELS[metric])
+        ax.legend(frameon=False)
+    return _titled(figure, f"pruning on spirals, {_repeats(runs)}")
+
+
+def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
+    """Against another swept quantity: chosen depth; log-likelihood and error of LDN-95."""
+    runs = of_scan(tables["runs"], scan)
+    if runs.empty:
+        return None
+    runs = runs.assign(n_train=runs["n"] // 10)
+    figure, axes = _row(3)
+    _chosen(axes[0], runs, swept)
+    axes[0].legend(frameon=False)
+    for ax, metric in ((axes[1], "test_log_likelihood"), (axes[2], "test_error")):
+        band(ax, runs, swept, f"LDN-95_{metric}", "LDN-95", COLOURS["LDN-95"])
+        ax.set(xlabel=LABELS[swept], ylabel=LABELS[metric])
+    if swept == "width":
+        for ax in axes:
+            ax.set_xscale("log")
+    return _titled(figure, f"LDN on spirals, D = {int(runs['max_depth'].max())}, {_repeats(runs)}")
+
+
+def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
+    """How far the learnt q(d) is from the exact posterior over depth given the trained weights."""
+    depths = _at(tables["depths"], "scan_max_depth_spirals", max_depth)
+    runs = of_scan(tables["runs"], "scan_max_depth_spirals")
+    if depths.empty:
+        return None
+    figure, axes = _row(2, width=4)
+    depth_posterior(axes[0], depths, other="exact_posterior")
+    axes[0].set_title(f"D = {max_depth}", fontsize="medium")
+    band(axes[1], runs, "max_depth", "kl_to_exact", "KL(q || exact)")
+    axes[1].set(xlabel="maximum depth D", ylabel="KL(q || exact posterior) (nats)", ylim=(0, None))
+    return _titled(figure, f"learnt and exact posterior over depth, {_repeats(runs)}")
+
+
+def _at(table: pd.DataFrame, scan: str, max_depth: int) -> pd.DataFrame:
+    rows = of_scan(table, scan)
+    return rows[rows["max_depth"] == max_depth] if len(rows) else rows
+
+
+def _chosen(ax: Axes, runs: pd.DataFrame, x: str) -> None:
+    band(ax, runs, x, "pruned_depth", "LDN-95 (d_opt)", COLOURS["LDN-95"])
+    band(ax, runs, x, "expected_depth", "LDN-E (mean depth)", COLOURS["LDN-E"])
+    ax.set(xlabel=LABELS[x], ylabel="chosen depth")
+
+
+def _focus(ax: Axes, values: pd.Series) -> None:
+    """Keeps shallow networks that cannot fit the data from flattening everything else."""
+    low = 4 * values.min()
+    ax.set_ylim(low, 0.02 * abs(low))
+
+
+def _repeats(table: pd.DataFrame) -> str:
+    if table.empty:
+        return "no runs"
+    counts = table.groupby([c for c in ("kind", "max_depth", "width", "n", "stop_angle") if c in table])[
+        "seed"
+    ].nunique()
+    low, high = counts.min(), counts.max()
+    return f"n = {low} repeats" if low == high else f"n = {low} to {high} repeats"
+
+
+def _row(n: int, width: float = 3.6) -> tuple[Figure, np.ndarray]:
+    figure, axes = plt.subplots(1, n, figsize=(width * n, 3.1), squeeze=False)
+    return figure, axes[0]
+
+
+def _titled(figure: Figure, title: str) -> Figure:
+    figure.suptitle(title, fontsize="medium")
+    figure.tight_layout()
+    return figure

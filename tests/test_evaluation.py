@@ -1,0 +1,109 @@
+import pytest
+import torch
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+from depthsearch import CategoricalDepth, FixedDepth, geometric_prior, mlp_resnet
+from depthsearch.evaluation import METRICS, evaluate, metrics, reliability
+
+
+@pytest.fixture(params=[2, 10])
+def predictions(request):
+    generator = torch.Generator().manual_seed(request.param)
+    logits = 3 * torch.randn(500, request.param, generator=generator, dtype=torch.float64)
+    y = torch.where(
+        torch.rand(500, generator=generator) < 0.6,
+        logits.argmax(-1),
+        torch.randint(0, request.param, (500,), generator=generator),
+    )
+    return logits.log_softmax(-1), y
+
+
+def test_against_a_second_library(predictions):
+    log_probs, y = predictions
+    ours, n_classes = metrics(log_probs, y), log_probs.shape[-1]
+    theirs = multiclass_calibration_error(log_probs.exp(), y, num_classes=n_classes, n_bins=15, norm="l1")
+    assert ours["ece"] == pytest.approx(theirs.item(), abs=1e-6)
+    accuracy = multiclass_accuracy(log_probs, y, num_classes=n_classes, average="micro")
+    assert ours["error"] == pytest.approx(1 - accuracy.item(), abs=1e-6)
+    nll = torch.nn.functional.nll_loss(log_probs, y).item()
+    assert ours["log_likelihood"] == pytest.approx(-nll, abs=1e-12)
+
+
+def test_a_worked_example():
+    probs = torch.tensor([[0.88, 0.12], [0.63, 0.37], [0.21, 0.79], [0.28, 0.72]], dtype=torch.float64)
+    y = torch.tensor([0, 1, 1, 1])
+    ours = metrics(probs.log(), y)
+    assert ours["error"] == 0.25
+    assert ours["mean_true_class_probability"] == pytest.approx((0.88 + 0.37 + 0.79 + 0.72) / 4)
+    assert ours["brier"] == pytest.approx(2 * (0.12**2 + 0.63**2 + 0.21**2 + 0.28**2) / 4)
+    # each point alone in its bin of 15
+    assert ours["ece"] == pytest.approx((0.12 + 0.63 + 0.21 + 0.28) / 4)
+    # ten bins, frequency against the upper edge: .88, .12, .63, .37, .21 with .28 (both miss), .79 with .72 (both hit)
+    gaps = [1 - 0.9, 0.2, 0.7, 1 - 0.4, 2 * 0.3, 2 * (1 - 0.8)]
+    assert ours["paper_ece"] == pytest.approx(sum(gaps) / 8)
+
+
+def test_paper_ece_has_a_floor_of_nine_points_on_ten_classes():
+    y = torch.arange(1000) % 10
+    perfect = torch.nn.functional.one_hot(y, 10) * 40.0
+    assert metrics(perfect.log_softmax(-1), y)["paper_ece"] == pytest.approx(0.09, abs=1e-6)
+    assert metrics(perfect.log_softmax(-1), y)["ece"] < 1e-6
+
+
+def test_reliability_bins_account_for_every_point(predictions):
+    log_probs, y = predictions
+    bins = reliability(log_probs, y)
+    assert sum(bins["count"]) == len(y) and len(bins["count"]) == 15
+    hits = sum(n * a for n, a in zip(bins["count"], bins["accuracy"], strict=True))
+    assert hits == pytest.approx((1 - metrics(log_probs, y)["error"]) * len(y))
+    for i, (count, confidence) in enumerate(zip(bins["count"], bins["confidence"], strict=True)):
+        assert not count or i / 15 - 1e-9 <= confidence <= (i + 1) / 15 + 1e-9
+
+
+@pytest.fixture
+def trained():
+    torch.manual_seed(0)
+    network = mlp_resnet(5, 8)
+    depth = CategoricalDepth(geometric_prior(5), q_logits=torch.tensor([0.0, 1.0, 3.0, 2.99, 0.0, -1.0]))
+    splits = {s: (torch.randn(n, 2), torch.randint(0, 2, (n,))) for s, n in (("train", 30), ("test", 50))}
+    network(splits["train"][0])
+    return network, depth, splits
+
+
+def test_summary(trained):
+    network, depth, splits = trained
+    summary = evaluate(network, depth, splits)
+    assert summary["pruned_depth"] == 2 and summary["variants"]["LDN-95"]["depth"] == 2
+    assert summary["variants"]["LDN-E"]["depth"] == round(summary["expected_depth"])
+    assert [row["depth"] for row in summary["depths"]] == list(range(6))
+    for column in ("q", "prior", "exact_posterior"):
+        assert sum(row[column] for row in summary["depths"]) == pytest.approx(1, abs=1e-5)
+    assert summary["parameters"] - summary["pruned_parameters"] == 3 * (64 + 8 + 16)
+    assert {f"{s}_{m}" for s in splits for m in METRICS} < set(summary["variants"]["LDN-full"])
+    # a depth's row is the metric set of that depth's own logits
+    with torch.no_grad():
+        log_probs = network(splits["test"][0])[3].log_softmax(-1)
+    expected = metrics(log_probs, splits["test"][1])
+    assert {m: summary["depths"][3][f"test_{m}"] for m in METRICS} == pytest.approx(expected)
+
+
+def test_exact_posterior_by_a_plain_loop(trained):
+    network, depth, splits = trained
+    summary = evaluate(network, depth, splits)
+    x, y = splits["train"]
+    with torch.no_grad():
+        log_probs = network(x).double().log_softmax(-1)
+    joint = [depth.prior.probs[d].item() * log_probs[d, range(30), y].sum().exp().item() for d in range(6)]
+    exact = [j / sum(joint) for j in joint]
+    assert [row["exact_posterior"] for row in summary["depths"]] == pytest.approx(exact, rel=1e-6)
+    q = depth().probs.detach().double().tolist()
+    kl = sum(a * (torch.tensor(a).log() - torch.tensor(b).log()).item() for a, b in zip(q, exact, strict=True))
+    assert summary["kl_to_exact"] == pytest.approx(kl, rel=1e-4)
+
+
+def test_deterministic_summary_has_one_row(trained):
+    network, _, splits = trained
+    summary = evaluate(network, FixedDepth(5), splits)
+    assert [row["depth"] for row in summary["depths"]] == [5] and list(summary["variants"]) == ["DDN"]
+    assert summary["kl_to_exact"] == 0
+    assert summary["variants"]["DDN"]["test_error"] == summary["depths"][0]["test_error"]

@@ -1,0 +1,51 @@
+"""The notebooks run on small saved runs and draw figures that are not blank."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def execute(notebook, results, figures):
+    environment = {**os.environ, "RESULTS": str(results), "FIGURES": str(figures)}
+    command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--output-dir", str(figures)]
+    subprocess.run([*command, str(ROOT / "notebooks" / notebook)], check=True, env=environment, capture_output=True)
+    return {path.stem: plt.imread(path) for path in figures.glob("*.png")}
+
+
+@pytest.fixture(scope="module")
+def small_runs(tmp_path_factory):
+    results = tmp_path_factory.mktemp("results")
+    grids = {
+        "max_depth_spirals": ["--depths", "3", "20"],
+        "deterministic_depth_spirals": ["--depths", "3", "20"],
+        "width_spirals": ["--widths", "5", "10"],
+        "data_amount": ["--amounts", "500", "1000"],
+        "spiral_complexity": ["--angles", "180", "360"],
+    }
+    for name, grid in grids.items():
+        script = ROOT / "experiments" / f"scan_{name}.py"
+        options = [*grid, "--epochs", "30", "--repeats", "2", "--results", str(results)]
+        subprocess.run([sys.executable, script, "0", *options], check=True, capture_output=True)
+    return results
+
+
+def test_spirals(small_runs, tmp_path):
+    images = execute("spirals.ipynb", small_runs, tmp_path)
+    assert len(images) == 10
+    for name, image in images.items():
+        assert image[..., :3].std() > 0.02, f"{name} is blank"
+        assert (tmp_path / f"{name}.pdf").stat().st_size > 2000
+
+
+def test_spirals_from_the_committed_tables_alone(tmp_path):
+    fresh = tmp_path / "results"
+    fresh.mkdir()
+    (fresh / "tables").symlink_to(ROOT / "results" / "tables")
+    images = execute("spirals.ipynb", fresh, tmp_path)
+    assert len(images) == 10

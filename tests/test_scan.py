@@ -1,0 +1,225 @@
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from depthsearch import figures, runs, scan
+from depthsearch.report import claims, draw_maps, paired
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+SCANS = ("max_depth_spirals", "deterministic_depth_spirals", "width_spirals", "data_amount", "spiral_complexity")
+
+
+def scan_script(*arguments, name="max_depth_spirals", **kwargs):
+    command = [sys.executable, EXPERIMENTS / f"scan_{name}.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A results folder with a quick scan of LDN and DDN in it."""
+    results = tmp_path_factory.mktemp("results")
+    for name in ("max_depth_spirals", "deterministic_depth_spirals"):
+        out = scan_script("0", "--quick", "--epochs", 40, "--depths", 2, 20, "--results", results, name=name)
+        assert out.returncode == 0, out.stderr
+    return results
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["banana"], "'banana' is not a CUDA device index"),
+        (["7"], "no CUDA device 7; there is none"),
+        (["0", "--depths", "-1"], "depth must be 0 or more"),
+        (["0", "--repeats", "0"], "--repeats must be 1 or more"),
+        (["0", "--epochs", "0"], "--epochs must be 1 or more"),
+        (["0", "--results", __file__], "is a file; give a folder"),
+        (["0", "--results", "/proc/nowhere"], "cannot write to results folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(scan, "train_setting", lambda *a: pytest.fail("trained"))
+    script = load("max_depth_spirals")
+    if "--results" not in arguments:
+        arguments = [*arguments, "--results", str(tmp_path)]
+    with pytest.raises(SystemExit) as stop:
+        scan.run_scan("scan_max_depth_spirals", script.GRID, "max_depth", script.QUICK, "depths", arguments)
+    said_lines = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and len(said_lines) == 1 and said in said_lines[0]
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"scan_{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_missing_devices_are_listed(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: f"Card {i}")
+    assert scan.pick_device("1") == torch.device("cuda", 1)
+    with pytest.raises(scan.Problem, match=r"no CUDA device 7; there is 0 \(Card 0\), 1 \(Card 1\)"):
+        scan.pick_device("7")
+
+
+def test_the_grids_are_the_papers():
+    grids = {name: load(name).GRID for name in SCANS}
+    assert [s.max_depth for s in grids["deterministic_depth_spirals"]] == list(range(101))
+    assert {s.kind for s in grids["deterministic_depth_spirals"]} == {"DDN"}
+    assert [len(grids[name]) for name in SCANS] == [14, 101, 13, 16, 8]
+    assert grids["data_amount"][-1] == scan.Spirals(n=8000, noise=0.15)
+    assert grids["spiral_complexity"][0] == scan.Spirals(stop_angle=180.0, noise=0.15)
+    assert len({s.folder(8000) for grid in grids.values() for s in grid}) == 14 + 101 + 12 + 15 + 8
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_dry_run_of_every_script_prints_the_missing_runs(name, tmp_path):
+    out = scan_script("0", "--dry-run", "--results", tmp_path, "--repeats", 3, name=name)
+    assert out.returncode == 0
+    n = 3 * len(load(name).GRID)
+    assert out.stdout.splitlines()[-1] == f"{n} runs missing" and len(out.stdout.splitlines()) == n + 1
+    assert not list(tmp_path.rglob("version_*"))
+
+
+def test_run_folder_holds_everything(finished):
+    folders = list(runs.run_folders(finished))
+    assert len(folders) == 8
+    for folder in folders:
+        names = {path.name for path in folder.iterdir()}
+        assert {"config.json", "summary.json", "weights.pt", "metrics.csv", "meta_tags.csv"} < names
+        assert not [name for name in names if name.endswith(".tmp")]
+        assert pd.read_csv(folder / "metrics.csv")["epoch"].iloc[-1] == 40
+        assert list(folder.rglob("events.out.tfevents*"))
+        setting = scan.Spirals(**json.loads((folder / "config.json").read_text())["setting"])
+        network, depth = setting.network(), setting.posterior()
+        runs.load_weights(folder, network, depth)
+        summary = json.loads((folder / "summary.json").read_text())
+        assert [row["q"] for row in summary["depths"]] == pytest.approx(
+            depth().probs[-len(summary["depths"]) :].tolist()
+        )
+
+
+def test_a_finished_scan_trains_nothing_and_more_repeats_add_versions(finished):
+    before = {f: (f / "summary.json").read_bytes() for f in runs.run_folders(finished)}
+    again = ("0", "--quick", "--epochs", 40, "--depths", 2, 20, "--results", finished)
+    out = scan_script(*again)
+    assert out.returncode == 0 and "--repeats N adds more" in out.stdout
+    assert {f: (f / "summary.json").read_bytes() for f in runs.run_folders(finished)} == before
+    out = scan_script(*again, "--repeats", 3, "--depths", 2)
+    assert out.returncode == 0 and "1 repeats" in out.stdout
+    after = {f: (f / "summary.json").read_bytes() for f in runs.run_folders(finished)}
+    assert len(after) == len(before) + 1 and before.items() < after.items()
+    (new,) = set(after) - set(before)
+    assert new.name == "version_2"
+
+
+def test_the_same_seed_gives_the_same_bytes(finished, tmp_path):
+    scan_script("0", "--quick", "--epochs", 40, "--depths", 2, 20, "--results", tmp_path)
+    for folder in runs.run_folders(tmp_path):
+        twin = finished / folder.relative_to(tmp_path)
+        texts = [(f / "summary.json").read_text() for f in (folder, twin)]
+        stripped = [json.dumps({k: v for k, v in json.loads(t).items() if k != "seconds"}) for t in texts]
+        assert stripped[0] == stripped[1]
+        states = [torch.load(f / "weights.pt", weights_only=True) for f in (folder, twin)]
+        for name, value in states[0]["network"].items():
+            assert torch.equal(value, states[1]["network"][name]), name
+
+
+def test_two_scans_at_once_never_share_a_version(tmp_path):
+    arguments = ["0", "--quick", "--epochs", "60", "--depths", "2", "3", "4", "5", "--results", tmp_path]
+    command = [sys.executable, EXPERIMENTS / "scan_max_depth_spirals.py", *map(str, arguments)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
+    said = "".join(p.communicate()[0] for p in both)
+    assert [p.returncode for p in both] == [0, 0]
+    assert len(list(runs.run_folders(tmp_path))) == 8
+    trained = [int(line.split(":")[1].split()[0]) for line in said.splitlines() if "d_opt" in line]
+    assert sum(trained) == 8
+
+
+def test_reserve_is_exclusive_and_takes_over_what_the_dead_left(tmp_path):
+    folder = tmp_path / "setting" / "version_0"
+    mine = runs.reserve(folder)
+    assert mine is not None and runs.reserve(folder) is None
+    mine.release()
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "half-written").touch()
+    mine = runs.reserve(folder)
+    assert mine is not None and not list(folder.iterdir())
+    (folder / "summary.json").touch()
+    os.close(mine._lock)
+    assert runs.reserve(folder) is None
+
+
+def test_interruption_keeps_finished_runs_and_leaves_nothing_half_written(tmp_path, monkeypatch, capsys):
+    train = scan.train_setting
+
+    def interrupted(name, setting, *rest):
+        if setting.max_depth == 3:
+            raise KeyboardInterrupt
+        return train(name, setting, *rest)
+
+    monkeypatch.setattr(scan, "train_setting", interrupted)
+    script = load("max_depth_spirals")
+    arguments = ["0", "--quick", "--epochs", "10", "--depths", "2", "3", "--results", str(tmp_path)]
+    with pytest.raises(SystemExit) as stop:
+        scan.run_scan("scan_max_depth_spirals", script.GRID, "max_depth", script.QUICK, "depths", arguments)
+    assert stop.value.code == 130 and "run the same command again" in capsys.readouterr().err
+    assert [f.parent.name.split("_")[1] for f in runs.run_folders(tmp_path)] == ["depth2", "depth2"]
+    assert not list(tmp_path.rglob("*depth3*/version_*"))
+
+
+def test_weights_with_code_in_them_are_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path(tmp_path / "ran").touch, ())
+
+    torch.save({"network": Evil(), "depth": {}}, tmp_path / "weights.pt")
+    setting = scan.Spirals(max_depth=1)
+    with pytest.raises(Exception, match=r"weights_only|Weights only"):
+        runs.load_weights(tmp_path, setting.network(), setting.posterior())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_tables_survive_the_disk(finished, tmp_path):
+    tables = runs.read_tables(finished)
+    assert set(tables) == set(runs.TABLES) and len(tables["runs"]) >= 8
+    runs.write_tables(finished)
+    (tmp_path / "tables").mkdir()
+    for path in (finished / "tables").glob("*.csv"):
+        (tmp_path / "tables" / path.name).write_bytes(path.read_bytes())
+    again = runs.read_tables(tmp_path)
+    for name in runs.TABLES:
+        pd.testing.assert_frame_equal(again[name], tables[name], rtol=1e-4, check_dtype=False)
+    with pytest.raises(FileNotFoundError, match="no finished runs"):
+        runs.read_tables(tmp_path / "nowhere")
+
+
+def test_runs_of_different_lengths_never_mix(finished):
+    table = runs.read_tables(finished)["runs"]
+    longer = table.assign(epochs_limit=80)
+    assert set(runs.of_scan(pd.concat([table, longer]), "scan_max_depth_spirals")["epochs_limit"]) == {80}
+
+
+def test_paired_interval_against_a_worked_example():
+    mean, low, high, n = paired(pd.Series([1.0, 2.0, 3.0]))
+    assert (mean, n) == (2.0, 3)
+    half = 4.302652729911275 / 3**0.5  # t(0.975, 2) * std 1 / sqrt 3
+    assert (low, high) == pytest.approx((2 - half, 2 + half))
+
+
+def test_claims_and_figures_from_small_runs(finished):
+    tables, maps = runs.read_tables(finished), draw_maps(finished)
+    assert set(claims(tables)["n"]) <= {0, 1, 2}
+    assert maps["per_depth"].shape == (21, 110, 110) and maps["predictive"].min() >= 0
+    assert figures.spiral_scan(tables, "scan_width_spirals", "width") is None
+    for make in (figures.spiral_run, figures.spiral_depths, figures.spiral_posterior_gap):
+        assert make(tables) is not None
