@@ -72,9 +72,9 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *gradients):
         n = ctx.n
-        saved = [ctx.saved_tensors[k * n : (k + 1) * n] for k in range(6)]
+        inputs, weights, scales, hiddens, means, variances = (ctx.saved_tensors[k * n : (k + 1) * n] for k in range(6))
         run = _compiled_backward if ctx.compiled else _backward
-        grads = run(gradients[:n], *saved, ctx.eps)
+        grads = run(gradients[:n], inputs, weights, scales, hiddens, means, variances, ctx.eps)
         return None, None, *(g for kept in grads for g in kept)
 
 

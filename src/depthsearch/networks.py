@@ -99,6 +99,20 @@ class _LinearHead(nn.Linear, DepthHead):
         return logits.unflatten(-1, stacked.shape[-2:]).movedim(-2, 0).mT  # (S, ..., B, C)
 
 
+class _Norm(nn.BatchNorm1d):
+    """Holds the parameters and running statistics of a batch norm."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    momentum: float
+
+    @torch.no_grad()
+    def update(self, mean: Tensor, var: Tensor, n: int) -> None:
+        """Takes in the biased statistics of a batch of n: exponential average, unbiased variance."""
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
+
+
 class MLPBlock(nn.Module):
     """x + norm(relu(linear(x))), the residual block of the spiral experiments.
 
@@ -108,7 +122,7 @@ class MLPBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, width)
-        self.norm = nn.BatchNorm1d(width)  # holds the parameters and running statistics
+        self.norm = _Norm(width)
 
     def forward(self, a: Tensor) -> Tensor:
         if self.training:
@@ -131,11 +145,8 @@ def _train_chain(a: Tensor, blocks: Sequence[MLPBlock], compiled: bool) -> list[
         norms[0].eps,
         compiled,
     )
-    with torch.no_grad():  # the rule of torch's batch norm: exponential average, unbiased variance
-        n = a.shape[-1]
-        unbiased = torch._foreach_mul([v.squeeze(-1) for v in variances], n / max(n - 1, 1))
-        torch._foreach_lerp_([norm.running_mean for norm in norms], [m.squeeze(-1) for m in means], norms[0].momentum)
-        torch._foreach_lerp_([norm.running_var for norm in norms], unbiased, norms[0].momentum)
+    for norm, mean, var in zip(norms, means, variances, strict=True):
+        norm.update(mean.squeeze(-1), var.squeeze(-1), a.shape[-1])
     return activations
 
 
@@ -289,10 +300,10 @@ def stack_modules(modules: Sequence[ModuleT]) -> ModuleT:
     stacked = copy.deepcopy(modules[0])
     for name, child in stacked.named_modules():
         twins = [module.get_submodule(name) for module in modules]
-        for key, value in child._parameters.items():
-            if value is not None:
-                child._parameters[key] = nn.Parameter(torch.stack([t._parameters[key].detach() for t in twins]))
-        for key, value in child._buffers.items():
-            if value is not None:
-                child._buffers[key] = torch.stack([t._buffers[key] for t in twins])
+        for key, parameter in child._parameters.items():
+            if parameter is not None:
+                child._parameters[key] = nn.Parameter(torch.stack([getattr(t, key).detach() for t in twins]))
+        for key, buffer in child._buffers.items():
+            if buffer is not None:
+                child._buffers[key] = torch.stack([getattr(t, key) for t in twins])
     return stacked

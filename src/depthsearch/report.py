@@ -226,8 +226,8 @@ Generated from the saved runs by {commands}; no number here is typed.
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
 95 % t-interval; n is the number of repeats. "Costs nothing" and "matches" mean: the whole interval lies below
-{100 * ERROR_MARGIN:g} points of error or {LIKELIHOOD_MARGIN:g} nats. All numbers are of networks kept by training ELBO, which the test set
-does not enter; the best DDN of claim 2 is chosen on the test set itself, as in the paper, which favours the DDN.
+{100 * ERROR_MARGIN:g} points of error or {LIKELIHOOD_MARGIN:g} nats. Networks are kept by their training ELBO, which no test point
+enters; the best DDN of claim 2 is chosen on the test set itself, as in the paper, which favours the DDN.
 
 {markdown(claims(tables))}
 
