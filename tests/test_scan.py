@@ -1,8 +1,10 @@
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -39,6 +41,7 @@ def finished(tmp_path_factory):
         (["0", "--depths", "-1"], "depth must be 0 or more"),
         (["0", "--repeats", "0"], "--repeats must be 1 or more"),
         (["0", "--epochs", "0"], "--epochs must be 1 or more"),
+        (["0", "--workers", "0"], "--workers must be 1 or more"),
         (["0", "--results", __file__], "is a file; give a folder"),
         (["0", "--results", "/proc/nowhere"], "cannot write to results folder"),
     ],
@@ -144,6 +147,49 @@ def test_two_scans_at_once_never_share_a_version(tmp_path):
     assert sum(trained) == 8
 
 
+def test_workers_share_a_scan(tmp_path):
+    options = ("0", "--quick", "--epochs", 60, "--depths", 2, 3, 4, "--results", tmp_path)
+    out = scan_script(*options, "--workers", 2)
+    assert out.returncode == 0, out.stderr
+    assert len(list(runs.run_folders(tmp_path))) == 6 and out.stdout.count("2 repeats, d_opt") == 3
+    alone = tmp_path / "alone"
+    scan_script(*options[:-1], alone, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for folder in runs.run_folders(alone):
+        ours, theirs = (
+            json.loads((f / "summary.json").read_text()) for f in (tmp_path / folder.relative_to(alone), folder)
+        )
+        assert ours["depths"] == theirs["depths"]
+
+
+def test_an_interrupt_stops_the_workers_too(tmp_path):
+    command = [
+        sys.executable,
+        EXPERIMENTS / "scan_max_depth_spirals.py",
+        "0",
+        "--depths",
+        "2",
+        "3",
+        "4",
+        "--repeats",
+        "1",
+    ]
+    process = subprocess.Popen(
+        [*map(str, command), "--workers", "2", "--results", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.time() + 60
+    while not list(tmp_path.rglob("version_0")) and time.time() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "run the same command again" in said
+    assert not list(tmp_path.rglob("version_*"))
+
+
 def test_reserve_is_exclusive_and_takes_over_what_the_dead_left(tmp_path):
     folder = tmp_path / "setting" / "version_0"
     mine = runs.reserve(folder)
@@ -169,7 +215,7 @@ def test_interruption_keeps_finished_runs_and_leaves_nothing_half_written(tmp_pa
 
     monkeypatch.setattr(scan, "train_setting", interrupted)
     script = load("max_depth_spirals")
-    arguments = ["0", "--quick", "--epochs", "10", "--depths", "2", "3", "--results", str(tmp_path)]
+    arguments = ["0", "--quick", "--epochs", "10", "--depths", "2", "3", "--results", str(tmp_path)]  # one worker
     with pytest.raises(SystemExit) as stop:
         scan.run_scan("scan_max_depth_spirals", script.GRID, "max_depth", script.QUICK, "depths", arguments)
     assert stop.value.code == 130 and "run the same command again" in capsys.readouterr().err
@@ -218,7 +264,7 @@ def test_paired_interval_against_a_worked_example():
 
 def test_claims_and_figures_from_small_runs(finished):
     tables, maps = runs.read_tables(finished), draw_maps(finished)
-    assert set(claims(tables)["n"]) <= {0, 1, 2}
+    assert set(claims(tables)["n"]) <= {0, 2, 3}
     assert maps["per_depth"].shape == (21, 110, 110) and maps["predictive"].min() >= 0
     assert figures.spiral_scan(tables, "scan_width_spirals", "width") is None
     for make in (figures.spiral_run, figures.spiral_depths, figures.spiral_posterior_gap):

@@ -42,8 +42,9 @@ def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str 
     scale = 100 if y.endswith("error") else 1
     groups = table.groupby(x)[y]
     mean, std = scale * groups.mean(), scale * groups.std().fillna(0)
+    top = 0 if y.endswith("log_likelihood") else np.inf  # no band where there can be no data
     (line,) = ax.plot(mean.index, mean, "o-", ms=3, lw=1.2, color=colour, label=label)
-    ax.fill_between(mean.index, mean - std, mean + std, color=line.get_color(), alpha=0.2, lw=0)
+    ax.fill_between(mean.index, mean - std, (mean + std).clip(upper=top), color=line.get_color(), alpha=0.2, lw=0)
 
 
 def depth_posterior(ax: Axes, depths: pd.DataFrame, other: str = "prior") -> None:

@@ -22,7 +22,7 @@ from depthsearch.scan import RESULTS, Spirals
 
 EXTENT, PIXELS = 5.5, 110  # of the predictive map
 MAP_SETTING, MAP_SEED = Spirals(), 0
-ERROR_MARGIN, LIKELIHOOD_MARGIN, ECE_MARGIN = 0.005, 0.02, 0.0  # what counts as "the same": 0.5 points, 0.02 nats
+ERROR_MARGIN, LIKELIHOOD_MARGIN, SLOPE_MARGIN = 0.005, 0.02, 0.1  # what counts as "costs nothing" and "stays put"
 
 
 NLL = "negative test log-likelihood"
@@ -154,8 +154,7 @@ def claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     if len(ldn):
         claim = "4. The chosen depth stays put as D grows, and follows the difficulty"
         interval = paired(_slopes(ldn[ldn["max_depth"] >= 20], "max_depth"))
-        verdict = "reproduced" if interval[1] <= 0.05 and interval[2] < 0.1 else "not reproduced"
-        add(claim, "slope of d_opt against D, D >= 20 (layers a layer)", interval, None, verdict)
+        add(claim, "slope of d_opt against D, D >= 20 (layers a layer)", interval, SLOPE_MARGIN)
     if len(angle):
         interval = paired(360 * _slopes(angle, "stop_angle"))
         verdict = "reproduced" if interval[1] > 0 else "not reproduced"
@@ -192,7 +191,7 @@ def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 else f"{settings.min()} to {settings.max()}",
                 "epochs (mean, limit)": f"{runs['epochs'].mean():.0f}, {runs['epochs_limit'].max()}",
                 "swept": _swept(runs),
-                "CPU-core minutes": f"{runs['training_seconds'].sum() / 60:.1f}",
+                "minutes of training": f"{runs['training_seconds'].sum() / 60:.1f}",
                 "hardware": ", ".join(runs["device"].unique()),
             }
         )
@@ -226,15 +225,18 @@ Generated from the saved runs by {commands}; no number here is typed.
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
 95 % t-interval; n is the number of repeats. "Costs nothing" and "matches" mean: the whole interval lies below
-{100 * ERROR_MARGIN:g} points of error or {LIKELIHOOD_MARGIN:g} nats. Networks are kept by their training ELBO, which no test point
-enters; the best DDN of claim 2 is chosen on the test set itself, as in the paper, which favours the DDN.
+{100 * ERROR_MARGIN:g} points of error or {LIKELIHOOD_MARGIN:g} nats, "stays put" below {SLOPE_MARGIN:g} layers a layer;
+the verdict is "not reproduced" where the whole interval lies above, and "undecided" where it straddles. Networks are
+kept by their training ELBO, which no test point enters; the best DDN of claim 2 is chosen on the test set itself, as in the paper, which favours the DDN.
 
 {markdown(claims(tables))}
 
 ## What was run
 
-The settings are the paper's ({MAP_SETTING}; at most 8000 epochs, patience 500), grids thinned where the list of swept
-values is shorter than the script's.
+The settings are the paper's ({MAP_SETTING}, varied as
+listed; at most 8000 epochs, patience 500). A grid shorter than its script's was thinned to fit two CPU cores. Minutes
+are the wall time of training, divided among the repeats trained side by side and summed, with another scan on the
+other core.
 
 {markdown(costs(tables))}
 

@@ -126,7 +126,7 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
         row = dict(key)
         row |= {k: summary[k] for k in ("pruned_depth", "expected_depth", "kl_to_exact", "parameters")}
         row |= {k: summary[k] for k in ("pruned_parameters", "best_epoch", "epochs")}
-        row |= summary["seconds"] | {"device": config["device"]["name"], "replicates": config["replicates"]}
+        row |= summary["seconds"] | {"device": _hardware(config["device"]), "replicates": config["replicates"]}
         for variant, values in summary["variants"].items():
             row |= {f"{variant}_{k}": v for k, v in values.items()}
         tables["runs"].append(row)
@@ -138,6 +138,11 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
                     tables["reliability"].append(key | {"variant": variant} | values)
         tables["curves"] += [key | point for point in _thin(summary["history"])]
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+
+
+def _hardware(device: dict) -> str:
+    threads = device["threads"]
+    return device["name"] if threads is None else f"{device['name']}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _thin(history: list[dict], most: int = 40) -> list[dict]:

@@ -1,12 +1,17 @@
 """Run configurations, the paper's spiral settings, and the command line that all scans share."""
 
 import argparse
+import multiprocessing
+import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -124,10 +129,10 @@ def can_compile() -> bool:
 
 def describe(device: torch.device) -> dict:
     """The hardware and versions that a run was made with."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
+    cuda = device.type == "cuda"
     return {
-        "name": name,
-        "threads": torch.get_num_threads(),
+        "name": torch.cuda.get_device_name(device) if cuda else f"CPU ({platform.machine()})",
+        "threads": None if cuda else torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
@@ -162,11 +167,16 @@ def run_scan(
         values = getattr(options, flag)
         if values is not None:
             grid = [replace(settings[0], **{swept: value}) for value in values]
-        training = Training(epochs=options.epochs or (300 if options.quick else Training.epochs))
-        repeats = options.repeats if options.repeats is not None else (2 if options.quick else 4)
+        default_epochs, default_repeats = (300, 2) if options.quick else (Training.epochs, 4)
+        training = Training(epochs=default_epochs if options.epochs is None else options.epochs)
+        repeats = default_repeats if options.repeats is None else options.repeats
         _check(grid, training, repeats)
         results = _writable(Path(options.results))
-        run_grid(scan, grid, swept, training, repeats, results, device, options.dry_run)
+        default_workers = os.cpu_count() or 1 if device.type == "cpu" and not options.quick else 1
+        workers = default_workers if options.workers is None else options.workers
+        if workers < 1:
+            raise Problem(f"--workers must be 1 or more, got {workers}")
+        run_grid(scan, grid, swept, training, repeats, results, device, workers, options.dry_run)
     except Problem as problem:
         print(f"{parser.prog}: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -183,57 +193,131 @@ def run_grid(
     repeats: int,
     results: Path,
     device: torch.device,
+    workers: int = 1,
     dry_run: bool = False,
 ) -> None:
-    """Trains whatever is missing of `repeats` versions of each setting."""
+    """Trains whatever is missing of `repeats` versions of each setting, on `workers` processes."""
     root = results / "runs" / scan / "spirals"
-    folders = {s: [root / s.folder(training.epochs) / f"version_{r}" for r in range(repeats)] for s in grid}
-    missing = {s: [f for f in folders[s] if not finished(f)] for s in grid}
-    n_missing = sum(map(len, missing.values()))
-    if n_missing == 0:
+    jobs: list[tuple[Spirals, list[Path]]] = []
+    for setting in grid:
+        versions = [root / setting.folder(training.epochs) / f"version_{r}" for r in range(repeats)]
+        missing = [folder for folder in versions if not finished(folder)]
+        jobs += [(setting, missing[i : i + SIDE_BY_SIDE]) for i in range(0, len(missing), SIDE_BY_SIDE)]
+    if not jobs:
         print(f"{scan}: all {repeats} repeats of {len(grid)} settings are finished; --repeats N adds more")
         return
     if dry_run:
-        for paths in missing.values():
-            print(*paths, sep="\n", end="\n" if paths else "")
-        print(f"{n_missing} runs missing")
+        paths = [folder for _, folders in jobs for folder in folders]
+        print(*paths, f"{len(paths)} runs missing", sep="\n")
         return
     if device.type == "cpu":
         print("no CUDA device here: running on the CPU", file=sys.stderr)
-    with tqdm(total=sum(training.epochs for s in grid if missing[s]), unit="epoch", smoothing=0.05) as bar:
-        for setting in grid:
-            for start in range(0, len(missing[setting]), SIDE_BY_SIDE):
-                _train_missing(
-                    scan, setting, swept, missing[setting][start : start + SIDE_BY_SIDE], training, device, bar
+    workers = min(workers, len(jobs))
+    with tqdm(total=training.epochs * len(jobs), unit="epoch", smoothing=0.05) as bar:
+        if workers == 1:
+            for number, (setting, folders) in enumerate(jobs):
+                before = training.epochs * number
+
+                def report(epoch: int, said: str, before: int = before) -> None:
+                    bar.update(before + epoch - bar.n)
+                    bar.set_postfix_str(said)
+
+                _tell(
+                    bar,
+                    _train_missing(scan, setting, swept, folders, training, device, report),
+                    before + training.epochs,
                 )
+        else:
+            _share_out(scan, jobs, swept, training, device, workers, bar)
 
 
-def _train_missing(scan, setting, swept, folders, training, device, bar) -> None:
-    reservations = [r for r in map(reserve, folders) if r is not None]
-    before = bar.n
+def _train_missing(scan, setting, swept, folders, training, device, report) -> str | None:
+    """Trains the folders that nobody else has; says in a line what came out, None if there were none."""
 
     def show(progress: Progress) -> None:
-        bar.update(before + progress.epoch - bar.n)
         depths = sum(progress.pruned_depths) / len(progress.pruned_depths)
-        bar.set_postfix_str(f"{swept} {getattr(setting, swept)}, ELBO {progress.elbo:.3f}, d_opt {depths:.1f}")
+        value = getattr(setting, swept)
+        report(progress.epoch, f"{swept} {value:g}, ELBO {progress.elbo:.3f}, d_opt {depths:.1f}")
 
+    reservations: list[Reservation] = []
     try:
-        if reservations:
-            trained = train_setting(scan, setting, reservations, training, device, show)
-            rows = [t.history[-1] for t in trained]
-            error = sum(row["test_error"] for row in rows) / len(rows)
-            depth = sum(row["pruned_depth"] for row in rows) / len(rows)
-            epochs = sum(len(t.elbo) for t in trained) / len(trained)
-            bar.write(
-                f"{setting.kind} {swept} {getattr(setting, swept)}: {len(trained)} repeats, "
-                f"d_opt {depth:.1f}, test error {100 * error:.2f} %, {epochs:.0f} epochs"
-            )
+        for folder in folders:
+            if (reservation := reserve(folder)) is not None:
+                reservations.append(reservation)
+        if not reservations:
+            return None
+        trained = train_setting(scan, setting, reservations, training, device, show)
     except BaseException:
         for reservation in reservations:
             if not finished(reservation.folder):
                 reservation.release()
         raise
-    bar.update(before + training.epochs - bar.n)
+    rows = [t.history[-1] for t in trained]
+    error = sum(row["test_error"] for row in rows) / len(rows)
+    depth = sum(row["pruned_depth"] for row in rows) / len(rows)
+    epochs = sum(len(t.elbo) for t in trained) / len(trained)
+    return (
+        f"{setting.kind} {swept} {getattr(setting, swept):g}: {len(trained)} repeats, d_opt {depth:.1f}, "
+        f"test error {100 * error:.2f} %, {epochs:.0f} epochs"
+    )
+
+
+# Worker processes. Small networks use one core well and several badly, so a CPU scan trains one setting a core.
+
+
+def _share_out(scan, jobs, swept, training, device, workers, bar) -> None:
+    context = multiprocessing.get_context("spawn")
+    queue, stop = context.Queue(), context.Event()
+    done = dict.fromkeys(range(len(jobs)), 0)  # epochs of each job
+    longest_first = sorted(range(len(jobs)), key=lambda i: -jobs[i][0].max_depth * jobs[i][0].width * jobs[i][0].n)
+    with ProcessPoolExecutor(workers, context, _start_worker, (queue, stop)) as pool:
+        futures = {
+            pool.submit(_work, number, scan, jobs[number][0], swept, jobs[number][1], training, device): number
+            for number in longest_first
+        }
+        pending = set(futures)
+        try:
+            while pending:
+                finished_now, pending = wait(pending, timeout=0.5)
+                while not queue.empty():
+                    number, epoch, said = queue.get()
+                    done[number] = epoch
+                    bar.set_postfix_str(said)
+                for future in finished_now:
+                    done[futures[future]] = training.epochs
+                    _tell(bar, future.result(), sum(done.values()))
+                bar.update(sum(done.values()) - bar.n)
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _tell(bar: tqdm, said: str | None, epochs: int) -> None:
+    if said:
+        bar.write(said)
+    bar.update(epochs - bar.n)
+
+
+_shared: Any = None  # of this worker: the queue of its progress, and the event that stops it
+
+
+def _start_worker(queue, stop) -> None:
+    global _shared
+    _shared = queue, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and stops us
+    torch.set_num_threads(1)
+
+
+def _work(number, scan, setting, swept, folders, training, device) -> str | None:
+    queue, stop = _shared
+
+    def report(epoch: int, said: str) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        queue.put((number, epoch, said))
+
+    return None if stop.is_set() else _train_missing(scan, setting, swept, folders, training, device, report)
 
 
 def pick_device(name: str) -> torch.device:
@@ -261,6 +345,7 @@ def _parser(scan: str, swept: str, flag: str) -> argparse.ArgumentParser:
     parser.add_argument("--results", default=str(RESULTS), help="results folder (default %(default)s)")
     kind = float if isinstance(getattr(Spirals, swept), float) else int
     parser.add_argument(f"--{flag}", type=kind, nargs="+", help=f"override the grid of {swept}")
+    parser.add_argument("--workers", type=int, help="processes that share the scan (default: the cores; 1 on a GPU)")
     parser.add_argument("--quick", action="store_true", help="a small grid, 2 repeats, 300 epochs")
     parser.add_argument("--dry-run", action="store_true", help="print the runs that are missing and stop")
     return parser
