@@ -249,10 +249,13 @@ def test_tables_survive_the_disk(finished, tmp_path):
         runs.read_tables(tmp_path / "nowhere")
 
 
-def test_runs_of_different_lengths_never_mix(finished):
-    table = runs.read_tables(finished)["runs"]
-    longer = table.assign(epochs_limit=80)
-    assert set(runs.of_scan(pd.concat([table, longer]), "scan_max_depth_spirals")["epochs_limit"]) == {80}
+def test_runs_of_different_lengths_never_mix(finished, tmp_path):
+    (tmp_path / "tables").mkdir()
+    for name, table in runs.collect(finished).items():
+        both = pd.concat([table, table.assign(epochs_limit=80)])
+        both.to_csv(tmp_path / "tables" / f"{name}.csv", index=False)
+    for table in runs.read_tables(tmp_path).values():
+        assert set(table["epochs_limit"]) == {80}
 
 
 def test_paired_interval_against_a_worked_example():

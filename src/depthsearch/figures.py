@@ -12,8 +12,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from depthsearch.runs import of_scan
-
 COLOURS = {
     "LDN-95": "tab:blue",
     "LDN-E": "tab:cyan",
@@ -35,6 +33,11 @@ LABELS = {
     "log_likelihood": "log-likelihood (nats)",
 }
 Tables = Mapping[str, pd.DataFrame]
+
+
+def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
+    """The rows of one scan."""
+    return table if table.empty else table[table["scan"] == scan]
 
 
 def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str | None = None) -> None:

@@ -15,9 +15,10 @@ from scipy import stats
 
 from depthsearch.data import spiral_split
 from depthsearch.evaluation import predict
+from depthsearch.figures import of_scan
 from depthsearch.objectives import log_predictive
 from depthsearch.pruning import prune, pruned_depth
-from depthsearch.runs import load_weights, of_scan, read_tables, run_folders, write_tables
+from depthsearch.runs import load_weights, read_tables, run_folders, write_tables
 from depthsearch.scan import RESULTS, Spirals
 
 EXTENT, PIXELS = 5.5, 110  # of the predictive map
@@ -227,7 +228,8 @@ Differences are paired over repeats (repeat r has data seed r and network seed r
 95 % t-interval; n is the number of repeats. "Costs nothing" and "matches" mean: the whole interval lies below
 {100 * ERROR_MARGIN:g} points of error or {LIKELIHOOD_MARGIN:g} nats, "stays put" below {SLOPE_MARGIN:g} layers a layer;
 the verdict is "not reproduced" where the whole interval lies above, and "undecided" where it straddles. Networks are
-kept by their training ELBO, which no test point enters; the best DDN of claim 2 is chosen on the test set itself, as in the paper, which favours the DDN.
+kept by their training ELBO, which no test point enters; the best DDN of claim 2 is chosen on the test set itself, as in
+the paper, which favours the DDN.
 
 {markdown(claims(tables))}
 

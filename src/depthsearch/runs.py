@@ -156,19 +156,18 @@ def read_tables(results: Path) -> dict[str, pd.DataFrame]:
         FileNotFoundError: there is neither.
     """
     if next(run_folders(results), None) is not None:
-        return collect(results)
+        return {name: _longest(table) for name, table in collect(results).items()}
     paths = {name: results / "tables" / f"{name}.csv" for name in TABLES}
     if not all(path.exists() for path in paths.values()):
         raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
-    return {name: pd.read_csv(path) for name, path in paths.items()}
+    return {name: _longest(pd.read_csv(path)) for name, path in paths.items()}
 
 
-def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
-    """The rows of one scan; where it was run with several limits on epochs (--quick), those of the longest."""
+def _longest(table: pd.DataFrame) -> pd.DataFrame:
+    """Where a scan was run with several limits on epochs (--quick), the rows of the longest: they never mix."""
     if table.empty:
         return table
-    rows = table[table["scan"] == scan]
-    return rows[rows["epochs_limit"] == rows["epochs_limit"].max()]
+    return table[table["epochs_limit"] == table.groupby("scan")["epochs_limit"].transform("max")]
 
 
 def write_tables(results: Path) -> list[Path]:
