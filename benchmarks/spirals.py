@@ -92,7 +92,7 @@ def side_by_side(max_depth: int, n_replicates: int, compiled: bool) -> Callable[
         value = replicates.run_epoch(x, y, ())
         improved = value > best
         best = torch.where(improved, value, best)
-        best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)
+        best_state = torch.where(improved[replicates.owner], replicates.state, best_state)
         value.tolist()
 
     return epoch

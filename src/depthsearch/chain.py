@@ -74,7 +74,9 @@ class _Chain(torch.autograd.Function):
         n = ctx.n
         inputs, weights, scales, hiddens, means, variances = (ctx.saved_tensors[k * n : (k + 1) * n] for k in range(6))
         run = _compiled_backward if ctx.compiled else _backward
-        grads = run(gradients[:n], inputs, weights, scales, hiddens, means, variances, ctx.eps)
+        # One memory layout whatever the depth and the head, or each would be compiled for anew.
+        gradients = [g if g is None else g.contiguous() for g in gradients[:n]]
+        grads = run(gradients, inputs, weights, scales, hiddens, means, variances, ctx.eps)
         return None, None, *(g for kept in grads for g in kept)
 
 

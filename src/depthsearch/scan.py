@@ -79,6 +79,7 @@ def train_setting(
     for network in networks:
         if isinstance(network, MLPNetwork):
             network.compiled = compiled
+    torch.compiler.reset()  # shapes of earlier settings count against a limit on recompilation
     start = time.perf_counter()
     trained = train(networks, [setting.posterior().to(device) for _ in seeds], splits, training, seeds, on_progress)
     seconds = (time.perf_counter() - start) / len(seeds)

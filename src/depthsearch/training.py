@@ -64,9 +64,9 @@ class Progress:
 class Replicates:
     """R networks and posteriors of one architecture, trained side by side without touching each other.
 
-    The whole state, P parameters and Q buffers of their type, lies in one tensor `state` (R, P + Q); every
-    tensor of the stacked modules is a view of it. An optimiser step, and keeping the best state of each
-    replicate, are then a few operations whatever the depth.
+    The whole state, P parameters and then Q buffers of their type, lies in one tensor `state` (R * (P + Q),); every
+    tensor (R, ...) of the stacked modules is a contiguous view of it. An optimiser step, and keeping the best state of
+    each replicate, are then a few operations whatever the depth. `owner` says whose each element is.
     """
 
     def __init__(self, networks: Sequence[DepthNetwork], depths: Sequence[DepthPosterior], training: Training) -> None:
@@ -76,15 +76,17 @@ class Replicates:
         self._modules = nn.ModuleDict({"network": self.network, "depth": self.depth})
         self._parameters = list(self._modules.parameters())
         tensors: dict[str, Tensor] = dict(self._modules.named_parameters())
-        n_parameters = sum(t[0].numel() for t in tensors.values())
+        n_parameters = sum(t.numel() for t in tensors.values())
         dtype = next(iter(tensors.values())).dtype
         tensors |= {name: t for name, t in self._modules.named_buffers() if t.dtype == dtype}
         self._shapes = {name: t.shape[1:] for name, t in tensors.items()}
-        state = torch.cat([t.detach().flatten(1) for t in tensors.values()], 1)
-        self._lay_out(state, velocity=torch.zeros_like(state[:, :n_parameters]))
+        state = torch.cat([t.detach().flatten() for t in tensors.values()])
+        self._lay_out(len(networks), state, velocity=torch.zeros_like(state[:n_parameters]))
 
-    def _lay_out(self, state: Tensor, velocity: Tensor) -> None:
-        self.state, self.velocity = state, velocity
+    def _lay_out(self, n_replicates: int, state: Tensor, velocity: Tensor) -> None:
+        self.n_replicates, self.state, self.velocity = n_replicates, state, velocity
+        replicate = torch.arange(n_replicates, device=state.device)
+        self.owner = torch.cat([replicate.repeat_interleave(s.numel()) for s in self._shapes.values()])
         parameters = dict(self._modules.named_parameters())
         for name, view in self.views(state).items():
             if name in parameters:
@@ -97,24 +99,33 @@ class Replicates:
         self._modules.get_submodule(owner)._buffers[leaf] = value
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """The named tensors (R, ...) that lie in `flat` (R, P + Q)."""
-        sizes = [shape.numel() for shape in self._shapes.values()]
-        return {n: t.unflatten(1, s) for (n, s), t in zip(self._shapes.items(), flat.split(sizes, 1), strict=True)}
+        """The named tensors (R, ...) that lie in `flat`, the state or the velocity."""
+        named, start = {}, 0
+        for name, shape in self._shapes.items():
+            stop = start + self.n_replicates * shape.numel()
+            if stop <= len(flat):
+                named[name] = flat[start:stop].view(self.n_replicates, *shape)
+            start = stop
+        return named
+
+    def select(self, rows: list[int], flat: Tensor) -> Tensor:
+        """What of `flat` belongs to some replicates, laid out for them alone."""
+        return torch.cat([view[rows].flatten() for view in self.views(flat).values()])
 
     def keep(self, rows: list[int]) -> None:
         """Drops all other replicates."""
         for name, constant in list(self._modules.named_buffers()):
             if name not in self._shapes:
                 self._set_buffer(name, constant[rows])
-        self._lay_out(self.state[rows], self.velocity[rows])
+        self._lay_out(len(rows), self.select(rows, self.state), self.select(rows, self.velocity))
 
     def step(self, x: Tensor, y: Tensor, n_train: int) -> Tensor:
         """One step of SGD with momentum on a batch: x (R, B, ...), y (R, B) -> the ELBO before it (R,)."""
         objective = elbo(self.network(x, min_depth=self.depth.min_depth), y, self.depth, n_train)
         gradients = torch.autograd.grad(objective.sum().neg(), self._parameters)
-        gradient = torch.cat([g.flatten(1) for g in gradients], 1)
+        gradient = torch.cat([g.flatten() for g in gradients])
         self.velocity.mul_(self.training.momentum).add_(gradient)
-        self.state[:, : gradient.shape[1]].sub_(self.velocity, alpha=self.training.learning_rate)
+        self.state[: len(gradient)].sub_(self.velocity, alpha=self.training.learning_rate)
         return objective.detach()
 
     def run_epoch(self, x: Tensor, y: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
@@ -147,10 +158,10 @@ class Replicates:
             for error, value, q in values
         ]
 
-    def load_into(self, network: DepthNetwork, depth: DepthPosterior, flat: Tensor) -> None:
-        """Copies one replicate's state `flat` (1, P + Q) into a network and posterior without replicate axis."""
+    def load_into(self, network: DepthNetwork, depth: DepthPosterior, flat: Tensor, row: int) -> None:
+        """Copies one replicate of the state `flat` into a network and posterior without replicate axis."""
         for prefix, module in (("network.", network), ("depth.", depth)):
-            own = {k.removeprefix(prefix): v[0] for k, v in self.views(flat).items() if k.startswith(prefix)}
+            own = {k.removeprefix(prefix): v[row] for k, v in self.views(flat).items() if k.startswith(prefix)}
             module.load_state_dict(own, strict=False)  # counters of batches seen are not part of the state
             module.eval()
 
@@ -198,7 +209,7 @@ def train(
         improved = value > best
         best = torch.where(improved, value, best)
         best_epoch = torch.where(improved, epoch, best_epoch)
-        best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)
+        best_state = torch.where(improved[replicates.owner], replicates.state, best_state)
         for r, v in zip(alive, value.tolist(), strict=True):
             curves[r].append(v)
         last = epoch == training.epochs
@@ -213,13 +224,13 @@ def train(
             continue
         for row, r in enumerate(alive):
             if stopped[row]:
-                replicates.load_into(networks[r], depths[r], best_state[row : row + 1])
+                replicates.load_into(networks[r], depths[r], best_state, row)
                 results[r] = Trained(networks[r], depths[r], curves[r], histories[r], int(best_epoch[row]))
         rows = [row for row, done in enumerate(stopped) if not done]
         if not rows:
             break
         alive = [alive[row] for row in rows]
+        best, best_epoch, best_state = best[rows], best_epoch[rows], replicates.select(rows, best_state)
         replicates.keep(rows)
-        best, best_epoch, best_state = best[rows], best_epoch[rows], best_state[rows]
         x, y, x_test, y_test = x[rows], y[rows], x_test[rows], y_test[rows]
     return [results[r] for r in range(len(networks))]
