@@ -196,7 +196,8 @@ def train(
     x_test, y_test = torch.stack([s.x_test for s in splits]), torch.stack([s.y_test for s in splits])
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    alive = list(range(len(networks)))  # the replicate in each row of the tensors below
+    # Row i of the tensors below is replicate alive[i]; None once that replicate has stopped.
+    alive: list[int | None] = list(range(len(networks)))
     best = torch.full((len(networks),), -torch.inf, device=x.device)
     best_epoch = torch.zeros(len(networks), dtype=torch.long, device=x.device)
     best_state = replicates.state.clone()
@@ -205,32 +206,34 @@ def train(
     results: dict[int, Trained] = {}
 
     for epoch in range(1, training.epochs + 1):
-        value = replicates.run_epoch(x, y, [generators[r] for r in alive])
+        value = replicates.run_epoch(x, y, generators)
         improved = value > best
         best = torch.where(improved, value, best)
         best_epoch = torch.where(improved, epoch, best_epoch)
         best_state = torch.where(improved[replicates.owner], replicates.state, best_state)
         for r, v in zip(alive, value.tolist(), strict=True):
-            curves[r].append(v)
+            if r is not None:
+                curves[r].append(v)
         last = epoch == training.epochs
         if epoch % training.eval_every == 0 or last:
-            rows = replicates.observe(x_test, y_test)
-            for r, row in zip(alive, rows, strict=True):
-                histories[r].append({"epoch": epoch, "elbo": curves[r][-1]} | row)
-            on_progress(Progress(epoch, value.mean().item(), [row["pruned_depth"] for row in rows]))
+            observed = zip(alive, replicates.observe(x_test, y_test), strict=True)
+            new = {r: {"epoch": epoch, "elbo": curves[r][-1]} | row for r, row in observed if r is not None}
+            for r, row in new.items():
+                histories[r].append(row)
+            elbos, depths_now = [r["elbo"] for r in new.values()], [r["pruned_depth"] for r in new.values()]
+            on_progress(Progress(epoch, sum(elbos) / len(elbos), depths_now))
 
-        stopped = [last or epoch - at >= training.patience for at in best_epoch.tolist()]
-        if not any(stopped):
-            continue
-        for row, r in enumerate(alive):
-            if stopped[row]:
+        for row, (r, at) in enumerate(zip(alive, best_epoch.tolist(), strict=True)):
+            if r is not None and (last or epoch - at >= training.patience):
                 replicates.load_into(networks[r], depths[r], best_state, row)
-                results[r] = Trained(networks[r], depths[r], curves[r], histories[r], int(best_epoch[row]))
-        rows = [row for row, done in enumerate(stopped) if not done]
+                results[r] = Trained(networks[r], depths[r], curves[r], histories[r], at)
+                alive[row] = None
+        rows = [row for row, r in enumerate(alive) if r is not None]
         if not rows:
             break
-        alive = [alive[row] for row in rows]
-        best, best_epoch, best_state = best[rows], best_epoch[rows], replicates.select(rows, best_state)
-        replicates.keep(rows)
-        x, y, x_test, y_test = x[rows], y[rows], x_test[rows], y_test[rows]
+        if len(rows) <= len(alive) // 2:  # at each halving, not at each stop: other shapes compile anew
+            best, best_epoch, best_state = best[rows], best_epoch[rows], replicates.select(rows, best_state)
+            replicates.keep(rows)
+            alive, generators = [alive[row] for row in rows], [generators[row] for row in rows]
+            x, y, x_test, y_test = x[rows], y[rows], x_test[rows], y_test[rows]
     return [results[r] for r in range(len(networks))]
