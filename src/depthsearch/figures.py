@@ -166,7 +166,7 @@ def spiral_depths(tables: Tables) -> Figure | None:
     _chosen(axes[0], ldn, "max_depth")
     axes[0].plot([0, ldn["max_depth"].max()], [0, ldn["max_depth"].max()], "k:", lw=1, label="d = D")
     axes[0].set_ylim(0, 1.6 * ldn["expected_depth"].max())
-    axes[0].legend(frameon=False)
+    axes[0].legend(fontsize="small", loc="upper left")
     for ax, metric in ((axes[1], "test_log_likelihood"), (axes[2], "test_error")):
         for variant, table in (("LDN-95", ldn), ("DDN", ddn)):
             if not table.empty:
