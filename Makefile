@@ -34,7 +34,8 @@ figures: $(VENV)/ready
 	$(NOTEBOOK)
 
 bench: $(VENV)/ready
-	$(BIN)/python benchmarks/spirals.py
+	mkdir -p results/benchmarks
+	$(BIN)/python benchmarks/spirals.py | tee results/benchmarks/spirals.txt
 
 clean:
 	rm -rf $(VENV) results/demo results/figures/demo

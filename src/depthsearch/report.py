@@ -215,8 +215,8 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-def results_page(tables: dict[str, pd.DataFrame]) -> str:
-    """The text of results/README.md."""
+def results_page(tables: dict[str, pd.DataFrame], benchmark: str = "(not run)") -> str:
+    """The text of results/README.md; `benchmark` is what `make bench` printed."""
     commands = "`make figures` (tables, this page and the figures)"
     return f"""# Results
 
@@ -251,6 +251,14 @@ Mean ± standard deviation over repeats, test set.
 ## DDN at each depth
 
 {markdown(_by_depth(tables, "scan_deterministic_depth_spirals", "DDN"))}
+
+## Speed
+
+`make bench`: medians, both timed in one run.
+
+```
+{benchmark.strip()}
+```
 """
 
 
@@ -300,7 +308,8 @@ def main() -> None:
         for path in write_tables(results):
             print(path)
     np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **maps)
-    (results / "README.md").write_text(results_page(tables))
+    benchmark = results / "benchmarks" / "spirals.txt"
+    (results / "README.md").write_text(results_page(tables, *([benchmark.read_text()] if benchmark.exists() else [])))
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", markdown(claims(tables)) + "\n\n" + markdown(costs(tables)))
 
