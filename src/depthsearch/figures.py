@@ -205,7 +205,10 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
         ax.set(xlabel=LABELS[swept], ylabel=LABELS[metric])
     if swept == "width":
         for ax in axes:
+            values = sorted(runs["width"].unique())
             ax.set_xscale("log")
+            ax.set_xticks(values, [str(v) for v in values])
+            ax.minorticks_off()
     return _titled(figure, f"LDN on spirals, D = {int(runs['max_depth'].max())}, {_repeats(runs)}")
 
 
@@ -219,7 +222,7 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
     depth_posterior(axes[0], depths, other="exact_posterior")
     axes[0].set_title(f"D = {max_depth}", fontsize="medium")
     band(axes[1], runs, "max_depth", "kl_to_exact", "KL(q || exact)")
-    axes[1].set(xlabel="maximum depth D", ylabel="KL(q || exact posterior) (nats)", ylim=(0, None))
+    axes[1].set(xlabel="maximum depth D", ylabel="KL(q || exact posterior) (nats)", yscale="log")
     return _titled(figure, f"learnt and exact posterior over depth, {_repeats(runs)}")
 
 
