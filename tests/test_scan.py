@@ -179,6 +179,7 @@ def test_an_interrupt_stops_the_workers_too(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in background
     )
     deadline = time.time() + 60
     while not list(tmp_path.rglob("version_0")) and time.time() < deadline:
