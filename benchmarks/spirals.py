@@ -1,11 +1,12 @@
 """Model-epochs per second of training on spirals: ours against a loop in the style of the original code.
 
-    python benchmarks/spirals.py [--depths 20 50 100] [--seconds 5]
+    python benchmarks/spirals.py [--depths 20 50 100] [--rounds 7]
 
 The original-style loop trains one network at a time with torch's own modules, a DataLoader with 3 workers re-made
 every epoch, the head called once per depth, and loss and error read back every step. Ours is the step of
 `depthsearch.training`, the best-state bookkeeping included, eager and compiled, for 1, 4 and 16 replicates.
-Both are timed in this one run, alternating, and the medians compared; compilation is not counted but printed.
+All are timed in this one run, in turns of a second so that a machine that slows down slows all of them, and the
+medians compared; the first step, which compiles, is not counted but printed.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -81,9 +83,8 @@ def side_by_side(max_depth: int, n_replicates: int, compiled: bool) -> Callable[
     """A function that trains `n_replicates` networks for one epoch."""
     splits = [spiral_split(2000, 720.0, 0.2, seed) for seed in range(n_replicates)]
     networks = [mlp_resnet(max_depth) for _ in splits]
-    for network in networks:
-        network.compiled = compiled  # type: ignore[assignment]
-    replicates = Replicates(networks, [CategoricalDepth(geometric_prior(max_depth)) for _ in splits], Training())
+    depths = [CategoricalDepth(geometric_prior(max_depth)) for _ in splits]
+    replicates = Replicates(networks, depths, Training(), compiled)
     x, y = torch.stack([s.x_train for s in splits]), torch.stack([s.y_train for s in splits])
     best, best_state = torch.full((n_replicates,), -torch.inf), replicates.state.clone()
 
@@ -92,50 +93,70 @@ def side_by_side(max_depth: int, n_replicates: int, compiled: bool) -> Callable[
         value = replicates.run_epoch(x, y, ())
         improved = value > best
         best = torch.where(improved, value, best)
-        best_state = torch.where(improved[replicates.owner], replicates.state, best_state)
+        best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)
         value.tolist()
 
     return epoch
 
 
-def median_seconds(step: Callable[[], None], seconds: float) -> float:
-    """Median time of a step, after one to warm up."""
-    step()
-    times, start = [], time.perf_counter()
-    while time.perf_counter() - start < seconds or len(times) < 5:
-        begin = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+@dataclass
+class Measured:
+    """A way to train, and how long its steps took."""
+
+    name: str
+    n_replicates: int
+    threads: int
+    step: Callable[[], None]
+    times: list[float] = field(default_factory=list)
+
+    def measure(self, seconds: float) -> None:
+        torch.set_num_threads(self.threads)
+        self.step()
+        stop = time.perf_counter() + seconds
+        while time.perf_counter() < stop:
+            begin = time.perf_counter()
+            self.step()
+            self.times.append(time.perf_counter() - begin)
+
+    @property
+    def seconds(self) -> float:
+        """Median time of a model-epoch."""
+        return statistics.median(self.times) / self.n_replicates
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depths", type=int, nargs="+", default=[20, 50, 100])
-    parser.add_argument("--seconds", type=float, default=5.0, help="time spent on each measurement")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time spent on each way to train, each round")
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     modes = [False, True] if can_compile() else [False]
+    cores = torch.get_num_threads()
     print(describe(torch.device("cpu")))
     for depth in options.depths:
-        baseline = original_style(depth)
-        before = median_seconds(baseline, options.seconds)
-        rows = []
+        original = Measured("original-style", 1, cores, original_style(depth))
+        ours = []
         for compiled in modes:
             for n in (1, 4, 16):
-                torch.compiler.reset()
-                step = side_by_side(depth, n, compiled)
-                start = time.perf_counter()
-                step()
-                first = time.perf_counter() - start
-                rows.append((n, compiled, median_seconds(step, options.seconds) / n, first))
-        original = statistics.mean([before, median_seconds(baseline, options.seconds)])
-        print(f"\nD = {depth}: original-style loop {1e3 * original:.1f} ms a model-epoch ({1 / original:.1f} a second)")
-        print("replicates  mode      ms a model-epoch  model-epochs/s  times original  first step (s)")
-        for n, compiled, seconds, first in rows:
-            mode = "compiled" if compiled else "eager"
-            ratio = original / seconds
-            print(f"{n:10d}  {mode:8s}  {1e3 * seconds:16.3f}  {1 / seconds:14.0f}  {ratio:14.0f}  {first:14.1f}")
+                threads = cores if n == 16 else 1  # the best of either
+                torch.set_num_threads(threads)
+                way = Measured("compiled" if compiled else "eager", n, threads, side_by_side(depth, n, compiled))
+                begin = time.perf_counter()
+                way.step()
+                print(f"D = {depth}, {n} replicates, {way.name}: first step {time.perf_counter() - begin:.1f} s")
+                ours.append(way)
+        for _ in range(options.rounds):
+            for way in (original, *ours):
+                way.measure(options.seconds)
+        print(f"\nD = {depth}: original-style loop {1e3 * original.seconds:.1f} ms a model-epoch, {cores} threads")
+        print("replicates  mode      threads  ms a model-epoch  model-epochs/s  times original")
+        for way in ours:
+            print(
+                f"{way.n_replicates:10d}  {way.name:8s}  {way.threads:7d}  {1e3 * way.seconds:16.3f}  "
+                f"{1 / way.seconds:14.0f}  {original.seconds / way.seconds:14.0f}"
+            )
+        print(flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthsearch import DepthNetwork, conv_resnet, mlp_resnet
-from depthsearch.chain import residual_chain
 from depthsearch.networks import stack_modules
 
 
@@ -68,13 +67,11 @@ def plain_mlp(network, x):
     return torch.stack(out)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_mlp_is_the_plain_network(compiled):
+def test_mlp_is_the_plain_network():
     """Logits, gradients and running statistics, in training and in evaluation mode."""
     torch.manual_seed(0)
     ours, plain = (mlp_resnet(7, 6).double() for _ in range(2))
     plain.load_state_dict(ours.state_dict())
-    ours.compiled = compiled
     x, weights = torch.randn(11, 2).double(), torch.randn(8, 11, 2).double()
     for _ in range(3):
         (ours(x) * weights).sum().backward()
@@ -86,17 +83,6 @@ def test_mlp_is_the_plain_network(compiled):
             torch.testing.assert_close(a, b, msg=name)
     ours.eval(), plain.eval()
     torch.testing.assert_close(ours(x), plain_mlp(plain, x))
-
-
-def test_chain_gradients_by_finite_differences():
-    torch.manual_seed(0)
-    shapes = [(2, 4, 6)] + [(2, 4, 4)] * 2 + [(2, 4)] * 6  # a; weights; biases, scales, shifts of two blocks
-    inputs = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
-
-    def activations(a, *p):
-        return tuple(residual_chain(a, p[:2], p[2:4], p[4:6], p[6:8])[0])
-
-    assert torch.autograd.gradcheck(activations, inputs)
 
 
 def test_stacked_networks_do_not_touch_each_other():

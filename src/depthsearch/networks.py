@@ -16,8 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depthsearch.chain import residual_chain
-
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -100,24 +98,28 @@ class _LinearHead(nn.Linear, DepthHead):
 
 
 class _Norm(nn.BatchNorm1d):
-    """Holds the parameters and running statistics of a batch norm."""
+    """Batch norm over the last axis, with replicate axes: input (..., features, B)."""
 
     running_mean: Tensor
     running_var: Tensor
     momentum: float
 
-    @torch.no_grad()
-    def update(self, mean: Tensor, var: Tensor, n: int) -> None:
-        """Takes in the biased statistics of a batch of n: exponential average, unbiased variance."""
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
+    def forward(self, input: Tensor) -> Tensor:
+        if self.training:
+            mean = input.mean(-1)
+            var = (input - mean.unsqueeze(-1)).square().mean(-1)
+            with torch.no_grad():  # exponential average, unbiased variance
+                n = input.shape[-1]
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
+        else:
+            mean, var = self.running_mean, self.running_var
+        gain = self.weight * torch.rsqrt(var + self.eps)
+        return torch.addcmul((self.bias - mean * gain).unsqueeze(-1), input, gain.unsqueeze(-1))
 
 
 class MLPBlock(nn.Module):
-    """x + norm(relu(linear(x))), the residual block of the spiral experiments.
-
-    Activations are (..., width, B). In evaluation mode the running statistics serve.
-    """
+    """x + norm(relu(linear(x))), the residual block of the spiral experiments. Activations are (..., width, B)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -125,46 +127,21 @@ class MLPBlock(nn.Module):
         self.norm = _Norm(width)
 
     def forward(self, a: Tensor) -> Tensor:
-        if self.training:
-            return _train_chain(a, [self], compiled=False)[0]
-        linear, norm = self.linear, self.norm
-        gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        offset = norm.bias - norm.running_mean * gain
-        hidden = F.relu(linear.weight @ a + linear.bias.unsqueeze(-1))
-        return torch.addcmul(a + offset.unsqueeze(-1), hidden, gain.unsqueeze(-1))
-
-
-def _train_chain(a: Tensor, blocks: Sequence[MLPBlock], compiled: bool) -> list[Tensor]:
-    norms = [block.norm for block in blocks]
-    activations, means, variances = residual_chain(
-        a,
-        [block.linear.weight for block in blocks],
-        [block.linear.bias for block in blocks],
-        [norm.weight for norm in norms],
-        [norm.bias for norm in norms],
-        norms[0].eps,
-        compiled,
-    )
-    for norm, mean, var in zip(norms, means, variances, strict=True):
-        norm.update(mean.squeeze(-1), var.squeeze(-1), a.shape[-1])
-    return activations
+        return a + self.norm(F.relu(self.linear.weight @ a + self.linear.bias.unsqueeze(-1)))
 
 
 class MLPNetwork(DepthNetwork):
-    """A `DepthNetwork` of `MLPBlock`s that trains its whole chain as one node of the graph.
+    """What `mlp_resnet` makes. `chain.py` has its training gradient written out by hand."""
 
-    `compiled` turns `torch.compile` on for that node; it pays on runs of more than a few thousand steps.
-    """
+    stem: _Stem
+    head: _LinearHead
 
-    compiled: bool = False
-
-    def activations(self, a: Tensor, max_depth: int) -> list[Tensor]:
-        if not self.training or max_depth == 0:
-            return super().activations(a, max_depth)
-        return [a, *_train_chain(a, list(self.blocks[:max_depth]), self.compiled)]  # type: ignore[arg-type]
+    def __init__(self, max_depth: int, width: int, in_features: int, n_classes: int) -> None:
+        blocks = (MLPBlock(width) for _ in range(max_depth))
+        super().__init__(_Stem(in_features, width), blocks, _LinearHead(width, n_classes))
 
 
-def mlp_resnet(max_depth: int, width: int = 20, in_features: int = 2, n_classes: int = 2) -> DepthNetwork:
+def mlp_resnet(max_depth: int, width: int = 20, in_features: int = 2, n_classes: int = 2) -> MLPNetwork:
     """The fully connected network of the spiral experiments: Linear, D x `MLPBlock`, Linear.
 
     `network(x)` maps x (B, in_features) to logits (D + 1, B, n_classes), depth 0 first.
@@ -173,11 +150,7 @@ def mlp_resnet(max_depth: int, width: int = 20, in_features: int = 2, n_classes:
         ValueError: max_depth is negative or another size is not positive.
     """
     _check_sizes(max_depth, width=width, in_features=in_features, n_classes=n_classes)
-    return MLPNetwork(
-        _Stem(in_features, width),
-        (MLPBlock(width) for _ in range(max_depth)),
-        _LinearHead(width, n_classes),
-    )
+    return MLPNetwork(max_depth, width, in_features, n_classes)
 
 
 # Convolutional.

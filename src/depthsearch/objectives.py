@@ -36,10 +36,15 @@ def elbo(logits: Tensor, y: Tensor, depth: DepthPosterior, n_train: int) -> Tens
     Raises:
         ValueError: logits do not cover the depths that have mass.
     """
+    return elbo_of_depths(log_likelihood(logits, y).mean(-1), depth, n_train)
+
+
+def elbo_of_depths(log_likelihoods: Tensor, depth: DepthPosterior, n_train: int) -> Tensor:
+    """The same bound from the mean log-likelihood of each depth: (S, *R) -> (*R,)."""
     q = depth()
-    weights = q.probs[..., _covered(logits, depth)].movedim(-1, 0).to(logits.dtype)
-    expected = (weights * log_likelihood(logits, y).mean(-1)).sum(0)
-    return expected - kl_divergence(q, depth.prior).to(logits.dtype) / n_train
+    weights = q.probs[..., _covered(log_likelihoods, depth)].to(log_likelihoods.dtype)
+    expected = (weights * log_likelihoods.movedim(0, -1)).sum(-1)
+    return expected - kl_divergence(q, depth.prior).to(log_likelihoods.dtype) / n_train
 
 
 def log_predictive(logits: Tensor, depth: DepthPosterior) -> Tensor:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from depthsearch.data import spiral_split
 from depthsearch.evaluation import evaluate
-from depthsearch.networks import DepthNetwork, MLPNetwork, mlp_resnet
+from depthsearch.networks import DepthNetwork, mlp_resnet
 from depthsearch.posteriors import CategoricalDepth, DepthPosterior, FixedDepth, geometric_prior
 from depthsearch.runs import Reservation, as_plain, finished, reserve
 from depthsearch.training import Progress, Trained, Training, train
@@ -76,12 +76,10 @@ def train_setting(
     splits = [spiral_split(setting.n, setting.stop_angle, setting.noise, seed).to(device) for seed in seeds]
     networks = [seeded(seed, setting.network).to(device) for seed in seeds]
     compiled = device.type == "cpu" and setting.max_depth * training.epochs >= COMPILE_FROM and can_compile()
-    for network in networks:
-        if isinstance(network, MLPNetwork):
-            network.compiled = compiled
     torch.compiler.reset()  # shapes of earlier settings count against a limit on recompilation
     start = time.perf_counter()
-    trained = train(networks, [setting.posterior().to(device) for _ in seeds], splits, training, seeds, on_progress)
+    depths = [setting.posterior().to(device) for _ in seeds]
+    trained = train(networks, depths, splits, training, seeds, on_progress, compiled)
     seconds = (time.perf_counter() - start) / len(seeds)
     for reservation, seed, split, result in zip(reservations, seeds, splits, trained, strict=True):
         summary = evaluate(

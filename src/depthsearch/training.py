@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from depthsearch.chain import elbo_gradient
 from depthsearch.data import Split
-from depthsearch.networks import DepthNetwork, stack_modules
+from depthsearch.networks import DepthNetwork, MLPNetwork, stack_modules
 from depthsearch.objectives import elbo, log_likelihood, log_predictive
 from depthsearch.posteriors import DepthPosterior
 from depthsearch.pruning import expected_depth, pruned_depth
@@ -64,33 +65,37 @@ class Progress:
 class Replicates:
     """R networks and posteriors of one architecture, trained side by side without touching each other.
 
-    The whole state, P parameters and then Q buffers of their type, lies in one tensor `state` (R * (P + Q),); every
-    tensor (R, ...) of the stacked modules is a contiguous view of it. An optimiser step, and keeping the best state of
-    each replicate, are then a few operations whatever the depth. `owner` says whose each element is.
+    The whole state lies in one tensor `state` (R, P + Q), a row for each replicate: P parameters, then Q buffers of
+    their type. The tensors (R, ...) of the stacked modules are views of it. An optimiser step, and keeping the best
+    state of each replicate, are then a few operations whatever the depth.
     """
 
-    def __init__(self, networks: Sequence[DepthNetwork], depths: Sequence[DepthPosterior], training: Training) -> None:
-        self.training = training
+    def __init__(
+        self,
+        networks: Sequence[DepthNetwork],
+        depths: Sequence[DepthPosterior],
+        training: Training,
+        compiled: bool = False,
+    ) -> None:
+        _keep_freed_memory()
+        self.training, self.compiled = training, compiled
         self.network = stack_modules(networks).train()
         self.depth = stack_modules(depths)
         self._modules = nn.ModuleDict({"network": self.network, "depth": self.depth})
-        self._parameters = list(self._modules.parameters())
-        tensors: dict[str, Tensor] = dict(self._modules.named_parameters())
-        n_parameters = sum(t.numel() for t in tensors.values())
-        dtype = next(iter(tensors.values())).dtype
-        tensors |= {name: t for name, t in self._modules.named_buffers() if t.dtype == dtype}
-        self._shapes = {name: t.shape[1:] for name, t in tensors.items()}
-        state = torch.cat([t.detach().flatten() for t in tensors.values()])
-        self._lay_out(len(networks), state, velocity=torch.zeros_like(state[:n_parameters]))
+        self._parameters = dict(self._modules.named_parameters())
+        self._n_own = sum(p[0].numel() for p in self.network.parameters())
+        dtype = next(self.network.parameters()).dtype
+        buffers = {name: b for name, b in self._modules.named_buffers() if b.dtype == dtype}
+        self._shapes = {name: t.shape[1:] for name, t in (self._parameters | buffers).items()}
+        state = torch.cat([t.detach().flatten(1) for t in (self._parameters | buffers).values()], dim=1)
+        n_parameters = sum(p[0].numel() for p in self._parameters.values())
+        self._hold(state, velocity=torch.zeros_like(state[:, :n_parameters]))
 
-    def _lay_out(self, n_replicates: int, state: Tensor, velocity: Tensor) -> None:
-        self.n_replicates, self.state, self.velocity = n_replicates, state, velocity
-        replicate = torch.arange(n_replicates, device=state.device)
-        self.owner = torch.cat([replicate.repeat_interleave(s.numel()) for s in self._shapes.values()])
-        parameters = dict(self._modules.named_parameters())
+    def _hold(self, state: Tensor, velocity: Tensor) -> None:
+        self.state, self.velocity = state, velocity
         for name, view in self.views(state).items():
-            if name in parameters:
-                parameters[name].data = view
+            if name in self._parameters:
+                self._parameters[name].data = view
             else:
                 self._set_buffer(name, view)
 
@@ -98,35 +103,33 @@ class Replicates:
         owner, _, leaf = name.rpartition(".")
         self._modules.get_submodule(owner)._buffers[leaf] = value
 
-    def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """The named tensors (R, ...) that lie in `flat`, the state or the velocity."""
-        named, start = {}, 0
-        for name, shape in self._shapes.items():
-            stop = start + self.n_replicates * shape.numel()
-            if stop <= len(flat):
-                named[name] = flat[start:stop].view(self.n_replicates, *shape)
-            start = stop
-        return named
-
-    def select(self, rows: list[int], flat: Tensor) -> Tensor:
-        """What of `flat` belongs to some replicates, laid out for them alone."""
-        return torch.cat([view[rows].flatten() for view in self.views(flat).values()])
+    def views(self, state: Tensor) -> dict[str, Tensor]:
+        """The named tensors that lie in rows (..., P + Q) of the state."""
+        parts = state.split([shape.numel() for shape in self._shapes.values()], dim=-1)
+        named = zip(self._shapes.items(), parts, strict=True)
+        return {name: part.view(*part.shape[:-1], *shape) for (name, shape), part in named}
 
     def keep(self, rows: list[int]) -> None:
         """Drops all other replicates."""
         for name, constant in list(self._modules.named_buffers()):
             if name not in self._shapes:
                 self._set_buffer(name, constant[rows])
-        self._lay_out(len(rows), self.select(rows, self.state), self.select(rows, self.velocity))
+        self._hold(self.state[rows], self.velocity[rows])
 
     def step(self, x: Tensor, y: Tensor, n_train: int) -> Tensor:
         """One step of SGD with momentum on a batch: x (R, B, ...), y (R, B) -> the ELBO before it (R,)."""
-        objective = elbo(self.network(x, min_depth=self.depth.min_depth), y, self.depth, n_train)
-        gradients = torch.autograd.grad(objective.sum().neg(), self._parameters)
-        gradient = torch.cat([g.flatten() for g in gradients])
+        values, gradient = self._gradient(x, y, n_train)
         self.velocity.mul_(self.training.momentum).add_(gradient)
-        self.state[: len(gradient)].sub_(self.velocity, alpha=self.training.learning_rate)
-        return objective.detach()
+        self.state[:, : gradient.shape[1]].add_(self.velocity, alpha=self.training.learning_rate)
+        return values
+
+    def _gradient(self, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
+        if isinstance(self.network, MLPNetwork):
+            own, statistics = self.state[:, : self._n_own], self.state[:, self.velocity.shape[1] :]
+            return elbo_gradient(self.network, self.depth, own, statistics, x, y, n_train, self.compiled)
+        values = elbo(self.network(x, min_depth=self.depth.min_depth), y, self.depth, n_train)
+        gradients = torch.autograd.grad(values.sum(), list(self._parameters.values()))
+        return values.detach(), torch.cat([g.flatten(1) for g in gradients], dim=1)
 
     def run_epoch(self, x: Tensor, y: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """One pass over the training sets x (R, N, ...), y (R, N) in batches; the ELBO per datum (R,)."""
@@ -158,12 +161,18 @@ class Replicates:
             for error, value, q in values
         ]
 
-    def load_into(self, network: DepthNetwork, depth: DepthPosterior, flat: Tensor, row: int) -> None:
-        """Copies one replicate of the state `flat` into a network and posterior without replicate axis."""
+    def load_into(self, network: DepthNetwork, depth: DepthPosterior, state: Tensor) -> None:
+        """Copies one row (P + Q,) of the state into a network and posterior without replicate axis."""
         for prefix, module in (("network.", network), ("depth.", depth)):
-            own = {k.removeprefix(prefix): v[row] for k, v in self.views(flat).items() if k.startswith(prefix)}
+            own = {k.removeprefix(prefix): v for k, v in self.views(state).items() if k.startswith(prefix)}
             module.load_state_dict(own, strict=False)  # counters of batches seen are not part of the state
             module.eval()
+
+
+def _keep_freed_memory() -> None:
+    # glibc gives large tensors back to the system when they are freed, and a quarter of a training step on the CPU is
+    # then page faults. To have freed one block of nearly 32 MiB raises that threshold; elsewhere it does nothing.
+    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def train(
@@ -173,6 +182,7 @@ def train(
     training: Training,
     seeds: Sequence[int],
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    compiled: bool = False,
 ) -> list[Trained]:
     """Trains R networks of one architecture side by side, each on its own data (section 3 of the paper).
 
@@ -185,13 +195,14 @@ def train(
         training: how to train.
         seeds: R seeds, of the order of minibatches.
         on_progress: called every `eval_every` epochs.
+        compiled: use `torch.compile` for `mlp_resnet`; it pays on runs of more than a few thousand steps.
 
     Raises:
         ValueError: the numbers of networks, posteriors, data sets and seeds differ.
     """
     if not len(networks) == len(depths) == len(splits) == len(seeds):
         raise ValueError("need as many networks as posteriors, data sets and seeds")
-    replicates = Replicates(networks, depths, training)
+    replicates = Replicates(networks, depths, training, compiled)
     x, y = torch.stack([s.x_train for s in splits]), torch.stack([s.y_train for s in splits])
     x_test, y_test = torch.stack([s.x_test for s in splits]), torch.stack([s.y_test for s in splits])
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -210,7 +221,7 @@ def train(
         improved = value > best
         best = torch.where(improved, value, best)
         best_epoch = torch.where(improved, epoch, best_epoch)
-        best_state = torch.where(improved[replicates.owner], replicates.state, best_state)
+        best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)
         for r, v in zip(alive, value.tolist(), strict=True):
             if r is not None:
                 curves[r].append(v)
@@ -225,14 +236,14 @@ def train(
 
         for row, (r, at) in enumerate(zip(alive, best_epoch.tolist(), strict=True)):
             if r is not None and (last or epoch - at >= training.patience):
-                replicates.load_into(networks[r], depths[r], best_state, row)
+                replicates.load_into(networks[r], depths[r], best_state[row])
                 results[r] = Trained(networks[r], depths[r], curves[r], histories[r], at)
                 alive[row] = None
         rows = [row for row, r in enumerate(alive) if r is not None]
         if not rows:
             break
         if len(rows) <= len(alive) // 2:  # at each halving, not at each stop: other shapes compile anew
-            best, best_epoch, best_state = best[rows], best_epoch[rows], replicates.select(rows, best_state)
+            best, best_epoch, best_state = best[rows], best_epoch[rows], best_state[rows]
             replicates.keep(rows)
             alive, generators = [alive[row] for row in rows], [generators[row] for row in rows]
             x, y, x_test, y_test = x[rows], y[rows], x_test[rows], y_test[rows]
