@@ -2,7 +2,7 @@
 VENV := .venv
 PYTHON ?= python3
 BIN := $(CURDIR)/$(VENV)/bin
-NOTEBOOK = $(BIN)/jupyter nbconvert --to notebook --execute --output-dir /tmp notebooks/spirals.ipynb
+NOTEBOOKS = $(BIN)/jupyter nbconvert --to notebook --execute --output-dir /tmp notebooks/spirals.ipynb notebooks/images.ipynb
 
 .PHONY: demo test check figures bench clean
 
@@ -16,7 +16,7 @@ demo: $(VENV)/ready
 	cd experiments && $(BIN)/python scan_max_depth_spirals.py 0 --quick --results ../results/demo
 	cd experiments && $(BIN)/python scan_deterministic_depth_spirals.py 0 --quick --results ../results/demo
 	$(BIN)/python -m depthsearch.report results/demo
-	RESULTS=$(CURDIR)/results/demo FIGURES=$(CURDIR)/results/figures/demo $(NOTEBOOK)
+	RESULTS=$(CURDIR)/results/demo FIGURES=$(CURDIR)/results/figures/demo $(NOTEBOOKS)
 	@echo "figures: results/figures/demo, numbers: results/demo/README.md"
 
 test: $(VENV)/ready
@@ -31,7 +31,7 @@ check: $(VENV)/ready
 # tables, results/README.md and all figures from results/runs, or from the committed tables where there are no runs
 figures: $(VENV)/ready
 	$(BIN)/python -m depthsearch.report
-	$(NOTEBOOK)
+	$(NOTEBOOKS)
 
 bench: $(VENV)/ready
 	mkdir -p results/benchmarks

@@ -22,7 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet
-from depthsearch.data import spiral_split
+from depthsearch.data import Split, spiral_split
 from depthsearch.scan import can_compile, describe
 from depthsearch.training import Replicates, Training
 
@@ -85,12 +85,12 @@ def side_by_side(max_depth: int, n_replicates: int, compiled: bool) -> Callable[
     networks = [mlp_resnet(max_depth) for _ in splits]
     depths = [CategoricalDepth(geometric_prior(max_depth)) for _ in splits]
     replicates = Replicates(networks, depths, Training(), compiled)
-    x, y = torch.stack([s.x_train for s in splits]), torch.stack([s.y_train for s in splits])
+    data = Split.stack(splits)
     best, best_state = torch.full((n_replicates,), -torch.inf), replicates.state.clone()
 
     def epoch() -> None:
         nonlocal best, best_state
-        value = replicates.run_epoch(x, y, ())
+        value = replicates.run_epoch(data, ())
         improved = value > best
         best = torch.where(improved, value, best)
         best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)

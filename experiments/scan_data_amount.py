@@ -1,9 +1,15 @@
 """Spirals: LDN, number of data points (a tenth of them for training)."""
 
-from depthsearch.scan import Spirals, run_scan
+from depthsearch.scan import run_scan
+from depthsearch.settings import Spirals
 
 GRID = [Spirals(n=500 * t, noise=0.15) for t in range(1, 17)]
 QUICK = [Spirals(n=500 * t, noise=0.15) for t in (1, 4, 8)]
 
+
+def main(argv: list[str] | None = None) -> None:
+    run_scan("scan_data_amount", GRID, "n", QUICK, flag="amounts", argv=argv)
+
+
 if __name__ == "__main__":
-    run_scan("scan_data_amount", GRID, "n", QUICK, flag="amounts")
+    main()

@@ -1,9 +1,15 @@
 """Spirals: LDN, depth of the chain."""
 
-from depthsearch.scan import Spirals, run_scan
+from depthsearch.scan import run_scan
+from depthsearch.settings import Spirals
 
 GRID = [Spirals(max_depth=d) for d in (5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 70, 80, 90, 100)]
 QUICK = [Spirals(max_depth=d) for d in (5, 10, 20)]
 
+
+def main(argv: list[str] | None = None) -> None:
+    run_scan("scan_max_depth_spirals", GRID, "max_depth", QUICK, flag="depths", argv=argv)
+
+
 if __name__ == "__main__":
-    run_scan("scan_max_depth_spirals", GRID, "max_depth", QUICK, flag="depths")
+    main()

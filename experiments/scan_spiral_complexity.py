@@ -1,9 +1,15 @@
 """Spirals: LDN, angle in degrees that each spiral arm turns."""
 
-from depthsearch.scan import Spirals, run_scan
+from depthsearch.scan import run_scan
+from depthsearch.settings import Spirals
 
 GRID = [Spirals(stop_angle=180.0 * t, noise=0.15) for t in range(1, 9)]
 QUICK = [Spirals(stop_angle=180.0 * t, noise=0.15) for t in (1, 4, 8)]
 
+
+def main(argv: list[str] | None = None) -> None:
+    run_scan("scan_spiral_complexity", GRID, "stop_angle", QUICK, flag="angles", argv=argv)
+
+
 if __name__ == "__main__":
-    run_scan("scan_spiral_complexity", GRID, "stop_angle", QUICK, flag="angles")
+    main()

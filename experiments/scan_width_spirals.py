@@ -1,9 +1,15 @@
 """Spirals: LDN, width of the chain."""
 
-from depthsearch.scan import Spirals, run_scan
+from depthsearch.scan import run_scan
+from depthsearch.settings import Spirals
 
 GRID = [Spirals(width=w) for w in (5, 10, 20, 40, 50, 60, 70, 80, 100, 150, 200, 500, 1000)]
 QUICK = [Spirals(width=w) for w in (10, 20, 40)]
 
+
+def main(argv: list[str] | None = None) -> None:
+    run_scan("scan_width_spirals", GRID, "width", QUICK, flag="widths", argv=argv)
+
+
 if __name__ == "__main__":
-    run_scan("scan_width_spirals", GRID, "width", QUICK, flag="widths")
+    main()

@@ -1,3 +1,7 @@
+import contextlib
+import importlib.util
+import io
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +11,26 @@ import torch
 from depthsearch import CategoricalDepth, conv_resnet, mlp_resnet
 
 HERE = Path(__file__).parent
+EXPERIMENTS = HERE.parent / "experiments"
+
+
+def load(name):
+    """The scan script of that name as a module, not run."""
+    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"scan_{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def scan_script(*arguments, name="max_depth_spirals"):
+    """Runs a scan script in this process, which saves the seconds that importing torch takes."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            load(name).main(list(map(str, arguments)))
+        except SystemExit as stop:
+            code = stop.code
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(params=["mlp", "conv"])

@@ -3,6 +3,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from depthsearch import CategoricalDepth, FixedDepth, geometric_prior, mlp_resnet
+from depthsearch.data import Split
 from depthsearch.evaluation import METRICS, evaluate, metrics, reliability
 
 
@@ -65,32 +66,32 @@ def trained():
     torch.manual_seed(0)
     network = mlp_resnet(5, 8)
     depth = CategoricalDepth(geometric_prior(5), q_logits=torch.tensor([0.0, 1.0, 3.0, 2.99, 0.0, -1.0]))
-    splits = {s: (torch.randn(n, 2), torch.randint(0, 2, (n,))) for s, n in (("train", 30), ("test", 50))}
-    network(splits["train"][0])
-    return network, depth, splits
+    split = Split(torch.randn(30, 2), torch.randint(0, 2, (30,)), torch.randn(50, 2), torch.randint(0, 2, (50,)))
+    network(split.x_train)
+    return network, depth, split
 
 
 def test_summary(trained):
-    network, depth, splits = trained
-    summary = evaluate(network, depth, splits)
+    network, depth, split = trained
+    summary = evaluate(network, depth, split)
     assert summary["pruned_depth"] == 2 and summary["variants"]["LDN-95"]["depth"] == 2
     assert summary["variants"]["LDN-E"]["depth"] == round(summary["expected_depth"])
     assert [row["depth"] for row in summary["depths"]] == list(range(6))
     for column in ("q", "prior", "exact_posterior"):
         assert sum(row[column] for row in summary["depths"]) == pytest.approx(1, abs=1e-5)
     assert summary["parameters"] - summary["pruned_parameters"] == 3 * (64 + 8 + 16)
-    assert {f"{s}_{m}" for s in splits for m in METRICS} < set(summary["variants"]["LDN-full"])
+    assert {f"{s}_{m}" for s in ("train", "test") for m in METRICS} < set(summary["variants"]["LDN-full"])
     # a depth's row is the metric set of that depth's own logits
     with torch.no_grad():
-        log_probs = network(splits["test"][0])[3].log_softmax(-1)
-    expected = metrics(log_probs, splits["test"][1])
+        log_probs = network(split.x_test)[3].log_softmax(-1)
+    expected = metrics(log_probs, split.y_test)
     assert {m: summary["depths"][3][f"test_{m}"] for m in METRICS} == pytest.approx(expected)
 
 
 def test_exact_posterior_by_a_plain_loop(trained):
-    network, depth, splits = trained
-    summary = evaluate(network, depth, splits)
-    x, y = splits["train"]
+    network, depth, split = trained
+    summary = evaluate(network, depth, split)
+    x, y = split.x_train, split.y_train
     with torch.no_grad():
         log_probs = network(x).double().log_softmax(-1)
     joint = [depth.prior.probs[d].item() * log_probs[d, range(30), y].sum().exp().item() for d in range(6)]
@@ -102,8 +103,8 @@ def test_exact_posterior_by_a_plain_loop(trained):
 
 
 def test_deterministic_summary_has_one_row(trained):
-    network, _, splits = trained
-    summary = evaluate(network, FixedDepth(5), splits)
+    network, _, split = trained
+    summary = evaluate(network, FixedDepth(5), split)
     assert [row["depth"] for row in summary["depths"]] == [5] and list(summary["variants"]) == ["DDN"]
     assert summary["kl_to_exact"] == 0
     assert summary["variants"]["DDN"]["test_error"] == summary["depths"][0]["test_error"]

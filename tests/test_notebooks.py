@@ -7,6 +7,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from conftest import scan_script
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,9 +30,8 @@ def small_runs(tmp_path_factory):
         "spiral_complexity": ["--angles", "180", "360"],
     }
     for name, grid in grids.items():
-        script = ROOT / "experiments" / f"scan_{name}.py"
-        options = [*grid, "--epochs", "30", "--repeats", "2", "--results", str(results)]
-        subprocess.run([sys.executable, script, "0", *options], check=True, capture_output=True)
+        options = [*grid, "--epochs", "30", "--repeats", "2", "--results", results, "--workers", "1"]
+        assert scan_script("0", *options, name=name).returncode == 0
     return results
 
 

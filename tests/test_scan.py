@@ -1,4 +1,3 @@
-import importlib
 import json
 import os
 import signal
@@ -10,17 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from conftest import EXPERIMENTS, load, scan_script
 
 from depthsearch import figures, runs, scan
 from depthsearch.report import claims, draw_maps, paired
+from depthsearch.settings import Spirals
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 SCANS = ("max_depth_spirals", "deterministic_depth_spirals", "width_spirals", "data_amount", "spiral_complexity")
-
-
-def scan_script(*arguments, name="max_depth_spirals", **kwargs):
-    command = [sys.executable, EXPERIMENTS / f"scan_{name}.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, **kwargs)
 
 
 @pytest.fixture(scope="module")
@@ -46,23 +41,13 @@ def finished(tmp_path_factory):
         (["0", "--results", "/proc/nowhere"], "cannot write to results folder"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(scan, "train_setting", lambda *a: pytest.fail("trained"))
-    script = load("max_depth_spirals")
+    monkeypatch.setattr(scan, "train_job", lambda *a: pytest.fail("trained"))
     if "--results" not in arguments:
         arguments = [*arguments, "--results", str(tmp_path)]
-    with pytest.raises(SystemExit) as stop:
-        scan.run_scan("scan_max_depth_spirals", script.GRID, "max_depth", script.QUICK, "depths", arguments)
-    said_lines = capsys.readouterr().err.splitlines()
-    assert stop.value.code == 2 and len(said_lines) == 1 and said in said_lines[0]
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"scan_{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    out = scan_script(*arguments)
+    assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and said in out.stderr
 
 
 def test_missing_devices_are_listed(monkeypatch):
@@ -78,9 +63,9 @@ def test_the_grids_are_the_papers():
     assert [s.max_depth for s in grids["deterministic_depth_spirals"]] == list(range(101))
     assert {s.kind for s in grids["deterministic_depth_spirals"]} == {"DDN"}
     assert [len(grids[name]) for name in SCANS] == [14, 101, 13, 16, 8]
-    assert grids["data_amount"][-1] == scan.Spirals(n=8000, noise=0.15)
-    assert grids["spiral_complexity"][0] == scan.Spirals(stop_angle=180.0, noise=0.15)
-    assert len({s.folder(8000) for grid in grids.values() for s in grid}) == 14 + 101 + 12 + 15 + 8
+    assert grids["data_amount"][-1] == Spirals(n=8000, noise=0.15)
+    assert grids["spiral_complexity"][0] == Spirals(stop_angle=180.0, noise=0.15)
+    assert len({s.folder(s.training) for grid in grids.values() for s in grid}) == 14 + 101 + 12 + 15 + 8
 
 
 @pytest.mark.parametrize("name", SCANS)
@@ -101,7 +86,7 @@ def test_run_folder_holds_everything(finished):
         assert not [name for name in names if name.endswith(".tmp")]
         assert pd.read_csv(folder / "metrics.csv")["epoch"].iloc[-1] == 40
         assert list(folder.rglob("events.out.tfevents*"))
-        setting = scan.Spirals(**json.loads((folder / "config.json").read_text())["setting"])
+        setting = Spirals(**json.loads((folder / "config.json").read_text())["setting"])
         network, depth = setting.network(), setting.posterior()
         runs.load_weights(folder, network, depth)
         summary = json.loads((folder / "summary.json").read_text())
@@ -125,7 +110,8 @@ def test_a_finished_scan_trains_nothing_and_more_repeats_add_versions(finished):
 
 
 def test_the_same_seed_gives_the_same_bytes(finished, tmp_path):
-    scan_script("0", "--quick", "--epochs", 40, "--depths", 2, 20, "--results", tmp_path)
+    arguments = ["0", "--quick", "--epochs", "40", "--depths", "2", "20", "--results", tmp_path]
+    subprocess.run([sys.executable, EXPERIMENTS / "scan_max_depth_spirals.py", *arguments], check=True)
     for folder in runs.run_folders(tmp_path):
         twin = finished / folder.relative_to(tmp_path)
         texts = [(f / "summary.json").read_text() for f in (folder, twin)]
@@ -153,7 +139,10 @@ def test_workers_share_a_scan(tmp_path):
     assert out.returncode == 0, out.stderr
     assert len(list(runs.run_folders(tmp_path))) == 6 and out.stdout.count("2 repeats, d_opt") == 3
     alone = tmp_path / "alone"
-    scan_script(*options[:-1], alone, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a worker has
+    scan_script(*options[:-1], alone)
+    torch.set_num_threads(threads)
     for folder in runs.run_folders(alone):
         ours, theirs = (
             json.loads((f / "summary.json").read_text()) for f in (tmp_path / folder.relative_to(alone), folder)
@@ -206,20 +195,17 @@ def test_reserve_is_exclusive_and_takes_over_what_the_dead_left(tmp_path):
     assert runs.reserve(folder) is None
 
 
-def test_interruption_keeps_finished_runs_and_leaves_nothing_half_written(tmp_path, monkeypatch, capsys):
-    train = scan.train_setting
+def test_interruption_keeps_finished_runs_and_leaves_nothing_half_written(tmp_path, monkeypatch):
+    train = scan.train_job
 
-    def interrupted(name, setting, *rest):
-        if setting.max_depth == 3:
+    def interrupted(job, *rest):
+        if job.setting.max_depth == 3:
             raise KeyboardInterrupt
-        return train(name, setting, *rest)
+        return train(job, *rest)
 
-    monkeypatch.setattr(scan, "train_setting", interrupted)
-    script = load("max_depth_spirals")
-    arguments = ["0", "--quick", "--epochs", "10", "--depths", "2", "3", "--results", str(tmp_path)]  # one worker
-    with pytest.raises(SystemExit) as stop:
-        scan.run_scan("scan_max_depth_spirals", script.GRID, "max_depth", script.QUICK, "depths", arguments)
-    assert stop.value.code == 130 and "run the same command again" in capsys.readouterr().err
+    monkeypatch.setattr(scan, "train_job", interrupted)
+    out = scan_script("0", "--quick", "--epochs", 10, "--depths", 2, 3, "--results", tmp_path)  # one worker
+    assert out.returncode == 130 and "run the same command again" in out.stderr
     assert [f.parent.name.split("_")[1] for f in runs.run_folders(tmp_path)] == ["depth2", "depth2"]
     assert not list(tmp_path.rglob("*depth3*/version_*"))
 
@@ -230,7 +216,7 @@ def test_weights_with_code_in_them_are_refused(tmp_path):
             return (Path(tmp_path / "ran").touch, ())
 
     torch.save({"network": Evil(), "depth": {}}, tmp_path / "weights.pt")
-    setting = scan.Spirals(max_depth=1)
+    setting = Spirals(max_depth=1)
     with pytest.raises(Exception, match=r"weights_only|Weights only"):
         runs.load_weights(tmp_path, setting.network(), setting.posterior())
     assert not (tmp_path / "ran").exists()

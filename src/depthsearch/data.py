@@ -1,7 +1,12 @@
 """Data sets as tensors in memory, seeded."""
 
+import gzip
 import math
-from dataclasses import dataclass
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -10,15 +15,65 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Split:
-    """Training and test points of one data set: inputs (N, ...) float32, targets (N,) int64."""
+    """Training and test points of one data set: inputs (N, ...), targets (N,) int64.
+
+    Inputs are float32, or uint8 images (N, C, H, W) that `inputs` normalises batch by batch.
+
+    Attributes:
+        x_valid, y_valid: points held out of training for the selection of a model; empty if there are none.
+        mean, std: per channel, of images scaled to [0, 1].
+    """
 
     x_train: Tensor
     y_train: Tensor
     x_test: Tensor
     y_test: Tensor
+    x_valid: Tensor | None = None
+    y_valid: Tensor | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def to(self, device: torch.device | str) -> "Split":
-        return Split(*(t.to(device) for t in (self.x_train, self.y_train, self.x_test, self.y_test)))
+        return self._each(lambda t: t.to(device))
+
+    @staticmethod
+    def stack(splits: Sequence["Split"]) -> "Split":
+        """Data sets of equal sizes as one, with a leading replicate axis."""
+        twins = {
+            name: [getattr(s, name) for s in splits] for name, t in vars(splits[0]).items() if isinstance(t, Tensor)
+        }
+        return replace(splits[0], **{name: torch.stack(tensors) for name, tensors in twins.items()})
+
+    def rows(self, rows: list[int]) -> "Split":
+        """Some replicates of a stacked data set."""
+        return self._each(lambda t: t[rows])
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "Split":
+        return replace(self, **{k: function(t) for k, t in vars(self).items() if isinstance(t, Tensor)})
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """A batch (..., C, H, W) of images as the network sees it; other inputs as they are."""
+        if x.dtype != torch.uint8:
+            return x
+        mean, std = (255 * torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        return (x - mean) / std
+
+    def select_on_test(self) -> "Split":
+        """The test points as validation points, which is what the original code does with images."""
+        return replace(self, x_valid=self.x_test, y_valid=self.y_test)
+
+    def hold_out(self, fraction: float, seed: int) -> "Split":
+        """Moves a seeded share of the training points to the validation points."""
+        n = len(self.y_train)
+        order = torch.from_numpy(np.random.default_rng(seed).permutation(n)).to(self.y_train.device)
+        valid, train = order[: round(n * fraction)], order[round(n * fraction) :].sort().values
+        return replace(
+            self,
+            x_train=self.x_train[train],
+            y_train=self.y_train[train],
+            x_valid=self.x_train[valid],
+            y_valid=self.y_train[valid],
+        )
 
 
 def spirals(n: int = 2000, stop_angle: float = 720.0, noise: float = 0.2, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -65,3 +120,144 @@ def spiral_split(n: int, stop_angle: float, noise: float, seed: int, train_fract
     mean, std = x[train].mean(0), x[train].std(0)
     x = (x - mean) / std
     return Split(x[train], y[train], x[test], y[test])
+
+
+# Images.
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """What is known of an image data set before it is read.
+
+    Attributes:
+        folder: where torchvision puts its files.
+        size: pixels a side.
+        mean, std: per channel, of pixels in [0, 1].
+    """
+
+    folder: str
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+
+# Constants of the original code; those of digits are of its training part.
+IMAGE_SETS = {
+    "MNIST": ImageSet("MNIST", 28, (0.1307,), (0.3081,)),
+    "Fashion-MNIST": ImageSet("FashionMNIST", 28, (0.2860,), (0.3530,)),
+    "KMNIST": ImageSet("KMNIST", 28, (0.1918,), (0.3483,)),
+    "SVHN": ImageSet("SVHN", 32, (0.431, 0.430, 0.446), (0.197, 0.198, 0.199)),
+    "digits": ImageSet("digits", 8, (0.3053,), (0.3762,)),
+}
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MAT_FILES = ("train_32x32.mat", "test_32x32.mat")
+
+
+class DataError(Exception):
+    """A data set that is unknown, missing or damaged: one line that says what is wrong and what to do."""
+
+
+def image_split(name: str, root: Path) -> Split:
+    """An image data set as uint8 tensors (N, C, H, W) and targets (N,), with the sets' own training and test parts.
+
+    MNIST, Fashion-MNIST, KMNIST and SVHN are read from `root`, `root/<folder>` or `root/<folder>/raw`, IDX files as
+    they are or gzipped, and downloaded by torchvision into `root` where they are missing. `digits` are scikit-learn's
+    8 x 8 images, 1437 of them for training and 360 for testing, always the same; they need no files.
+
+    Raises:
+        DataError: the name is unknown, a file is damaged, or the files are missing and cannot be downloaded.
+    """
+    if name not in IMAGE_SETS:
+        raise DataError(f"no image data set {name!r}; there are {', '.join(IMAGE_SETS)}")
+    if name == "digits":
+        parts = _digits()
+    else:
+        read, names = (_read_svhn, MAT_FILES) if name == "SVHN" else (_read_idx, IDX_FILES)
+        files = _find(root, IMAGE_SETS[name].folder, names)
+        if files is None:
+            _download(name, root, names)
+            files = _find(root, IMAGE_SETS[name].folder, names)
+            if files is None:
+                raise DataError(f"{name} is not complete in {root} after its download")
+        parts = read(files)
+    return Split(*parts, mean=IMAGE_SETS[name].mean, std=IMAGE_SETS[name].std)
+
+
+def _find(root: Path, folder: str, names: tuple[str, ...]) -> list[Path] | None:
+    for place in (root / folder / "raw", root / folder, root):
+        files = [next((p for p in (place / n, place / f"{n}.gz") if p.is_file()), None) for n in names]
+        if all(files):
+            return [f for f in files if f]
+    return None
+
+
+def _download(name: str, root: Path, names: tuple[str, ...]) -> None:
+    from torchvision import datasets
+
+    try:
+        if name == "SVHN":
+            for split in ("train", "test"):
+                datasets.SVHN(str(root), split=split, download=True)
+        else:
+            getattr(datasets, IMAGE_SETS[name].folder)(str(root), download=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise DataError(
+            f"{name} cannot be downloaded ({str(error).splitlines()[0]}); put {', '.join(names)} (.gz or not) into "
+            f"{root / IMAGE_SETS[name].folder}, or use --datasets digits, which needs no files"
+        ) from None
+
+
+def _read_idx(files: list[Path]) -> list[Tensor]:
+    tensors = [_idx(path) for path in files]
+    for (images, labels), paths in zip((tensors[:2], tensors[2:]), (files[:2], files[2:]), strict=True):
+        if len(images) != len(labels):
+            raise DataError(f"{paths[1]} has {len(labels)} labels for the {len(images)} images of {paths[0]}")
+    x_train, y_train, x_test, y_test = tensors
+    return [x_train.unsqueeze(1), y_train.long(), x_test.unsqueeze(1), y_test.long()]
+
+
+def _idx(path: Path) -> Tensor:
+    """The unsigned bytes of an IDX file: magic (0, 0, 8, n), n big-endian sizes, the data."""
+    try:
+        data = (gzip.open if path.suffix == ".gz" else open)(path, "rb").read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} is damaged ({error}); delete it and get it again") from None
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
+        raise DataError(f"{path} is no IDX file of bytes; delete it and get it again")
+    start = 4 + 4 * data[3]
+    shape = np.frombuffer(data[4:start], ">i4").tolist()
+    if len(shape) != data[3] or len(data) - start != math.prod(shape):
+        raise DataError(f"{path} is {len(data)} bytes, which is not what its header says; delete it and get it again")
+    return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
+
+
+def _read_svhn(files: list[Path]) -> list[Tensor]:
+    from scipy.io import loadmat
+
+    tensors = []
+    for path in files:
+        try:
+            content = loadmat(path)
+            images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
+        except Exception as error:  # scipy raises whatever the damage leads to
+            raise DataError(f"{path} is no SVHN file ({error}); delete it and get it again") from None
+        if images.shape[:3] != (32, 32, 3) or images.shape[3] != len(labels):
+            raise DataError(f"{path} holds images {images.shape} and {len(labels)} labels, not (32, 32, 3, N) and N")
+        labels[labels == 10] = 0  # the file calls the digit 0 ten
+        tensors += [torch.from_numpy(images.transpose(3, 2, 0, 1).copy()), torch.from_numpy(labels)]
+    return tensors
+
+
+def _digits() -> list[Tensor]:
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    x = torch.from_numpy(np.round(x * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)  # 16 grey levels
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(y)))
+    test, train = order[: len(y) // 5 + 1], order[len(y) // 5 + 1 :]
+    y = torch.from_numpy(y).long()
+    return [x[train], y[train], x[test], y[test]]

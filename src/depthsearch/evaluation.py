@@ -12,13 +12,17 @@ A *metric set* is a dict of floats, averaged over all data points:
 """
 
 import math
+import statistics
+import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from depthsearch.data import Split
 from depthsearch.networks import DepthNetwork
 from depthsearch.objectives import log_likelihood, log_predictive
-from depthsearch.posteriors import DepthPosterior
+from depthsearch.posteriors import DepthPosterior, FixedDepth
 from depthsearch.pruning import expected_depth, prune, pruned_depth
 
 METRICS = ("error", "log_likelihood", "brier", "ece", "mean_true_class_probability", "paper_ece")
@@ -73,10 +77,19 @@ def _paper_ece(probs: Tensor, one_hot: Tensor, n_bins: int = 10) -> float:
 
 
 @torch.no_grad()
-def predict(network: DepthNetwork, depth: DepthPosterior, x: Tensor, batch_size: int = 4096) -> Tensor:
-    """Logits of every depth that has mass, in evaluation mode: x (N, ...) -> (S, N, C)."""
+def predict(
+    network: DepthNetwork,
+    depth: DepthPosterior,
+    x: Tensor,
+    batch_size: int = 4096,
+    inputs: Callable[[Tensor], Tensor] = lambda x: x,
+) -> Tensor:
+    """Logits of every depth that has mass, in evaluation mode: x (N, ...) -> (S, N, C).
+
+    `inputs` makes of each batch what the network sees.
+    """
     network.eval()
-    return torch.cat([network(part, min_depth=depth.min_depth) for part in x.split(batch_size)], dim=1)
+    return torch.cat([network(inputs(part), min_depth=depth.min_depth) for part in x.split(batch_size)], dim=1)
 
 
 def exact_posterior(logits: Tensor, y: Tensor, depth: DepthPosterior) -> Tensor:
@@ -88,24 +101,27 @@ def exact_posterior(logits: Tensor, y: Tensor, depth: DepthPosterior) -> Tensor:
     return log_joint.log_softmax(-1)
 
 
-def evaluate(network: DepthNetwork, depth: DepthPosterior, splits: dict[str, tuple[Tensor, Tensor]]) -> dict:
+def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precision: str = "float32") -> dict:
     """Everything that tables and figures need to know of a trained network, as plain numbers.
 
     Args:
         network: the trained network; it is put in evaluation mode.
         depth: its posterior.
-        splits: name -> (x (N, ...), y (N,)); "train" and "test" at least.
+        split: its data.
+        precision: in which the test set is timed, "float32" or "bfloat16"; everything else is in float32.
 
     Returns:
         `pruned_depth`, `expected_depth`, `parameters` and `pruned_parameters` (counts);
         `depths`: one row a depth that has mass: `depth`, `q`, `prior`, `exact_posterior`, and each split's metric set
         under `<split>_<metric>`; `variants`: for LDN-95, LDN-E and LDN-full (DDN for a fixed depth) the depth and the
         metric sets; `reliability`: for each variant the bins of the test set;
-        `kl_to_exact`: KL(q || exact posterior over depth given the trained weights), nats.
+        `kl_to_exact`: KL(q || exact posterior over depth given the trained weights), nats;
+        `seconds`: of predicting the whole test set with each variant.
     """
     q = depth().probs.detach()
-    logits = {name: predict(network, depth, x) for name, (x, _) in splits.items()}
-    learnt = depth.min_depth == 0
+    splits = {"train": (split.x_train, split.y_train), "test": (split.x_test, split.y_test)}
+    logits = {name: predict(network, depth, x, inputs=split.inputs) for name, (x, _) in splits.items()}
+    learnt = not isinstance(depth, FixedDepth)
     log_exact = exact_posterior(logits["train"], splits["train"][1], depth) if learnt else depth().logits.double()
     exact, has_mass = log_exact.exp(), q > 0
     kl = (q * (depth().logits - log_exact))[has_mass].sum().item()
@@ -123,11 +139,13 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, splits: dict[str, tup
 
     d_opt, d_mean = pruned_depth(q), expected_depth(q)
     cuts = {"LDN-95": d_opt, "LDN-E": round(d_mean), "LDN-full": depth.max_depth}
-    if depth.min_depth == depth.max_depth:
+    if not learnt:
         cuts = {"DDN": depth.max_depth}
-    variants, bins = {}, {}
+    variants, bins, seconds = {}, {}, {}
     for variant, cut in cuts.items():
         variants[variant] = {"depth": cut}
+        if cut == network.max_depth or variant == "LDN-95":
+            seconds[f"{variant}_predict_seconds"] = predict_seconds(*prune(network, depth, cut), split, precision)
         for name, (_, y) in splits.items():
             log_probs = log_predictive(logits[name][: cut - depth.min_depth + 1], depth.truncate(cut))
             variants[variant] |= {f"{name}_{k}": v for k, v in metrics(log_probs, y).items()}
@@ -142,7 +160,26 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, splits: dict[str, tup
         "depths": rows,
         "variants": variants,
         "reliability": bins,
+        "seconds": seconds,
     }
+
+
+@torch.no_grad()
+def predict_seconds(
+    network: DepthNetwork, depth: DepthPosterior, split: Split, precision: str = "float32", passes: int = 3
+) -> float:
+    """Seconds to predict the whole test set, depth marginalised: median of some passes after one to warm up."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        with torch.autocast(split.x_test.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            log_predictive(predict(network, depth, split.x_test, inputs=split.inputs), depth)
+        if split.x_test.is_cuda:
+            torch.cuda.synchronize(split.x_test.device)
+        return time.perf_counter() - start
+
+    once()
+    return statistics.median(once() for _ in range(passes))
 
 
 def _n_parameters(network: DepthNetwork) -> int:

@@ -226,6 +226,121 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
     return _titled(figure, f"learnt and exact posterior over depth, {_repeats(runs)}")
 
 
+# Images: one panel or column a data set, one protocol a figure.
+
+
+REFERENCE_DEPTH = 50  # of the paper's image figures; where it was not run, the deepest that was
+
+
+def image_posteriors(tables: Tables, protocol: str) -> Figure | None:
+    """q(d) of LDN with a band at d_opt; test log-likelihood of LDN-95 as a band, and of DDN at every depth.
+
+    The paper's `image_depth_dist_exps`.
+    """
+    depths, ldn = (_images(tables[t], "max_depth", protocol) for t in ("depths", "runs"))
+    ddn = _images(tables["runs"], "deterministic_depth", protocol)
+    if ldn.empty:
+        return None
+    max_depth = _reference_depth(ldn)
+    depths, ldn = (t[t["max_depth"] == max_depth] for t in (depths, ldn))
+    sets = ldn["data_set"].unique()
+    figure, axes = _row(len(sets), width=4.2)
+    for ax, name in zip(axes, sets, strict=True):
+        here, other = ldn[ldn["data_set"] == name], ddn[ddn["data_set"] == name] if len(ddn) else ddn
+        depth_posterior(ax, depths[depths["data_set"] == name])
+        chosen = here["pruned_depth"]
+        ax.axvspan(chosen.min() - 0.4, chosen.max() + 0.4, color="tab:red", alpha=0.15, lw=0, label="d_opt")
+        ax.set_title(name)
+        likelihood = ax.twinx()
+        value, spread = here["LDN-95_test_log_likelihood"].mean(), here["LDN-95_test_log_likelihood"].std()
+        likelihood.axhspan(value - spread, value + spread, color=COLOURS["LDN-95"], alpha=0.25, lw=0)
+        likelihood.axhline(value, color=COLOURS["LDN-95"], lw=1, label="LDN-95")
+        if len(other):
+            band(likelihood, other, "max_depth", "DDN_test_log_likelihood", "DDN", COLOURS["DDN"])
+            _focus(likelihood, pd.concat([here["LDN-95_test_log_likelihood"], other["DDN_test_log_likelihood"]]), 1.1)
+        likelihood.set_ylabel(LABELS["test_log_likelihood"])
+        likelihood.legend(frameon=False, loc="lower right", fontsize="small")
+    return _titled(figure, f"LDN of D = {max_depth}, DDN at each depth, {protocol} protocol, {_repeats(ldn)}")
+
+
+def image_depths(tables: Tables, protocol: str) -> Figure | None:
+    """Against D: chosen depth; log-likelihood, then error, of DDN and LDN-95 and of the LDN variants.
+
+    The paper's `image_depth_dist_exps2`.
+    """
+    ldn, ddn = (_images(tables["runs"], kind, protocol) for kind in ("max_depth", "deterministic_depth"))
+    if ldn.empty:
+        return None
+    sets = ldn["data_set"].unique()
+    figure, axes = plt.subplots(5, len(sets), figsize=(3.8 * len(sets), 12), squeeze=False)
+    for column, name in zip(axes.T, sets, strict=True):
+        here, other = ldn[ldn["data_set"] == name], ddn[ddn["data_set"] == name] if len(ddn) else ddn
+        _chosen(column[0], here, "max_depth")
+        column[0].plot([0, here["max_depth"].max()], [0, here["max_depth"].max()], "k:", lw=1, label="d = D")
+        column[0].set_title(name)
+        for ax, metric, variants in (
+            (column[1], "test_log_likelihood", ("DDN", "LDN-95")),
+            (column[2], "test_log_likelihood", ("LDN-E", "LDN-95", "LDN-full")),
+            (column[3], "test_error", ("DDN", "LDN-95")),
+            (column[4], "test_error", ("LDN-E", "LDN-95", "LDN-full")),
+        ):
+            for variant in variants:
+                table = other if variant == "DDN" else here
+                if len(table):
+                    band(ax, table, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
+            ax.set(xlabel=LABELS["max_depth"], ylabel=LABELS[metric])
+        for ax in column:
+            ax.legend(frameon=False, fontsize="small")
+    return _titled(figure, f"images, {protocol} protocol, LDN {_repeats(ldn)}, DDN {_repeats(ddn)}")
+
+
+def image_calibration(tables: Tables, data_set: str, protocol: str) -> Figure | None:
+    """Reliability of DDN, LDN up to d_opt and LDN up to D; the paper's `calibration_<data set>`."""
+    bins, runs = (
+        pd.concat([_images(tables[t], kind, protocol) for kind in ("max_depth", "deterministic_depth")])
+        for t in ("reliability", "runs")
+    )
+    bins, runs = (t[t["data_set"] == data_set] if len(t) else t for t in (bins, runs))
+    if bins.empty:
+        return None
+    max_depth = _reference_depth(runs)
+    bins, runs = (t[t["max_depth"] == max_depth] for t in (bins, runs))
+    figure, axes = _row(3, width=3.2)
+    for ax, variant in zip(axes, ("DDN", "LDN-95", "LDN-full"), strict=True):
+        reliability(ax, bins, runs, (variant,))
+        ax.set_xlim(0, 1.02)
+    return _titled(figure, f"calibration on {data_set}, D = {max_depth}, {protocol} protocol, {_repeats(runs)}")
+
+
+def image_speedups(tables: Tables, protocol: str) -> Figure | None:
+    """100 (1 - t_pruned / t_DDN) against D, predicting the whole test set: the time that pruning saves."""
+    ldn, ddn = (_images(tables["runs"], kind, protocol) for kind in ("max_depth", "deterministic_depth"))
+    if ldn.empty or ddn.empty:
+        return None
+    keys = ["data_set", "max_depth", "seed", "device"]
+    both = ldn.merge(ddn[[*keys, "DDN_predict_seconds"]], on=keys, suffixes=("_", ""))
+    both["saved"] = 100 * (1 - both["LDN-95_predict_seconds"] / both["DDN_predict_seconds"])
+    sets = both["data_set"].unique()
+    if not len(sets):
+        return None
+    figure, axes = _row(len(sets))
+    for ax, name in zip(axes, sets, strict=True):
+        band(ax, both[both["data_set"] == name], "max_depth", "saved", "LDN-95 against DDN", COLOURS["LDN-95"])
+        ax.axhline(0, color="k", lw=0.8, ls=":")
+        ax.set(xlabel=LABELS["max_depth"], ylabel="time saved (%)", title=name)
+    hardware = ", ".join(both["device"].unique())
+    return _titled(figure, f"prediction of the test set, {protocol} protocol, {_repeats(ldn)}, {hardware}")
+
+
+def _reference_depth(runs: pd.DataFrame) -> int:
+    return REFERENCE_DEPTH if (runs["max_depth"] == REFERENCE_DEPTH).any() else int(runs["max_depth"].max())
+
+
+def _images(table: pd.DataFrame, kind: str, protocol: str) -> pd.DataFrame:
+    rows = of_scan(table, f"scan_{kind}_images")
+    return rows[rows["protocol"] == protocol] if len(rows) else rows
+
+
 def _at(table: pd.DataFrame, scan: str, max_depth: int) -> pd.DataFrame:
     rows = of_scan(table, scan)
     return rows[rows["max_depth"] == max_depth] if len(rows) else rows
@@ -237,18 +352,17 @@ def _chosen(ax: Axes, runs: pd.DataFrame, x: str) -> None:
     ax.set(xlabel=LABELS[x], ylabel="chosen depth")
 
 
-def _focus(ax: Axes, values: pd.Series) -> None:
+def _focus(ax: Axes, values: pd.Series, factor: float = 4) -> None:
     """Keeps shallow networks that cannot fit the data from flattening everything else."""
-    low = 4 * values.min()
+    low = factor * values.min()
     ax.set_ylim(low, 0.02 * abs(low))
 
 
 def _repeats(table: pd.DataFrame) -> str:
     if table.empty:
         return "no runs"
-    counts = table.groupby([c for c in ("kind", "max_depth", "width", "n", "stop_angle") if c in table])[
-        "seed"
-    ].nunique()
+    keys = ("kind", "data_set", "max_depth", "width", "n", "stop_angle")
+    counts = table.groupby([key for key in keys if key in table], dropna=False)["seed"].nunique()
     low, high = counts.min(), counts.max()
     return f"n = {low} repeats" if low == high else f"n = {low} to {high} repeats"
 

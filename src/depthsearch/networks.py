@@ -20,12 +20,16 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 class DepthHead(nn.Module):
-    """A head that takes the activations of several depths at once.
+    """A head that takes several depths at once.
 
-    `DepthNetwork` calls it as `head(activations, min_depth)` with the S activations of depths min_depth,
-    min_depth + 1, ...; it returns logits (S, B, C). Any other module is used as an ordinary head: the depths are
-    folded into its batch.
+    `DepthNetwork` calls it as `head(seen, min_depth)` with what `read` made of the activations of the S depths
+    min_depth, min_depth + 1, ...; it returns logits (S, B, C). Any other module is used as an ordinary head: the
+    depths are folded into its batch.
     """
+
+    def read(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """An activation as it goes on to the next block, and what the head keeps of it."""
+        return a, a
 
     def truncate(self, max_depth: int) -> None:
         """Forgets whatever the head stores about depths beyond max_depth."""
@@ -68,17 +72,16 @@ class DepthNetwork(nn.Module):
         max_depth = self.max_depth if max_depth is None else max_depth
         if not 0 <= min_depth <= max_depth <= self.max_depth:
             raise ValueError(f"need 0 <= min_depth <= max_depth <= {self.max_depth}, got {min_depth} and {max_depth}")
-        activations = self.activations(self.stem(x), max_depth)[min_depth:]
+        a, seen = self.stem(x), []
+        for depth in range(max_depth + 1):
+            if depth > 0:
+                a = self.blocks[depth - 1](a)
+            if depth >= min_depth:
+                a, kept = self.head.read(a) if isinstance(self.head, DepthHead) else (a, a)
+                seen.append(kept)
         if isinstance(self.head, DepthHead):
-            return self.head(activations, min_depth)
-        return self.head(torch.cat(activations)).unflatten(0, (len(activations), -1))
-
-    def activations(self, a: Tensor, max_depth: int) -> list[Tensor]:
-        """[a_0, ..., a_max_depth] from a_0."""
-        kept = [a]
-        for block in self.blocks[:max_depth]:
-            kept.append(block(kept[-1]))
-        return kept
+            return self.head(seen, min_depth)
+        return self.head(torch.cat(seen)).unflatten(0, (len(seen), -1))
 
 
 # Fully connected. Activations are (..., width, B), features first: the batch statistics and all elementwise work
@@ -193,12 +196,17 @@ class DepthBatchNorm(nn.Module):
 
 
 class _ConvStem(nn.Module):
-    def __init__(self, in_channels: int, width: int) -> None:
+    def __init__(self, in_channels: int, width: int, kernel_size: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, width, kernel_size=5)
+        self.conv = nn.Conv2d(in_channels, width, kernel_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(self.conv(x), 2)
+        # The pool of 2 x 2 pixels after a convolution is one convolution of stride 2 with the mean of the kernel moved
+        # by 0 or 1 pixels each way: the tensor before the pool, four times larger than any other, is never made.
+        kernel = self.conv.weight
+        moved = [F.pad(kernel, (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1)]
+        a = F.conv2d(x, torch.stack(moved).mean(0), self.conv.bias, stride=2)
+        return a.contiguous(memory_format=torch.channels_last)  # the layout in which 1 x 1 convolutions are fastest
 
 
 class Bottleneck(nn.Module):
@@ -219,6 +227,28 @@ class Bottleneck(nn.Module):
         return x + self.conv3(F.relu(self.norm3(out)))
 
 
+class _MeanPool(torch.autograd.Function):
+    """a (B, C, H, W) -> a, its mean over pixels (B, C) in `dtype`.
+
+    The gradient of the mean is the same for all pixels: handed on with that of `a` it is added to it in one pass, where
+    autograd would first write it out for every pixel of every depth.
+    """
+
+    @staticmethod
+    def forward(ctx, a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.shape, ctx.dtype = a.shape, a.dtype
+        return a.view_as(a), a.mean((-2, -1), dtype=dtype)
+
+    @staticmethod
+    def backward(ctx, grad_a: Tensor | None, grad_pooled: Tensor | None):  # type: ignore[override]
+        if grad_pooled is None:
+            return grad_a, None
+        height, width = ctx.shape[-2:]
+        mean = (grad_pooled / (height * width)).to(ctx.dtype)[..., None, None]
+        return mean.expand(ctx.shape) if grad_a is None else grad_a + mean, None
+
+
 class _ConvHead(DepthHead):
     """Global mean pool, one residual fully connected block, linear; batch norm per depth."""
 
@@ -228,9 +258,14 @@ class _ConvHead(DepthHead):
         self.norm = DepthBatchNorm(width, n_depths)
         self.linear2 = nn.Linear(width, n_classes)
 
-    def forward(self, activations: Sequence[Tensor], min_depth: int = 0) -> Tensor:
-        pooled = torch.stack([a.mean((-2, -1)) for a in activations])  # (S, B, width)
-        return self.linear2(pooled + self.norm(F.relu(self.linear1(pooled)), min_depth))
+    def read(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        return _MeanPool.apply(a, self.linear1.weight.dtype)  # type: ignore[return-value]
+
+    def forward(self, pooled: Sequence[Tensor], min_depth: int = 0) -> Tensor:
+        # In the precision of the parameters under autocast too: small, and its sums over the batch need it.
+        with torch.autocast(pooled[0].device.type, enabled=False):
+            stacked = torch.stack(list(pooled))  # (S, B, width)
+            return self.linear2(stacked + self.norm(F.relu(self.linear1(stacked)), min_depth))
 
     def truncate(self, max_depth: int) -> None:
         self.norm.running_mean = self.norm.running_mean[: max_depth + 1].clone()
@@ -238,7 +273,12 @@ class _ConvHead(DepthHead):
 
 
 def conv_resnet(
-    max_depth: int, in_channels: int = 1, n_classes: int = 10, outer_width: int = 64, inner_width: int = 32
+    max_depth: int,
+    in_channels: int = 1,
+    n_classes: int = 10,
+    outer_width: int = 64,
+    inner_width: int = 32,
+    stem_kernel: int = 5,
 ) -> DepthNetwork:
     """The convolutional network of the image experiments: conv 5x5 and pool, D x `Bottleneck`, pooled MLP head.
 
@@ -247,11 +287,10 @@ def conv_resnet(
     Raises:
         ValueError: max_depth is negative or another size is not positive.
     """
-    _check_sizes(
-        max_depth, in_channels=in_channels, n_classes=n_classes, outer_width=outer_width, inner_width=inner_width
-    )
+    sizes = {"in_channels": in_channels, "n_classes": n_classes, "outer_width": outer_width, "inner_width": inner_width}
+    _check_sizes(max_depth, **sizes, stem_kernel=stem_kernel)
     return DepthNetwork(
-        _ConvStem(in_channels, outer_width),
+        _ConvStem(in_channels, outer_width, stem_kernel),
         (Bottleneck(outer_width, inner_width) for _ in range(max_depth)),
         _ConvHead(outer_width, n_classes, max_depth + 1),
     )

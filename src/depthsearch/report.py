@@ -19,7 +19,8 @@ from depthsearch.figures import of_scan
 from depthsearch.objectives import log_predictive
 from depthsearch.pruning import prune, pruned_depth
 from depthsearch.runs import load_weights, read_tables, run_folders, write_tables
-from depthsearch.scan import RESULTS, Spirals
+from depthsearch.scan import RESULTS
+from depthsearch.settings import Spirals
 
 EXTENT, PIXELS = 5.5, 110  # of the predictive map
 MAP_SETTING, MAP_SEED = Spirals(), 0
@@ -42,7 +43,8 @@ def draw_maps(results: Path) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError: neither the run nor the stored map exists.
     """
-    pattern = f"scan_max_depth_spirals/spirals/{MAP_SETTING.folder(0)[:-1]}*/version_{MAP_SEED}/weights.pt"
+    name = MAP_SETTING.folder(MAP_SETTING.training).rpartition("_epochs")[0]
+    pattern = f"scan_max_depth_spirals/spirals/{name}_epochs*/version_{MAP_SEED}/weights.pt"
     folders = sorted((w.parent for w in (results / "runs").glob(pattern)), key=_epochs_limit)
     stored = results / "tables" / "spiral_maps.npz"
     if not folders:
@@ -182,7 +184,8 @@ def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for scan in tables["runs"]["scan"].unique():
         runs = of_scan(tables["runs"], scan)
-        settings = runs.groupby(["max_depth", "width", "n", "stop_angle"])["seed"].nunique()
+        keys = ("data_set", "protocol", "max_depth", "width", "n", "stop_angle")
+        settings = runs.groupby([key for key in keys if key in runs], dropna=False)["seed"].nunique()
         rows.append(
             {
                 "scan": scan,

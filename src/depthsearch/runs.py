@@ -122,10 +122,12 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
     for folder in run_folders(results):
         config = json.loads((folder / "config.json").read_text())
         summary = json.loads((folder / "summary.json").read_text())
-        key = {"scan": config["scan"], **config["setting"], "seed": config["seed"], "epochs_limit": config["epochs"]}
+        key = {"scan": config["scan"], "data_set": folder.parents[1].name, **config["setting"]}
+        key |= {"seed": config["seed"], "epochs_limit": config["epochs"]}
         row = dict(key)
         row |= {k: summary[k] for k in ("pruned_depth", "expected_depth", "kl_to_exact", "parameters")}
         row |= {k: summary[k] for k in ("pruned_parameters", "best_epoch", "epochs")}
+        row["precision"] = config.get("precision", "float32")
         row |= summary["seconds"] | {"device": _hardware(config["device"]), "replicates": config["replicates"]}
         for variant, values in summary["variants"].items():
             row |= {f"{variant}_{k}": v for k, v in values.items()}
@@ -167,7 +169,8 @@ def _longest(table: pd.DataFrame) -> pd.DataFrame:
     """Where a scan was run with several limits on epochs (--quick), the rows of the longest: they never mix."""
     if table.empty:
         return table
-    return table[table["epochs_limit"] == table.groupby("scan")["epochs_limit"].transform("max")]
+    limits = table.groupby(["scan", "data_set"])["epochs_limit"]
+    return table[table["epochs_limit"] == limits.transform("max")]
 
 
 def write_tables(results: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Run configurations, the paper's spiral settings, and the command line that all scans share."""
+"""Training settings into run folders, and the command line that all scans share."""
 
 import argparse
 import multiprocessing
@@ -11,86 +11,73 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from depthsearch.data import spiral_split
+from depthsearch.data import IMAGE_SETS, DataError
 from depthsearch.evaluation import evaluate
-from depthsearch.networks import DepthNetwork, mlp_resnet
-from depthsearch.posteriors import CategoricalDepth, DepthPosterior, FixedDepth, geometric_prior
+from depthsearch.networks import MLPNetwork
 from depthsearch.runs import Reservation, as_plain, finished, reserve
-from depthsearch.training import Progress, Trained, Training, train
+from depthsearch.settings import Images, Setting
+from depthsearch.training import Progress, Training, train
 
-RESULTS = Path(__file__).parents[2] / "results"
-SIDE_BY_SIDE = 16  # replicates trained together at most
+ROOT = Path(__file__).parents[2]
+RESULTS, DATA = ROOT / "results", ROOT / "data"
 COMPILE_FROM = 40_000  # blocks x epochs from which compiling costs less than it saves
-
-
-@dataclass(frozen=True)
-class Spirals:
-    """One setting of the spiral experiments. The defaults are the paper's (protocol of section 4.1).
-
-    Attributes:
-        kind: "LDN" (learnt depth) or "DDN" (deterministic depth, the baseline).
-        max_depth, width: of the network.
-        n: data points, 10 % of them for training.
-        stop_angle: degrees that each arm turns.
-        noise: width of the uniform noise.
-    """
-
-    kind: str = "LDN"
-    max_depth: int = 20
-    width: int = 20
-    n: int = 2000
-    stop_angle: float = 720.0
-    noise: float = 0.2
-
-    def folder(self, epochs: int) -> str:
-        """Name of its run folders; everything that the command line can change is in it."""
-        name = f"{self.kind}_depth{self.max_depth}_width{self.width}_n{self.n}"
-        return f"{name}_angle{self.stop_angle:g}_noise{self.noise:g}_epochs{epochs}"
-
-    def network(self) -> DepthNetwork:
-        return mlp_resnet(self.max_depth, self.width)
-
-    def posterior(self) -> DepthPosterior:
-        return FixedDepth(self.max_depth) if self.kind == "DDN" else CategoricalDepth(geometric_prior(self.max_depth))
 
 
 class Problem(Exception):
     """Bad input: one line that says what is wrong and what to do."""
 
 
-def train_setting(
-    scan: str,
-    setting: Spirals,
-    reservations: Sequence[Reservation],
-    training: Training,
-    device: torch.device,
-    on_progress=lambda progress: None,
-) -> list[Trained]:
-    """Trains, evaluates and saves one setting, a replicate for each reserved folder."""
+@dataclass(frozen=True)
+class Job:
+    """Repeats of one setting to be trained together.
+
+    Attributes:
+        scan: its name, the folder under `results/runs`.
+        setting: what to train.
+        swept: which field of the setting the scan varies.
+        folders: run folders, one a repeat.
+        training, device, data: how, where, and with which folder of image files.
+    """
+
+    scan: str
+    setting: Setting
+    swept: str
+    folders: list[Path]
+    training: Training
+    device: torch.device
+    data: Path
+
+    def __str__(self) -> str:
+        where = "" if self.setting.data_set == "spirals" else f"{self.setting.data_set} "
+        return f"{where}{self.setting.kind} {self.swept} {getattr(self.setting, self.swept):g}"
+
+
+def train_job(job: Job, reservations: Sequence[Reservation], on_progress=lambda progress: None) -> list[dict]:
+    """Trains, evaluates and saves a replicate for each reserved folder; returns the summaries."""
+    setting, training, device = job.setting, job.training, job.device
     seeds = [int(r.folder.name.removeprefix("version_")) for r in reservations]
-    splits = [spiral_split(setting.n, setting.stop_angle, setting.noise, seed).to(device) for seed in seeds]
+    splits = [setting.split(seed, job.data).to(device) for seed in seeds]
     networks = [seeded(seed, setting.network).to(device) for seed in seeds]
-    compiled = device.type == "cpu" and setting.max_depth * training.epochs >= COMPILE_FROM and can_compile()
+    long = isinstance(networks[0], MLPNetwork) and setting.max_depth * training.epochs >= COMPILE_FROM
+    compiled = long and device.type == "cpu" and can_compile()
     torch.compiler.reset()  # shapes of earlier settings count against a limit on recompilation
     start = time.perf_counter()
     depths = [setting.posterior().to(device) for _ in seeds]
     trained = train(networks, depths, splits, training, seeds, on_progress, compiled)
     seconds = (time.perf_counter() - start) / len(seeds)
+    summaries = []
     for reservation, seed, split, result in zip(reservations, seeds, splits, trained, strict=True):
-        summary = evaluate(
-            result.network,
-            result.depth,
-            {"train": (split.x_train, split.y_train), "test": (split.x_test, split.y_test)},
-        )
+        summary = evaluate(result.network, result.depth, split, training.precision)
         summary |= {"best_epoch": result.best_epoch, "epochs": len(result.elbo), "history": result.history}
-        summary["seconds"] = {"training_seconds": seconds}
+        summary["seconds"]["training_seconds"] = seconds
         config = {
-            "scan": scan,
+            "scan": job.scan,
             "setting": asdict(setting),
             "seed": seed,
             **asdict(training),
@@ -105,7 +92,8 @@ def train_setting(
             {"network": result.network.cpu(), "depth": result.depth.cpu()},
             tags={**asdict(setting), "seed": seed, **asdict(training)},
         )
-    return trained
+        summaries.append(summary)
+    return summaries
 
 
 def seeded(seed: int, build):
@@ -142,9 +130,9 @@ def describe(device: torch.device) -> dict:
 
 def run_scan(
     scan: str,
-    settings: Sequence[Spirals],
+    settings: Sequence[Setting],
     swept: str,
-    quick: Sequence[Spirals],
+    quick: Sequence[Setting],
     flag: str,
     argv: Sequence[str] | None = None,
 ) -> None:
@@ -153,30 +141,49 @@ def run_scan(
     Args:
         scan: its name, the folder under `results/runs`.
         settings: the grid, in order.
-        swept: which field of `Spirals` the grid varies.
+        swept: which field of the settings the grid varies.
         quick: the grid of --quick.
-        flag: option that overrides the grid, e.g. "depths".
+        flag: option that overrides the values of `swept`, e.g. "depths".
         argv: arguments, those of the process if not given.
     """
-    parser = _parser(scan, swept, flag)
+    parser = _parser(scan, settings[0], swept, flag)
     options = parser.parse_args(argv)
     try:
         device = pick_device(options.device)
-        grid = quick if options.quick else settings
+        grid = list(quick if options.quick else settings)
+        images = [setting for setting in grid if isinstance(setting, Images)]
+        if images:
+            grid = _choose_images(images, options.datasets, options.protocol)
         values = getattr(options, flag)
         if values is not None:
-            grid = [replace(settings[0], **{swept: value}) for value in values]
-        default_epochs, default_repeats = (300, 2) if options.quick else (Training.epochs, 4)
-        training = Training(epochs=default_epochs if options.epochs is None else options.epochs)
-        repeats = default_repeats if options.repeats is None else options.repeats
-        _check(grid, training, repeats)
-        results = _writable(Path(options.results))
-        default_workers = os.cpu_count() or 1 if device.type == "cpu" and not options.quick else 1
-        workers = default_workers if options.workers is None else options.workers
-        if workers < 1:
-            raise Problem(f"--workers must be 1 or more, got {workers}")
-        run_grid(scan, grid, swept, training, repeats, results, device, workers, options.dry_run)
-    except Problem as problem:
+            bases = {replace(setting, **{swept: values[0]}) for setting in grid}
+            grid = [replace(base, **{swept: value}) for base in sorted(bases, key=str) for value in values]
+        repeats = (2 if options.quick else 4) if options.repeats is None else options.repeats
+        in_parallel = device.type == "cpu" and not options.quick and not images
+        workers = (os.cpu_count() or 1 if in_parallel else 1) if options.workers is None else options.workers
+        _check(grid, options.epochs, repeats, workers)
+        results, data = _writable(Path(options.results)), Path(getattr(options, "data", DATA))
+        jobs = []
+        for setting in grid:
+            training = replace(setting.training, precision=_precision(getattr(options, "precision", "float32"), device))
+            if options.quick or options.epochs is not None:
+                quick_epochs = setting.quick_epochs if options.epochs is None else options.epochs
+                training = replace(training, epochs=quick_epochs)
+            root = results / "runs" / scan / setting.data_set / setting.folder(training)
+            missing = [f for f in (root / f"version_{r}" for r in range(repeats)) if not finished(f)]
+            n = setting.side_by_side
+            for folders in (missing[i : i + n] for i in range(0, len(missing), n)):
+                jobs.append(Job(scan, setting, swept, folders, training, device, data))
+        if not jobs:
+            print(f"{scan}: all {repeats} repeats of {len(grid)} settings are finished; --repeats N adds more")
+        elif options.dry_run:
+            paths = [folder for job in jobs for folder in job.folders]
+            print(*paths, f"{len(paths)} runs missing", sep="\n")
+        else:
+            for setting in {job.setting.data_set: job.setting for job in jobs}.values():
+                setting.split(0, data)  # a missing or damaged file is known before anything is trained
+            run_jobs(jobs, workers)
+    except (Problem, DataError) as problem:
         print(f"{parser.prog}: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
@@ -184,96 +191,86 @@ def run_scan(
         raise SystemExit(130) from None
 
 
-def run_grid(
-    scan: str,
-    grid: Sequence[Spirals],
-    swept: str,
-    training: Training,
-    repeats: int,
-    results: Path,
-    device: torch.device,
-    workers: int = 1,
-    dry_run: bool = False,
-) -> None:
-    """Trains whatever is missing of `repeats` versions of each setting, on `workers` processes."""
-    root = results / "runs" / scan / "spirals"
-    jobs: list[tuple[Spirals, list[Path]]] = []
-    for setting in grid:
-        versions = [root / setting.folder(training.epochs) / f"version_{r}" for r in range(repeats)]
-        missing = [folder for folder in versions if not finished(folder)]
-        jobs += [(setting, missing[i : i + SIDE_BY_SIDE]) for i in range(0, len(missing), SIDE_BY_SIDE)]
-    if not jobs:
-        print(f"{scan}: all {repeats} repeats of {len(grid)} settings are finished; --repeats N adds more")
-        return
-    if dry_run:
-        paths = [folder for _, folders in jobs for folder in folders]
-        print(*paths, f"{len(paths)} runs missing", sep="\n")
-        return
-    if device.type == "cpu":
+def _precision(name: str, device: torch.device) -> str:
+    """`auto` is bfloat16 where the hardware multiplies matrices in it."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
+    return "bfloat16" if capabilities.get("amx_bf16") else "float32"
+
+
+def _choose_images(grid: list[Images], names: list[str] | None, protocol: str) -> list[Setting]:
+    """The grid of the data sets that were asked for, under one protocol."""
+    wrong = [name for name in names or [] if name not in IMAGE_SETS]
+    if wrong:
+        raise Problem(f"no image data set {wrong[0]!r}; there are {', '.join(IMAGE_SETS)}")
+    if names:
+        first = [s for s in grid if s.data_set == grid[0].data_set]
+        grid = [replace(setting, data_set=name) for name in names for setting in first]
+    return [replace(setting, protocol=protocol) for setting in grid]
+
+
+def run_jobs(jobs: Sequence[Job], workers: int = 1) -> None:
+    """Trains what nobody else has in hand, on `workers` processes, under one progress bar."""
+    if jobs[0].device.type == "cpu":
         print("no CUDA device here: running on the CPU", file=sys.stderr)
     workers = min(workers, len(jobs))
-    with tqdm(total=training.epochs * len(jobs), unit="epoch", smoothing=0.05) as bar:
-        if workers == 1:
-            for number, (setting, folders) in enumerate(jobs):
-                before = training.epochs * number
+    with tqdm(total=sum(job.training.epochs for job in jobs), unit="epoch", smoothing=0.05) as bar:
+        if workers > 1:
+            _share_out(jobs, workers, bar)
+            return
+        before = 0
+        for job in jobs:
 
-                def report(epoch: int, said: str, before: int = before) -> None:
-                    bar.update(before + epoch - bar.n)
-                    bar.set_postfix_str(said)
+            def report(epoch: int, said: str, before: int = before) -> None:
+                bar.update(before + epoch - bar.n)
+                bar.set_postfix_str(said)
 
-                _tell(
-                    bar,
-                    _train_missing(scan, setting, swept, folders, training, device, report),
-                    before + training.epochs,
-                )
-        else:
-            _share_out(scan, jobs, swept, training, device, workers, bar)
+            said = _train_missing(job, report)
+            before += job.training.epochs
+            _tell(bar, said, before)
 
 
-def _train_missing(scan, setting, swept, folders, training, device, report) -> str | None:
+def _train_missing(job: Job, report) -> str | None:
     """Trains the folders that nobody else has; says in a line what came out, None if there were none."""
 
     def show(progress: Progress) -> None:
-        depths = sum(progress.pruned_depths) / len(progress.pruned_depths)
-        value = getattr(setting, swept)
-        report(progress.epoch, f"{swept} {value:g}, ELBO {progress.elbo:.3f}, d_opt {depths:.1f}")
+        report(progress.epoch, f"{job}, ELBO {progress.elbo:.3f}, d_opt {mean(progress.pruned_depths):.1f}")
 
     reservations: list[Reservation] = []
     try:
-        for folder in folders:
+        for folder in job.folders:
             if (reservation := reserve(folder)) is not None:
                 reservations.append(reservation)
         if not reservations:
             return None
-        trained = train_setting(scan, setting, reservations, training, device, show)
+        summaries = train_job(job, reservations, show)
     except BaseException:
         for reservation in reservations:
             if not finished(reservation.folder):
                 reservation.release()
         raise
-    rows = [t.history[-1] for t in trained]
-    error = sum(row["test_error"] for row in rows) / len(rows)
-    depth = sum(row["pruned_depth"] for row in rows) / len(rows)
-    epochs = sum(len(t.elbo) for t in trained) / len(trained)
+    variant = "DDN" if job.setting.kind == "DDN" else "LDN-95"
+    errors = [100 * summary["variants"][variant]["test_error"] for summary in summaries]
+    depths, epochs = ([summary[key] for summary in summaries] for key in ("pruned_depth", "epochs"))
     return (
-        f"{setting.kind} {swept} {getattr(setting, swept):g}: {len(trained)} repeats, d_opt {depth:.1f}, "
-        f"test error {100 * error:.2f} %, {epochs:.0f} epochs"
+        f"{job}: {len(summaries)} repeats, d_opt {mean(depths):.1f}, "
+        f"test error {mean(errors):.2f} %, {mean(epochs):.0f} epochs"
     )
 
 
 # Worker processes. Small networks use one core well and several badly, so a CPU scan trains one setting a core.
 
 
-def _share_out(scan, jobs, swept, training, device, workers, bar) -> None:
+def _share_out(jobs: Sequence[Job], workers: int, bar: tqdm) -> None:
     context = multiprocessing.get_context("spawn")
     queue, stop = context.Queue(), context.Event()
-    done = dict.fromkeys(range(len(jobs)), 0)  # epochs of each job
-    longest_first = sorted(range(len(jobs)), key=lambda i: -jobs[i][0].max_depth * jobs[i][0].width * jobs[i][0].n)
+    done = [0] * len(jobs)  # epochs of each job
+    longest_first = sorted(range(len(jobs)), key=lambda i: -jobs[i].setting.cost)
     with ProcessPoolExecutor(workers, context, _start_worker, (queue, stop)) as pool:
-        futures = {
-            pool.submit(_work, number, scan, jobs[number][0], swept, jobs[number][1], training, device): number
-            for number in longest_first
-        }
+        futures = {pool.submit(_work, number, jobs[number]): number for number in longest_first}
         pending = set(futures)
         try:
             while pending:
@@ -283,9 +280,9 @@ def _share_out(scan, jobs, swept, training, device, workers, bar) -> None:
                     done[number] = epoch
                     bar.set_postfix_str(said)
                 for future in finished_now:
-                    done[futures[future]] = training.epochs
-                    _tell(bar, future.result(), sum(done.values()))
-                bar.update(sum(done.values()) - bar.n)
+                    done[futures[future]] = jobs[futures[future]].training.epochs
+                    _tell(bar, future.result(), sum(done))
+                bar.update(sum(done) - bar.n)
         except BaseException:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -308,7 +305,7 @@ def _start_worker(queue, stop) -> None:
     torch.set_num_threads(1)
 
 
-def _work(number, scan, setting, swept, folders, training, device) -> str | None:
+def _work(number: int, job: Job) -> str | None:
     queue, stop = _shared
 
     def report(epoch: int, said: str) -> None:
@@ -316,7 +313,7 @@ def _work(number, scan, setting, swept, folders, training, device) -> str | None
             raise KeyboardInterrupt
         queue.put((number, epoch, said))
 
-    return None if stop.is_set() else _train_missing(scan, setting, swept, folders, training, device, report)
+    return None if stop.is_set() else _train_missing(job, report)
 
 
 def pick_device(name: str) -> torch.device:
@@ -336,34 +333,45 @@ def pick_device(name: str) -> torch.device:
     raise Problem(f"no CUDA device {name}; there is {there or 'none: give 0 to run on the CPU'}")
 
 
-def _parser(scan: str, swept: str, flag: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{scan}.py", description=f"Scans {swept} on spirals.")
+def _parser(scan: str, example: Setting, swept: str, flag: str) -> argparse.ArgumentParser:
+    images = isinstance(example, Images)
+    parser = argparse.ArgumentParser(
+        prog=f"{scan}.py", description=f"Scans {swept} on {'images' if images else 'spirals'}."
+    )
     parser.add_argument("device", nargs="?", default="0", help="CUDA device index (default 0; the CPU where no GPU is)")
+    if images:
+        parser.add_argument("--datasets", nargs="+", help=f"some of {', '.join(IMAGE_SETS)}")
+        parser.add_argument(
+            "--protocol",
+            choices=("paper", "fair"),
+            default="paper",
+            help="select epochs on the test set as the original does, or on a held-out tenth (default %(default)s)",
+        )
+        parser.add_argument(
+            "--precision",
+            choices=("auto", "float32", "bfloat16"),
+            default="auto",
+            help="of the convolutions; auto: bfloat16 where the hardware has it",
+        )
+        parser.add_argument("--data", default=str(DATA), help="folder of the image files (default %(default)s)")
     parser.add_argument("--repeats", type=int, help="finished versions of each setting that should exist (default 4)")
-    parser.add_argument("--epochs", type=int, help=f"at most this many (default {Training.epochs})")
+    parser.add_argument("--epochs", type=int, help=f"at most this many (default {example.training.epochs})")
     parser.add_argument("--results", default=str(RESULTS), help="results folder (default %(default)s)")
-    kind = float if isinstance(getattr(Spirals, swept), float) else int
+    kind = type(getattr(example, swept))
     parser.add_argument(f"--{flag}", type=kind, nargs="+", help=f"override the grid of {swept}")
-    parser.add_argument("--workers", type=int, help="processes that share the scan (default: the cores; 1 on a GPU)")
-    parser.add_argument("--quick", action="store_true", help="a small grid, 2 repeats, 300 epochs")
+    parser.add_argument("--workers", type=int, help="processes that share the scan (default: the cores; 1 for images)")
+    parser.add_argument("--quick", action="store_true", help="a small grid, 2 repeats, few epochs")
     parser.add_argument("--dry-run", action="store_true", help="print the runs that are missing and stop")
     return parser
 
 
-def _check(grid: Sequence[Spirals], training: Training, repeats: int) -> None:
-    if repeats < 1:
-        raise Problem(f"--repeats must be 1 or more, got {repeats}")
-    if training.epochs < 1:
-        raise Problem(f"--epochs must be 1 or more, got {training.epochs}")
-    for s in grid:
-        if s.max_depth < 0:
-            raise Problem(f"depth must be 0 or more, got {s.max_depth}")
-        if s.width < 1:
-            raise Problem(f"width must be 1 or more, got {s.width}")
-        if s.n < 20 or s.n % 2:
-            raise Problem(f"n must be an even number of at least 20 points (10 % train), got {s.n}")
-        if not s.stop_angle > 0:
-            raise Problem(f"stop angle must be positive (degrees), got {s.stop_angle:g}")
+def _check(grid: Sequence[Setting], epochs: int | None, repeats: int, workers: int) -> None:
+    for option, value in (("--workers", workers), ("--repeats", repeats), ("--epochs", epochs)):
+        if value is not None and value < 1:
+            raise Problem(f"{option} must be 1 or more, got {value}")
+    problems = [setting.problem() for setting in grid]
+    if any(problems):
+        raise Problem(next(problem for problem in problems if problem))
 
 
 def _writable(results: Path) -> Path:

@@ -1,7 +1,9 @@
 """The one training loop, for one network or R replicates side by side."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from depthsearch.chain import elbo_gradient
 from depthsearch.data import Split
 from depthsearch.networks import DepthNetwork, MLPNetwork, stack_modules
-from depthsearch.objectives import elbo, log_likelihood, log_predictive
+from depthsearch.objectives import elbo, elbo_of_depths, log_likelihood, log_predictive
 from depthsearch.posteriors import DepthPosterior
 from depthsearch.pruning import expected_depth, pruned_depth
 
@@ -20,17 +22,23 @@ class Training:
 
     Attributes:
         epochs: at most this many passes over the training set.
-        patience: stop this many epochs after the best training ELBO.
+        patience: stop this many epochs after the best ELBO.
         learning_rate, momentum: of SGD; there is no weight decay.
+        decay_epoch: after this epoch the learning rate is a tenth; None for never.
         batch_size: minibatch size; a smaller data set is one batch.
-        eval_every: epochs between evaluations on the test set (they are logged and decide nothing).
+        precision: "float32", or "bfloat16" for mixed precision: convolutions in bfloat16, all else in float32. Of no
+            effect on `mlp_resnet`.
+        eval_every: epochs between evaluations on the test set (they are logged and decide nothing). Validation points,
+            where there are any, are evaluated after every epoch.
     """
 
     epochs: int = 8000
     patience: int = 500
     learning_rate: float = 0.1
     momentum: float = 0.5
+    decay_epoch: int | None = None
     batch_size: int = 512
+    precision: str = "float32"
     eval_every: int = 100
 
 
@@ -40,10 +48,10 @@ class Trained:
 
     Attributes:
         network, depth: in the state of the best epoch, evaluation mode.
-        elbo: training ELBO of every epoch, nats per datum.
-        history: one dict every `eval_every` epochs: epoch, elbo, test_error, test_log_likelihood,
-            pruned_depth, expected_depth.
-        best_epoch: where the training ELBO was highest; epochs count from 1.
+        elbo: training ELBO of every epoch, nats per datum, a mean over its steps.
+        history: one dict an evaluation: epoch, elbo, both depths, and elbo, error and log-likelihood of the unpruned
+            network under `valid_` or, where there are no validation points, under `test_`.
+        best_epoch: where the ELBO was highest, of the validation points or else of training; epochs count from 1.
     """
 
     network: DepthNetwork
@@ -55,7 +63,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop says every `eval_every` epochs: epochs done, mean ELBO, d_opt of each replicate still training."""
+    """What the loop says at every evaluation: epochs done, mean ELBO, d_opt of each replicate still training."""
 
     epoch: int
     elbo: float
@@ -66,8 +74,12 @@ class Replicates:
     """R networks and posteriors of one architecture, trained side by side without touching each other.
 
     The whole state lies in one tensor `state` (R, P + Q), a row for each replicate: P parameters, then Q buffers of
-    their type. The tensors (R, ...) of the stacked modules are views of it. An optimiser step, and keeping the best
-    state of each replicate, are then a few operations whatever the depth.
+    their type. The tensors of the modules are views of it. An optimiser step, and keeping the best state of each
+    replicate, are then a few operations whatever the depth. Only an `MLPNetwork` has a replicate axis; of others
+    there is one, as it is.
+
+    Raises:
+        ValueError: several networks that are not `MLPNetwork`s.
     """
 
     def __init__(
@@ -78,26 +90,35 @@ class Replicates:
         compiled: bool = False,
     ) -> None:
         _keep_freed_memory()
-        self.training, self.compiled = training, compiled
-        self.network = stack_modules(networks).train()
+        self._has_axis = isinstance(networks[0], MLPNetwork)
+        if len(networks) > 1 and not self._has_axis:
+            raise ValueError("only networks of mlp_resnet train side by side; give one at a time")
+        self.training, self.compiled, self.learning_rate = training, compiled, training.learning_rate
+        self.network = stack_modules(networks) if self._has_axis else copy.deepcopy(networks[0])
+        self.network.train()
         self.depth = stack_modules(depths)
         self._modules = nn.ModuleDict({"network": self.network, "depth": self.depth})
         self._parameters = dict(self._modules.named_parameters())
-        self._n_own = sum(p[0].numel() for p in self.network.parameters())
         dtype = next(self.network.parameters()).dtype
         buffers = {name: b for name, b in self._modules.named_buffers() if b.dtype == dtype}
-        self._shapes = {name: t.shape[1:] for name, t in (self._parameters | buffers).items()}
-        state = torch.cat([t.detach().flatten(1) for t in (self._parameters | buffers).values()], dim=1)
-        n_parameters = sum(p[0].numel() for p in self._parameters.values())
-        self._hold(state, velocity=torch.zeros_like(state[:, :n_parameters]))
+        tensors = {name: t.detach() for name, t in (self._parameters | buffers).items()}
+        if not self._has_axis:
+            tensors |= {name: t.unsqueeze(0) for name, t in tensors.items() if name.startswith("network.")}
+        self._shapes = {name: t.shape[1:] for name, t in tensors.items()}
+        sizes = {name: self._shapes[name].numel() for name in self._parameters}
+        self._n_own = sum(size for name, size in sizes.items() if name.startswith("network."))
+        state = torch.cat([t.flatten(1) for t in tensors.values()], dim=1)
+        self._hold(state, velocity=torch.zeros_like(state[:, : sum(sizes.values())]))
 
     def _hold(self, state: Tensor, velocity: Tensor) -> None:
         self.state, self.velocity = state, velocity
         for name, view in self.views(state).items():
+            if not self._has_axis and name.startswith("network."):
+                view = view.squeeze(0)
             if name in self._parameters:
                 self._parameters[name].data = view
             else:
-                self._set_buffer(name, view)
+                self._set_buffer(name, view.data)  # its own version counter, or autograd takes one update for all
 
     def _set_buffer(self, name: str, value: Tensor) -> None:
         owner, _, leaf = name.rpartition(".")
@@ -120,45 +141,61 @@ class Replicates:
         """One step of SGD with momentum on a batch: x (R, B, ...), y (R, B) -> the ELBO before it (R,)."""
         values, gradient = self._gradient(x, y, n_train)
         self.velocity.mul_(self.training.momentum).add_(gradient)
-        self.state[:, : gradient.shape[1]].add_(self.velocity, alpha=self.training.learning_rate)
+        self.state[:, : gradient.shape[1]].add_(self.velocity, alpha=self.learning_rate)
         return values
 
     def _gradient(self, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
         if isinstance(self.network, MLPNetwork):
             own, statistics = self.state[:, : self._n_own], self.state[:, self.velocity.shape[1] :]
             return elbo_gradient(self.network, self.depth, own, statistics, x, y, n_train, self.compiled)
-        values = elbo(self.network(x, min_depth=self.depth.min_depth), y, self.depth, n_train)
+        values = elbo(self._logits(x), y, self.depth, n_train)
         gradients = torch.autograd.grad(values.sum(), list(self._parameters.values()))
-        return values.detach(), torch.cat([g.flatten(1) for g in gradients], dim=1)
+        return values.detach(), torch.cat([g.reshape(len(values), -1) for g in gradients], dim=1)
 
-    def run_epoch(self, x: Tensor, y: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """One pass over the training sets x (R, N, ...), y (R, N) in batches; the ELBO per datum (R,)."""
-        n_train, size = x.shape[1], self.training.batch_size
+    def _logits(self, x: Tensor) -> Tensor:
+        first = self.depth.min_depth
+        if self._has_axis:
+            return self.network(x, min_depth=first)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training.precision == "bfloat16"):
+            return self.network(x[0], min_depth=first).unsqueeze(1)
+
+    def run_epoch(self, data: Split, generators: Sequence[torch.Generator]) -> Tensor:
+        """One pass over the training points (R, N, ...) in batches; the ELBO per datum (R,)."""
+        x, y = data.x_train, data.y_train
+        n_train, size = y.shape[1], self.training.batch_size
         if n_train <= size:
-            return self.step(x, y, n_train)
+            return self.step(data.inputs(x), y, n_train)
         order = torch.stack([torch.randperm(n_train, generator=g) for g in generators]).to(x.device)
         rows = torch.arange(len(generators), device=x.device).unsqueeze(1)
         total = torch.zeros(len(generators), device=x.device)
         for batch in order.split(size, dim=1):
-            total += self.step(x[rows, batch], y[rows, batch], n_train) * batch.shape[1]
+            total += self.step(data.inputs(x[rows, batch]), y[rows, batch], n_train) * batch.shape[1]
         return total / n_train
 
     @torch.no_grad()
-    def observe(self, x: Tensor, y: Tensor) -> list[dict]:
-        """Test metrics of the unpruned networks and their depths, one dict a replicate: x (R, N, ...), y (R, N)."""
+    def observe(self, data: Split, which: str, batch_size: int = 2048) -> list[dict]:
+        """Metrics of the unpruned networks on the "valid" or "test" points, and their depths, one dict a replicate."""
+        x, y = (getattr(data, f"{kind}_{which}") for kind in "xy")
+        n, wrong, likelihood, per_depth = y.shape[1], 0.0, 0.0, 0.0
         self.network.eval()
-        log_probs = log_predictive(self.network(x, min_depth=self.depth.min_depth), self.depth)
+        for part_x, part_y in zip(x.split(batch_size, 1), y.split(batch_size, 1), strict=True):
+            logits = self._logits(data.inputs(part_x))
+            log_probs = log_predictive(logits, self.depth)
+            wrong = wrong + (log_probs.argmax(-1) != part_y).sum(-1)
+            likelihood = likelihood + log_likelihood(log_probs, part_y).sum(-1)
+            per_depth = per_depth + log_likelihood(logits, part_y).sum(-1)
         self.network.train()
-        errors = (log_probs.argmax(-1) != y).to(log_probs.dtype).mean(-1)
-        values = zip(errors.tolist(), log_likelihood(log_probs, y).mean(-1).tolist(), self.depth().probs, strict=True)
+        metrics = {
+            "elbo": elbo_of_depths(torch.as_tensor(per_depth / n), self.depth, data.y_train.shape[1]),
+            "error": torch.as_tensor(wrong / n),
+            "log_likelihood": torch.as_tensor(likelihood / n),
+        }
+        columns = {f"{which}_{name}": values.tolist() for name, values in metrics.items()}
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        q = self.depth().probs
         return [
-            {
-                "test_error": error,
-                "test_log_likelihood": value,
-                "pruned_depth": pruned_depth(q),
-                "expected_depth": expected_depth(q),
-            }
-            for error, value, q in values
+            row | {"pruned_depth": pruned_depth(p), "expected_depth": expected_depth(p)}
+            for row, p in zip(rows, q, strict=True)
         ]
 
     def load_into(self, network: DepthNetwork, depth: DepthPosterior, state: Tensor) -> None:
@@ -187,52 +224,60 @@ def train(
     """Trains R networks of one architecture side by side, each on its own data (section 3 of the paper).
 
     Each replicate keeps its own best state and its own early stop, and its numbers do not depend on who trains
-    beside it. The state kept is the one at the end of the epoch with the highest training ELBO, as in the original.
+    beside it. The state kept is the one at the end of the epoch with the highest ELBO: of the validation points where
+    the data sets have some, else of training, as in the original.
 
     Args:
         networks, depths: R of each; they are trained in place and returned in their best state.
         splits: R data sets of equal sizes, on the device of the networks.
         training: how to train.
         seeds: R seeds, of the order of minibatches.
-        on_progress: called every `eval_every` epochs.
+        on_progress: called at every evaluation.
         compiled: use `torch.compile` for `mlp_resnet`; it pays on runs of more than a few thousand steps.
 
     Raises:
-        ValueError: the numbers of networks, posteriors, data sets and seeds differ.
+        ValueError: the numbers of networks, posteriors, data sets and seeds differ, or there are several networks that
+            cannot train side by side.
     """
     if not len(networks) == len(depths) == len(splits) == len(seeds):
         raise ValueError("need as many networks as posteriors, data sets and seeds")
     replicates = Replicates(networks, depths, training, compiled)
-    x, y = torch.stack([s.x_train for s in splits]), torch.stack([s.y_train for s in splits])
-    x_test, y_test = torch.stack([s.x_test for s in splits]), torch.stack([s.y_test for s in splits])
+    data = Split.stack(splits)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     # Row i of the tensors below is replicate alive[i]; None once that replicate has stopped.
     alive: list[int | None] = list(range(len(networks)))
-    best = torch.full((len(networks),), -torch.inf, device=x.device)
-    best_epoch = torch.zeros(len(networks), dtype=torch.long, device=x.device)
+    device = data.y_train.device
+    best = torch.full((len(networks),), -torch.inf, device=device)
+    best_epoch = torch.zeros(len(networks), dtype=torch.long, device=device)
     best_state = replicates.state.clone()
     curves: list[list[float]] = [[] for _ in networks]
     histories: list[list[dict]] = [[] for _ in networks]
     results: dict[int, Trained] = {}
+    validated = data.y_valid is not None
 
     for epoch in range(1, training.epochs + 1):
-        value = replicates.run_epoch(x, y, generators)
-        improved = value > best
-        best = torch.where(improved, value, best)
-        best_epoch = torch.where(improved, epoch, best_epoch)
-        best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)
+        value = replicates.run_epoch(data, generators)
         for r, v in zip(alive, value.tolist(), strict=True):
             if r is not None:
                 curves[r].append(v)
         last = epoch == training.epochs
-        if epoch % training.eval_every == 0 or last:
-            observed = zip(alive, replicates.observe(x_test, y_test), strict=True)
-            new = {r: {"epoch": epoch, "elbo": curves[r][-1]} | row for r, row in observed if r is not None}
-            for r, row in new.items():
-                histories[r].append(row)
-            elbos, depths_now = [r["elbo"] for r in new.values()], [r["pruned_depth"] for r in new.values()]
-            on_progress(Progress(epoch, sum(elbos) / len(elbos), depths_now))
+        if validated or epoch % training.eval_every == 0 or last:
+            observed = replicates.observe(data, "valid" if validated else "test")
+            if validated:
+                value = torch.tensor([row["valid_elbo"] for row in observed], device=device)
+            seen = {r: row for r, row in zip(alive, observed, strict=True) if r is not None}
+            for r, row in seen.items():
+                histories[r].append({"epoch": epoch, "elbo": curves[r][-1]} | row)
+            on_progress(
+                Progress(epoch, mean(curves[r][-1] for r in seen), [row["pruned_depth"] for row in seen.values()])
+            )
+        improved = value > best
+        best = torch.where(improved, value, best)
+        best_epoch = torch.where(improved, epoch, best_epoch)
+        best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)
+        if epoch == training.decay_epoch:
+            replicates.learning_rate /= 10
 
         for row, (r, at) in enumerate(zip(alive, best_epoch.tolist(), strict=True)):
             if r is not None and (last or epoch - at >= training.patience):
@@ -246,5 +291,5 @@ def train(
             best, best_epoch, best_state = best[rows], best_epoch[rows], best_state[rows]
             replicates.keep(rows)
             alive, generators = [alive[row] for row in rows], [generators[row] for row in rows]
-            x, y, x_test, y_test = x[rows], y[rows], x_test[rows], y_test[rows]
+            data = data.rows(rows)
     return [results[r] for r in range(len(networks))]

@@ -1,0 +1,149 @@
+"""What the paper runs: one setting of the spiral or of the image experiments.
+
+A setting knows its data, its network, its posterior and how it is trained. `folder` names its runs: everything that the
+command line can change is in that name.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar
+
+from depthsearch.data import IMAGE_SETS, Split, image_split, spiral_split
+from depthsearch.networks import DepthNetwork, conv_resnet, mlp_resnet
+from depthsearch.posteriors import CategoricalDepth, DepthPosterior, FixedDepth, geometric_prior
+from depthsearch.training import Training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all settings share.
+
+    Attributes:
+        kind: "LDN" (learnt depth) or "DDN" (deterministic depth, the baseline).
+        max_depth: D.
+        data_set: folder of its runs under that of the scan.
+        side_by_side: replicates trained together at most.
+        quick_epochs: epochs of --quick.
+        training: how it is trained unless the command line says otherwise.
+        cost: of an epoch, for the order in which a scan takes its settings; any unit.
+    """
+
+    kind: str = "LDN"
+    max_depth: int = 20
+    data_set: str = "spirals"
+    side_by_side: ClassVar[int] = 1
+    quick_epochs: ClassVar[int] = 40
+
+    @property
+    def cost(self) -> float:
+        return self.max_depth
+
+    @property
+    def training(self) -> Training:
+        raise NotImplementedError
+
+    def folder(self, training: Training) -> str:
+        """Name of its run folders."""
+        raise NotImplementedError
+
+    def split(self, seed: int, root: Path) -> Split:
+        """The data of a repeat; `root` is where image files are.
+
+        Raises:
+            DataError: they are missing or damaged.
+        """
+        raise NotImplementedError
+
+    def network(self) -> DepthNetwork:
+        raise NotImplementedError
+
+    def posterior(self) -> DepthPosterior:
+        return FixedDepth(self.max_depth) if self.kind == "DDN" else CategoricalDepth(geometric_prior(self.max_depth))
+
+    def problem(self) -> str | None:
+        """What is wrong with the setting, in a line."""
+        return f"depth must be 0 or more, got {self.max_depth}" if self.max_depth < 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spirals(Setting):
+    """One setting of the spiral experiments. The defaults are the paper's (protocol of section 4.1).
+
+    Attributes:
+        width: of the network.
+        n: data points, 10 % of them for training.
+        stop_angle: degrees that each arm turns.
+        noise: width of the uniform noise.
+    """
+
+    width: int = 20
+    n: int = 2000
+    stop_angle: float = 720.0
+    noise: float = 0.2
+    side_by_side: ClassVar[int] = 16
+    quick_epochs: ClassVar[int] = 300
+
+    @property
+    def cost(self) -> float:
+        return self.max_depth * self.width * self.n
+
+    @property
+    def training(self) -> Training:
+        return Training()
+
+    def folder(self, training: Training) -> str:
+        name = f"{self.kind}_depth{self.max_depth}_width{self.width}_n{self.n}"
+        return f"{name}_angle{self.stop_angle:g}_noise{self.noise:g}_epochs{training.epochs}"
+
+    def split(self, seed: int, root: Path = Path()) -> Split:
+        return spiral_split(self.n, self.stop_angle, self.noise, seed)
+
+    def network(self) -> DepthNetwork:
+        return mlp_resnet(self.max_depth, self.width)
+
+    def problem(self) -> str | None:
+        if self.width < 1:
+            return f"width must be 1 or more, got {self.width}"
+        if self.n < 20 or self.n % 2:
+            return f"n must be an even number of at least 20 points (10 % train), got {self.n}"
+        if not self.stop_angle > 0:
+            return f"stop angle must be positive (degrees), got {self.stop_angle:g}"
+        return super().problem()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images(Setting):
+    """One setting of the image experiments (section 4.2 of the paper).
+
+    Attributes:
+        data_set: a name of `IMAGE_SETS`.
+        protocol: "paper" selects the epoch and stops by the test points, as the original code does, and drops the
+            learning rate of the DDN alone. "fair" does so by a tenth of the training points, the same for both kinds,
+            drops the rate of both, and leaves the test points to the end.
+    """
+
+    max_depth: int = 50
+    data_set: str = "MNIST"
+    protocol: str = "paper"
+
+    @property
+    def training(self) -> Training:
+        decay = 30 if self.kind == "DDN" or self.protocol == "fair" else None
+        return Training(epochs=500, patience=30, decay_epoch=decay)
+
+    def folder(self, training: Training) -> str:
+        return f"{self.kind}_depth{self.max_depth}_{self.protocol}_{training.precision}_epochs{training.epochs}"
+
+    def split(self, seed: int, root: Path) -> Split:
+        split = _read_once(self.data_set, root)
+        return split.hold_out(0.1, seed) if self.protocol == "fair" else split.select_on_test()
+
+    def network(self) -> DepthNetwork:
+        known = IMAGE_SETS[self.data_set]
+        return conv_resnet(self.max_depth, known.channels, n_classes=10, stem_kernel=3 if known.size < 16 else 5)
+
+
+@lru_cache(maxsize=2)
+def _read_once(name: str, root: Path) -> Split:
+    return image_split(name, root)
