@@ -11,10 +11,11 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	touch $@
 
-# LDN and DDN on spirals at a reduced size, and the figures of these runs in results/figures/demo
+# LDN and DDN on spirals and on digits at a reduced size, and the figures of these runs in results/figures/demo
+SCANS = max_depth_spirals deterministic_depth_spirals max_depth_images deterministic_depth_images
 demo: $(VENV)/ready
-	cd experiments && $(BIN)/python scan_max_depth_spirals.py 0 --quick --results ../results/demo
-	cd experiments && $(BIN)/python scan_deterministic_depth_spirals.py 0 --quick --results ../results/demo
+	cd experiments && for scan in $(SCANS); do \
+		$(BIN)/python scan_$$scan.py 0 --quick --results ../results/demo || exit; done
 	$(BIN)/python -m depthsearch.report results/demo
 	RESULTS=$(CURDIR)/results/demo FIGURES=$(CURDIR)/results/figures/demo $(NOTEBOOKS)
 	@echo "figures: results/figures/demo, numbers: results/demo/README.md"

@@ -35,12 +35,30 @@ def small_runs(tmp_path_factory):
     return results
 
 
+def check(images, folder):
+    for name, image in images.items():
+        assert image[..., :3].std() > 0.02, f"{name} is blank"
+        assert (folder / f"{name}.pdf").stat().st_size > 2000
+
+
 def test_spirals(small_runs, tmp_path):
     images = execute("spirals.ipynb", small_runs, tmp_path)
     assert len(images) == 10
-    for name, image in images.items():
-        assert image[..., :3].std() > 0.02, f"{name} is blank"
-        assert (tmp_path / f"{name}.pdf").stat().st_size > 2000
+    check(images, tmp_path)
+
+
+def test_images(tmp_path):
+    for name in ("max_depth_images", "deterministic_depth_images"):
+        options = ("--quick", "--depths", 0, 2, "--epochs", 3, "--results", tmp_path / "results")
+        assert scan_script("0", *options, name=name).returncode == 0
+    images = execute("images.ipynb", tmp_path / "results", tmp_path)
+    assert {name.removesuffix("_paper") for name in images} == {
+        "image_depth_dist_exps",
+        "image_depth_dist_exps2",
+        "calibration_digits",
+        "image_speedups",
+    }
+    check(images, tmp_path)
 
 
 def test_spirals_from_the_committed_tables_alone(tmp_path):

@@ -240,8 +240,8 @@ the paper, which favours the DDN.
 
 The settings are the paper's ({MAP_SETTING}, varied as
 listed; at most 8000 epochs, patience 500). A grid shorter than its script's was thinned to fit two CPU cores. Minutes
-are the wall time of training, divided among the repeats trained side by side and summed. Other work ran on the machine
-beside, so they are upper bounds.
+are of one core: the wall time of training, divided among the repeats trained side by side and summed. Beside some scans
+other work ran, so they are upper bounds.
 
 {markdown(costs(tables))}
 
