@@ -8,6 +8,7 @@ import torch
 from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, mlp_resnet
 from depthsearch.chain import elbo_gradient
 from depthsearch.networks import stack_modules
+from depthsearch.scan import can_compile
 from depthsearch.training import Replicates, Training
 
 
@@ -20,6 +21,8 @@ def flat(tensors):
     [(0, 1, 0), (1, 1, 0), (7, 1, 0), (0, 0, 0), (7, 0, 0), (12, 1, 1), (11, 0, 1)],
 )
 def test_values_gradients_and_running_statistics(max_depth, learnt, compiled):
+    if compiled and not can_compile():
+        pytest.skip("no C++ compiler")
     torch.manual_seed(0)
     networks = [mlp_resnet(max_depth, 6, n_classes=3).double() for _ in range(3)]
     prior = geometric_prior(max_depth)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def write_idx(folder, n=(7, 3), pack=False, n_labels=None):
     return arrays
 
 
-@pytest.mark.parametrize("place", ["", "FashionMNIST", "FashionMNIST/raw"])
+@pytest.mark.parametrize("place", ["FashionMNIST", "FashionMNIST/raw"])
 @pytest.mark.parametrize("pack", [False, True])
 def test_idx_files_are_used_where_they_are(tmp_path, place, pack):
     arrays = write_idx(tmp_path / place, pack=pack)
@@ -94,7 +95,16 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is .*get it again"):
             image_split("MNIST", tmp_path)
-    write_idx(tmp_path / "long", n_labels=8)
+    path.write_bytes(bytes([0, 0, 8, 3, 0, 0]))
+    with pytest.raises(DataError, match=r"is damaged.*get it again"):  # not even a gzip file
+        image_split("MNIST", tmp_path)
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, 3, 0, 0])))
+    with pytest.raises(DataError, match=r"is 6 bytes, which is not what its header says"):
+        image_split("MNIST", tmp_path)
+    path.write_bytes(gzip.compress(idx(np.zeros(7, np.uint8))))
+    with pytest.raises(DataError, match=r"are not 28 x 28 images and labels 0..9"):
+        image_split("MNIST", tmp_path)
+    write_idx(tmp_path / "long" / "MNIST", n_labels=8)
     with pytest.raises(DataError, match="train-labels-idx1-ubyte has 8 labels for the 7 images"):
         image_split("MNIST", tmp_path / "long")
     for name in data.MAT_FILES:
@@ -116,7 +126,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path, monkeypat
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
 
     def no_network(*args, **kwargs):
-        raise data.URLError("no network")
+        raise URLError("no network")
 
     monkeypatch.setattr("torchvision.datasets.KMNIST", no_network)
     write_idx(tmp_path / "data" / "MNIST", pack=True)
@@ -140,7 +150,15 @@ def test_the_grids_are_the_papers():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def no_gpu():
+    """A GPU adds in an order of its own each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "device_count", lambda: 0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, no_gpu):
     """A quick scan of LDN and DDN on digits, in both protocols."""
     results = tmp_path_factory.mktemp("results")
     for name in ("max_depth_images", "deterministic_depth_images"):
@@ -175,7 +193,20 @@ def test_runs_on_digits(finished):
 
 def test_an_image_run_is_repeatable(finished, tmp_path):
     options = ("--depths", 3, "--epochs", 12, "--results", tmp_path)
-    scan_script("0", "--quick", *options, name="max_depth_images")
-    for folder in runs.run_folders(tmp_path):
+    assert scan_script("0", "--quick", *options, name="max_depth_images").returncode == 0
+    folders = list(runs.run_folders(tmp_path))
+    assert len(folders) == 2
+    for folder in folders:
         a, b = (json.loads((f / "summary.json").read_text()) for f in (folder, finished / folder.relative_to(tmp_path)))
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+def test_mixed_precision_is_close_to_float32(tmp_path, no_gpu):
+    """Not the same numbers, but the same network: the ELBO after some epochs agrees to a few hundredths of a nat."""
+    elbos = []
+    for precision in ("float32", "bfloat16"):
+        options = ("--depths", 3, "--epochs", 6, "--repeats", 1, "--precision", precision, "--results", tmp_path)
+        assert scan_script("0", "--quick", *options, name="max_depth_images").returncode == 0
+        (folder,) = [f for f in runs.run_folders(tmp_path) if precision in f.parent.name]
+        elbos.append(json.loads((folder / "summary.json").read_text())["history"][-1]["elbo"])
+    assert elbos[0] != elbos[1] and abs(elbos[0] - elbos[1]) < 0.05

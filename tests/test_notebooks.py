@@ -52,7 +52,7 @@ def test_images(tmp_path):
         options = ("--quick", "--depths", 0, 2, "--epochs", 3, "--results", tmp_path / "results")
         assert scan_script("0", *options, name=name).returncode == 0
     images = execute("images.ipynb", tmp_path / "results", tmp_path)
-    assert {name.removesuffix("_paper") for name in images} == {
+    assert {name.partition("_paper_")[0] for name in images} == {
         "image_depth_dist_exps",
         "image_depth_dist_exps2",
         "calibration_digits",

@@ -5,8 +5,8 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import torch
@@ -164,9 +164,10 @@ class DataError(Exception):
 def image_split(name: str, root: Path) -> Split:
     """An image data set as uint8 tensors (N, C, H, W) and targets (N,), with the sets' own training and test parts.
 
-    MNIST, Fashion-MNIST, KMNIST and SVHN are read from `root`, `root/<folder>` or `root/<folder>/raw`, IDX files as
-    they are or gzipped, and downloaded by torchvision into `root` where they are missing. `digits` are scikit-learn's
-    8 x 8 images, 1437 of them for training and 360 for testing, always the same; they need no files.
+    MNIST, Fashion-MNIST and KMNIST are read from `root/<folder>` or `root/<folder>/raw`, where `<folder>` is the name
+    without the hyphen, their IDX files as they are or gzipped; SVHN from `root/SVHN` or `root`. Missing files are
+    downloaded by torchvision into `root`. `digits` are scikit-learn's 8 x 8 images, 1437 of them for training and 360
+    for testing, always the same; they need no files.
 
     Raises:
         DataError: the name is unknown, a file is damaged, or the files are missing and cannot be downloaded.
@@ -188,8 +189,11 @@ def image_split(name: str, root: Path) -> Split:
 
 
 def _find(root: Path, folder: str, names: tuple[str, ...]) -> list[Path] | None:
-    for place in (root / folder / "raw", root / folder, root):
-        files = [next((p for p in (place / n, place / f"{n}.gz") if p.is_file()), None) for n in names]
+    # The IDX files of all sets have the same names: only their folder tells them apart.
+    svhn = names == MAT_FILES
+    for place in (root / folder, root) if svhn else (root / folder / "raw", root / folder):
+        endings = ("",) if svhn else ("", ".gz")
+        files = [next((p for p in (place / f"{n}{e}" for e in endings) if p.is_file()), None) for n in names]
         if all(files):
             return [f for f in files if f]
     return None
@@ -204,16 +208,20 @@ def _download(name: str, root: Path, names: tuple[str, ...]) -> None:
                 datasets.SVHN(str(root), split=split, download=True)
         else:
             getattr(datasets, IMAGE_SETS[name].folder)(str(root), download=True)
-    except (URLError, OSError, RuntimeError) as error:
+    except (OSError, HTTPException, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        packed = "" if name == "SVHN" else " (.gz or not)"
         raise DataError(
-            f"{name} cannot be downloaded ({str(error).splitlines()[0]}); put {', '.join(names)} (.gz or not) into "
-            f"{root / IMAGE_SETS[name].folder}, or use --datasets digits, which needs no files"
+            f"{name} cannot be downloaded ({reason}); put {', '.join(names)}{packed} "
+            f"into {root / IMAGE_SETS[name].folder}, or use --datasets digits, which needs no files"
         ) from None
 
 
 def _read_idx(files: list[Path]) -> list[Tensor]:
     tensors = [_idx(path) for path in files]
     for (images, labels), paths in zip((tensors[:2], tensors[2:]), (files[:2], files[2:]), strict=True):
+        if images.shape[1:] != (28, 28) or labels.dim() != 1 or (len(labels) and labels.max() > 9):
+            raise DataError(f"{paths[0]} and {paths[1]} are not 28 x 28 images and labels 0..9; get them again")
         if len(images) != len(labels):
             raise DataError(f"{paths[1]} has {len(labels)} labels for the {len(images)} images of {paths[0]}")
     x_train, y_train, x_test, y_test = tensors
@@ -229,8 +237,8 @@ def _idx(path: Path) -> Tensor:
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise DataError(f"{path} is no IDX file of bytes; delete it and get it again")
     start = 4 + 4 * data[3]
-    shape = np.frombuffer(data[4:start], ">i4").tolist()
-    if len(shape) != data[3] or len(data) - start != math.prod(shape):
+    shape = np.frombuffer(data[4:start].ljust(start - 4, b"\0"), ">i4").tolist()
+    if len(data) < start or len(data) - start != math.prod(shape):
         raise DataError(f"{path} is {len(data)} bytes, which is not what its header says; delete it and get it again")
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
 
@@ -245,8 +253,11 @@ def _read_svhn(files: list[Path]) -> list[Tensor]:
             images, labels = content["X"], content["y"].reshape(-1).astype(np.int64)
         except Exception as error:  # scipy raises whatever the damage leads to
             raise DataError(f"{path} is no SVHN file ({error}); delete it and get it again") from None
-        if images.shape[:3] != (32, 32, 3) or images.shape[3] != len(labels):
-            raise DataError(f"{path} holds images {images.shape} and {len(labels)} labels, not (32, 32, 3, N) and N")
+        if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)) or not set(labels) <= set(range(11)):
+            raise DataError(
+                f"{path} holds {images.dtype} {images.shape} and {len(labels)} labels, not bytes (32, 32, 3, N) and N "
+                "labels of 1..10; delete it and get it again"
+            )
         labels[labels == 10] = 0  # the file calls the digit 0 ten
         tensors += [torch.from_numpy(images.transpose(3, 2, 0, 1).copy()), torch.from_numpy(labels)]
     return tensors

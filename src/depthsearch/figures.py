@@ -226,31 +226,41 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
     return _titled(figure, f"learnt and exact posterior over depth, {_repeats(runs)}")
 
 
-# Images: one panel or column a data set, one protocol a figure.
+# Images: one panel or column a data set, one protocol and precision a figure.
 
 
-REFERENCE_DEPTH = 50  # of the paper's image figures; where it was not run, the deepest that was
+def of_protocol(tables: Tables, protocol: str, precision: str) -> dict[str, pd.DataFrame]:
+    """The image runs of one protocol and precision: what the image figures draw."""
+    return {
+        name: table[(table["protocol"] == protocol) & (table["precision"] == precision)]
+        for name, table in tables.items()
+        if "protocol" in table
+    }
 
 
-def image_posteriors(tables: Tables, protocol: str) -> Figure | None:
+REFERENCE_DEPTH = 50  # of the paper's image figures; where a data set was not run at it, the deepest that was
+
+
+def image_posteriors(tables: Tables) -> Figure | None:
     """q(d) of LDN with a band at d_opt; test log-likelihood of LDN-95 as a band, and of DDN at every depth.
 
     The paper's `image_depth_dist_exps`.
     """
-    depths, ldn = (_images(tables[t], "max_depth", protocol) for t in ("depths", "runs"))
-    ddn = _images(tables["runs"], "deterministic_depth", protocol)
+    depths, ldn = (of_scan(tables[t], "scan_max_depth_images") for t in ("depths", "runs"))
+    ddn = of_scan(tables["runs"], "scan_deterministic_depth_images")
     if ldn.empty:
         return None
-    max_depth = _reference_depth(ldn)
-    depths, ldn = (t[t["max_depth"] == max_depth] for t in (depths, ldn))
     sets = ldn["data_set"].unique()
     figure, axes = _row(len(sets), width=4.2)
     for ax, name in zip(axes, sets, strict=True):
-        here, other = ldn[ldn["data_set"] == name], ddn[ddn["data_set"] == name] if len(ddn) else ddn
-        depth_posterior(ax, depths[depths["data_set"] == name])
+        here, rows, other = (t[t["data_set"] == name] for t in (ldn, depths, ddn))
+        max_depth = _reference_depth(here)
+        here, rows = (t[t["max_depth"] == max_depth] for t in (here, rows))
+        depth_posterior(ax, rows)
         chosen = here["pruned_depth"]
         ax.axvspan(chosen.min() - 0.4, chosen.max() + 0.4, color="tab:red", alpha=0.15, lw=0, label="d_opt")
-        ax.set_title(name)
+        ax.legend(frameon=False)
+        ax.set_title(f"{name}, D = {max_depth}")
         likelihood = ax.twinx()
         value, spread = here["LDN-95_test_log_likelihood"].mean(), here["LDN-95_test_log_likelihood"].std()
         likelihood.axhspan(value - spread, value + spread, color=COLOURS["LDN-95"], alpha=0.25, lw=0)
@@ -260,21 +270,21 @@ def image_posteriors(tables: Tables, protocol: str) -> Figure | None:
             _focus(likelihood, pd.concat([here["LDN-95_test_log_likelihood"], other["DDN_test_log_likelihood"]]), 1.1)
         likelihood.set_ylabel(LABELS["test_log_likelihood"])
         likelihood.legend(frameon=False, loc="lower right", fontsize="small")
-    return _titled(figure, f"LDN of D = {max_depth}, DDN at each depth, {protocol} protocol, {_repeats(ldn)}")
+    return _titled(figure, f"q(d) of LDN, DDN at each depth, {_made(ldn)}")
 
 
-def image_depths(tables: Tables, protocol: str) -> Figure | None:
+def image_depths(tables: Tables) -> Figure | None:
     """Against D: chosen depth; log-likelihood, then error, of DDN and LDN-95 and of the LDN variants.
 
     The paper's `image_depth_dist_exps2`.
     """
-    ldn, ddn = (_images(tables["runs"], kind, protocol) for kind in ("max_depth", "deterministic_depth"))
+    ldn, ddn = (of_scan(tables["runs"], f"scan_{kind}_images") for kind in ("max_depth", "deterministic_depth"))
     if ldn.empty:
         return None
     sets = ldn["data_set"].unique()
     figure, axes = plt.subplots(5, len(sets), figsize=(3.8 * len(sets), 12), squeeze=False)
     for column, name in zip(axes.T, sets, strict=True):
-        here, other = ldn[ldn["data_set"] == name], ddn[ddn["data_set"] == name] if len(ddn) else ddn
+        here, other = (t[t["data_set"] == name] for t in (ldn, ddn))
         _chosen(column[0], here, "max_depth")
         column[0].plot([0, here["max_depth"].max()], [0, here["max_depth"].max()], "k:", lw=1, label="d = D")
         column[0].set_title(name)
@@ -291,30 +301,27 @@ def image_depths(tables: Tables, protocol: str) -> Figure | None:
             ax.set(xlabel=LABELS["max_depth"], ylabel=LABELS[metric])
         for ax in column:
             ax.legend(frameon=False, fontsize="small")
-    return _titled(figure, f"images, {protocol} protocol, LDN {_repeats(ldn)}, DDN {_repeats(ddn)}")
+    return _titled(figure, f"LDN {_made(ldn)}, DDN {_repeats(ddn)}")
 
 
-def image_calibration(tables: Tables, data_set: str, protocol: str) -> Figure | None:
+def image_calibration(tables: Tables, data_set: str) -> Figure | None:
     """Reliability of DDN, LDN up to d_opt and LDN up to D; the paper's `calibration_<data set>`."""
-    bins, runs = (
-        pd.concat([_images(tables[t], kind, protocol) for kind in ("max_depth", "deterministic_depth")])
-        for t in ("reliability", "runs")
-    )
-    bins, runs = (t[t["data_set"] == data_set] if len(t) else t for t in (bins, runs))
-    if bins.empty:
+    bins, runs = (t[t["data_set"] == data_set] for t in (tables["reliability"], tables["runs"]))
+    both = [set(runs[runs["kind"] == kind]["max_depth"]) for kind in ("LDN", "DDN")]
+    if not all(both) or not both[0] & both[1]:
         return None
-    max_depth = _reference_depth(runs)
+    max_depth = _reference_depth(runs[runs["max_depth"].isin(both[0] & both[1])])
     bins, runs = (t[t["max_depth"] == max_depth] for t in (bins, runs))
     figure, axes = _row(3, width=3.2)
     for ax, variant in zip(axes, ("DDN", "LDN-95", "LDN-full"), strict=True):
         reliability(ax, bins, runs, (variant,))
         ax.set_xlim(0, 1.02)
-    return _titled(figure, f"calibration on {data_set}, D = {max_depth}, {protocol} protocol, {_repeats(runs)}")
+    return _titled(figure, f"calibration on {data_set}, D = {max_depth}, {_made(runs)}")
 
 
-def image_speedups(tables: Tables, protocol: str) -> Figure | None:
+def image_speedups(tables: Tables) -> Figure | None:
     """100 (1 - t_pruned / t_DDN) against D, predicting the whole test set: the time that pruning saves."""
-    ldn, ddn = (_images(tables["runs"], kind, protocol) for kind in ("max_depth", "deterministic_depth"))
+    ldn, ddn = (of_scan(tables["runs"], f"scan_{kind}_images") for kind in ("max_depth", "deterministic_depth"))
     if ldn.empty or ddn.empty:
         return None
     keys = ["data_set", "max_depth", "seed", "device"]
@@ -329,16 +336,16 @@ def image_speedups(tables: Tables, protocol: str) -> Figure | None:
         ax.axhline(0, color="k", lw=0.8, ls=":")
         ax.set(xlabel=LABELS["max_depth"], ylabel="time saved (%)", title=name)
     hardware = ", ".join(both["device"].unique())
-    return _titled(figure, f"prediction of the test set, {protocol} protocol, {_repeats(ldn)}, {hardware}")
+    return _titled(figure, f"prediction of the test set, {_made(ldn)}, {hardware}")
 
 
 def _reference_depth(runs: pd.DataFrame) -> int:
     return REFERENCE_DEPTH if (runs["max_depth"] == REFERENCE_DEPTH).any() else int(runs["max_depth"].max())
 
 
-def _images(table: pd.DataFrame, kind: str, protocol: str) -> pd.DataFrame:
-    rows = of_scan(table, f"scan_{kind}_images")
-    return rows[rows["protocol"] == protocol] if len(rows) else rows
+def _made(runs: pd.DataFrame) -> str:
+    names = [" and ".join(map(str, runs[column].unique())) for column in ("protocol", "precision")]
+    return f"{names[0]} protocol, {names[1]}, {_repeats(runs)}"
 
 
 def _at(table: pd.DataFrame, scan: str, max_depth: int) -> pd.DataFrame:

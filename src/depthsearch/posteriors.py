@@ -103,7 +103,7 @@ class FixedDepth(DepthPosterior):
         return self.prior
 
     def truncate(self, max_depth: int) -> "FixedDepth":
-        return FixedDepth(max_depth, min(self.min_depth, max_depth))
+        return FixedDepth(max_depth, min(self.min_depth, max_depth)).to(self.prior_log_probs)
 
 
 def _fold_log_probs(log_probs: Tensor, max_depth: int) -> Tensor:

@@ -6,6 +6,8 @@ Every number is computed here from the tables; nothing is typed.
 """
 
 import argparse
+import contextlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,8 +123,9 @@ def claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
         )
 
     def cost(table: pd.DataFrame, a: str, b: str) -> pd.Series:
-        """Per repeat, the mean over settings of a - b."""
-        return (table[a] - table[b]).groupby(table["seed"]).mean()
+        """Per repeat that was run at every setting, the mean over settings of a - b."""
+        groups = (table[a] - table[b]).groupby(table["seed"])
+        return groups.mean()[groups.size() == groups.size().max()]
 
     if len(ldn):
         claim = "1. Pruning to d_opt costs nothing"
@@ -184,7 +187,7 @@ def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     for scan in tables["runs"]["scan"].unique():
         runs = of_scan(tables["runs"], scan)
-        keys = ("data_set", "protocol", "max_depth", "width", "n", "stop_angle")
+        keys = ("data_set", "protocol", "precision", "max_depth", "width", "n", "stop_angle")
         settings = runs.groupby([key for key in keys if key in runs], dropna=False)["seed"].nunique()
         rows.append(
             {
@@ -204,7 +207,7 @@ def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def _swept(runs: pd.DataFrame) -> str:
     for column in ("max_depth", "width", "n", "stop_angle"):
-        values = sorted(runs[column].unique())
+        values = sorted(runs[column].dropna().unique()) if column in runs else []
         if len(values) > 1:
             return f"{column} = {' '.join(f'{v:g}' for v in values)}"
     return ""
@@ -238,10 +241,10 @@ the paper, which favours the DDN.
 
 ## What was run
 
-The settings are the paper's ({MAP_SETTING}, varied as
-listed; at most 8000 epochs, patience 500). A grid shorter than its script's was thinned to fit two CPU cores. Minutes
-are of one core: the wall time of training, divided among the repeats trained side by side and summed. Beside some scans
-other work ran, so they are upper bounds.
+The spiral settings are the paper's ({MAP_SETTING},
+varied as listed). A grid shorter than its script's was thinned to the machine at hand. Minutes are the wall time of
+training on the hardware named, divided among the repeats trained side by side and summed. Beside some scans other work
+ran, so they are upper bounds.
 
 {markdown(costs(tables))}
 
@@ -303,14 +306,15 @@ def main() -> None:
     parser.add_argument("results", nargs="?", type=Path, default=RESULTS)
     results = parser.parse_args().results
     try:
-        maps = draw_maps(results)
         tables = read_tables(results)
     except FileNotFoundError as problem:
-        raise SystemExit(f"{parser.prog}: {problem}; run a scan first") from None
+        print(f"{parser.prog}: {problem}; run a scan first", file=sys.stderr)
+        raise SystemExit(2) from None
     if next(run_folders(results), None) is not None:
         for path in write_tables(results):
             print(path)
-    np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **maps)
+    with contextlib.suppress(FileNotFoundError):  # no spirals of the preset
+        np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **draw_maps(results))
     benchmark = results / "benchmarks" / "spirals.txt"
     (results / "README.md").write_text(results_page(tables, *([benchmark.read_text()] if benchmark.exists() else [])))
     if results.resolve() == RESULTS.resolve():

@@ -123,11 +123,11 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
         config = json.loads((folder / "config.json").read_text())
         summary = json.loads((folder / "summary.json").read_text())
         key = {"scan": config["scan"], "data_set": folder.parents[1].name, **config["setting"]}
+        key |= {"precision": config.get("precision", "float32")}
         key |= {"seed": config["seed"], "epochs_limit": config["epochs"]}
         row = dict(key)
         row |= {k: summary[k] for k in ("pruned_depth", "expected_depth", "kl_to_exact", "parameters")}
         row |= {k: summary[k] for k in ("pruned_parameters", "best_epoch", "epochs")}
-        row["precision"] = config.get("precision", "float32")
         row |= summary["seconds"] | {"device": _hardware(config["device"]), "replicates": config["replicates"]}
         for variant, values in summary["variants"].items():
             row |= {f"{variant}_{k}": v for k, v in values.items()}
@@ -169,7 +169,8 @@ def _longest(table: pd.DataFrame) -> pd.DataFrame:
     """Where a scan was run with several limits on epochs (--quick), the rows of the longest: they never mix."""
     if table.empty:
         return table
-    limits = table.groupby(["scan", "data_set"])["epochs_limit"]
+    keys = [key for key in ("scan", "data_set", "protocol", "precision") if key in table]
+    limits = table.groupby(keys, dropna=False)["epochs_limit"]
     return table[table["epochs_limit"] == limits.transform("max")]
 
 

@@ -165,7 +165,9 @@ def run_scan(
         results, data = _writable(Path(options.results)), Path(getattr(options, "data", DATA))
         jobs = []
         for setting in grid:
-            training = replace(setting.training, precision=_precision(getattr(options, "precision", "float32"), device))
+            training = replace(
+                setting.training, precision=precision_of(getattr(options, "precision", "float32"), device)
+            )
             if options.quick or options.epochs is not None:
                 quick_epochs = setting.quick_epochs if options.epochs is None else options.epochs
                 training = replace(training, epochs=quick_epochs)
@@ -191,12 +193,13 @@ def run_scan(
         raise SystemExit(130) from None
 
 
-def _precision(name: str, device: torch.device) -> str:
+def precision_of(name: str, device: torch.device) -> str:
     """`auto` is bfloat16 where the hardware multiplies matrices in it."""
     if name != "auto":
         return name
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        with torch.cuda.device(device):
+            return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
     return "bfloat16" if capabilities.get("amx_bf16") else "float32"
 
@@ -351,7 +354,7 @@ def _parser(scan: str, example: Setting, swept: str, flag: str) -> argparse.Argu
             "--precision",
             choices=("auto", "float32", "bfloat16"),
             default="auto",
-            help="of the convolutions; auto: bfloat16 where the hardware has it",
+            help="of stem and blocks; auto: bfloat16 where the hardware multiplies in it",
         )
         parser.add_argument("--data", default=str(DATA), help="folder of the image files (default %(default)s)")
     parser.add_argument("--repeats", type=int, help="finished versions of each setting that should exist (default 4)")
@@ -359,7 +362,9 @@ def _parser(scan: str, example: Setting, swept: str, flag: str) -> argparse.Argu
     parser.add_argument("--results", default=str(RESULTS), help="results folder (default %(default)s)")
     kind = type(getattr(example, swept))
     parser.add_argument(f"--{flag}", type=kind, nargs="+", help=f"override the grid of {swept}")
-    parser.add_argument("--workers", type=int, help="processes that share the scan (default: the cores; 1 for images)")
+    parser.add_argument(
+        "--workers", type=int, help="processes that share the scan (default: the cores; images, --quick: 1)"
+    )
     parser.add_argument("--quick", action="store_true", help="a small grid, 2 repeats, few epochs")
     parser.add_argument("--dry-run", action="store_true", help="print the runs that are missing and stop")
     return parser

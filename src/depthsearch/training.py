@@ -26,8 +26,8 @@ class Training:
         learning_rate, momentum: of SGD; there is no weight decay.
         decay_epoch: after this epoch the learning rate is a tenth; None for never.
         batch_size: minibatch size; a smaller data set is one batch.
-        precision: "float32", or "bfloat16" for mixed precision: convolutions in bfloat16, all else in float32. Of no
-            effect on `mlp_resnet`.
+        precision: "float32", or "bfloat16" for mixed precision: stem and blocks compute in bfloat16, in validation too;
+            parameters, head and objective are float32. Of no effect on `mlp_resnet`.
         eval_every: epochs between evaluations on the test set (they are logged and decide nothing). Validation points,
             where there are any, are evaluated after every epoch.
     """
@@ -228,7 +228,7 @@ def train(
     the data sets have some, else of training, as in the original.
 
     Args:
-        networks, depths: R of each; they are trained in place and returned in their best state.
+        networks, depths: R of each; copies are trained, and these put into the best state at the end.
         splits: R data sets of equal sizes, on the device of the networks.
         training: how to train.
         seeds: R seeds, of the order of minibatches.
