@@ -37,6 +37,7 @@ figures: $(VENV)/ready
 bench: $(VENV)/ready
 	mkdir -p results/benchmarks
 	$(BIN)/python benchmarks/spirals.py | tee results/benchmarks/spirals.txt
+	$(BIN)/python benchmarks/images.py | tee results/benchmarks/images.txt
 
 clean:
 	rm -rf $(VENV) results/demo results/figures/demo

@@ -14,6 +14,7 @@ import multiprocessing
 import resource
 import statistics
 import time
+import warnings
 from collections.abc import Iterator
 
 import pandas as pd
@@ -113,6 +114,7 @@ def our_steps(max_depth: int, kind: str, precision: str, device: torch.device) -
 
 def measure(way: tuple[str, str, str], max_depth: int, device: torch.device, steps: int, answer) -> None:
     """Puts into `answer` the median seconds of a step and the peak memory in bytes."""
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     stepper = (
         original_steps(max_depth, device) if way[0] == "original-style" else our_steps(max_depth, *way[1:], device)
     )

@@ -95,7 +95,9 @@ def no_worse(interval: tuple[float, float, float, int], margin: float) -> str:
     _, low, high, _ = interval
     if high <= margin:
         return "reproduced"
-    return "not reproduced" if low > margin else "undecided"
+    if low > margin:
+        return "not reproduced"
+    return "undecided: worse, by less or more than the margin" if low > 0 else "undecided"
 
 
 def claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -260,7 +262,7 @@ Mean ± standard deviation over repeats, test set.
 
 ## Speed
 
-`make bench`: medians, both timed in one run.
+`make bench`: medians, each table timed in one run; first the spirals, then images.
 
 ```
 {benchmark.strip()}
@@ -315,8 +317,8 @@ def main() -> None:
             print(path)
     with contextlib.suppress(FileNotFoundError):  # no spirals of the preset
         np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **draw_maps(results))
-    benchmark = results / "benchmarks" / "spirals.txt"
-    (results / "README.md").write_text(results_page(tables, *([benchmark.read_text()] if benchmark.exists() else [])))
+    benchmarks = [path.read_text().strip() for path in sorted((results / "benchmarks").glob("*.txt"), reverse=True)]
+    (results / "README.md").write_text(results_page(tables, "\n\n".join(benchmarks) or "(not run)"))
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", markdown(claims(tables)) + "\n\n" + markdown(costs(tables)))
 
