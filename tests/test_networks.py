@@ -114,3 +114,17 @@ def test_head_statistics_are_kept_per_depth():
             hidden = F.relu(network.head.linear1(a.mean((-2, -1))))
             torch.testing.assert_close(network.head.norm.running_mean[depth], hidden.mean(0))
             torch.testing.assert_close(network.head.norm.running_var[depth], hidden.var(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_mean_pool_and_its_gradient(dtype):
+    head = conv_resnet(1, 1, 10, 8, 4).head.to(torch.float64 if dtype == torch.float64 else torch.float32)
+    a = torch.randn(3, 8, 5, 6, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+    again, pooled = head.read(a)
+    precision = {"rtol": 5e-3, "atol": 5e-4} if dtype == torch.bfloat16 else {}
+    torch.testing.assert_close(pooled.double(), a.double().mean((-2, -1)), **precision, check_dtype=False)
+    (ours,) = torch.autograd.grad((again * 2).sum() + (pooled * torch.arange(8)).sum(), a)
+    expected = 2 + torch.arange(8).view(1, 8, 1, 1) / 30
+    torch.testing.assert_close(ours.double(), expected.double().expand_as(a), rtol=5e-3, atol=1e-6)
+    (only,) = torch.autograd.grad(head.read(a)[1].sum(), a)
+    torch.testing.assert_close(only.double(), torch.full_like(a, 1 / 30).double(), rtol=5e-3, atol=1e-6)

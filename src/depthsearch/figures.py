@@ -4,6 +4,7 @@ Tables are those of `depthsearch.runs`. Lines and bars are means over repeats, b
 deviation. A figure whose runs do not exist is None.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -45,9 +46,12 @@ def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str 
     scale = 100 if y.endswith("error") else 1
     groups = table.groupby(x)[y]
     mean, std = scale * groups.mean(), scale * groups.std().fillna(0)
-    top = 0 if y.endswith("log_likelihood") else np.inf  # no band where there can be no data
+    # No band where there can be no data: a log-likelihood is at most 0, all else but time saved is at least 0.
+    top = 0 if y.endswith("log_likelihood") else np.inf
+    bottom = -np.inf if y.endswith(("log_likelihood", "saved")) else 0
     (line,) = ax.plot(mean.index, mean, "o-", ms=3, lw=1.2, color=colour, label=label)
-    ax.fill_between(mean.index, mean - std, (mean + std).clip(upper=top), color=line.get_color(), alpha=0.2, lw=0)
+    low, high = (mean - std).clip(lower=bottom), (mean + std).clip(upper=top)
+    ax.fill_between(mean.index, low, high, color=line.get_color(), alpha=0.2, lw=0)
 
 
 def depth_posterior(ax: Axes, depths: pd.DataFrame, other: str = "prior") -> None:
@@ -207,7 +211,8 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
         for ax in axes:
             values = sorted(runs["width"].unique())
             ax.set_xscale("log")
-            ax.set_xticks(values, [str(v) for v in values])
+            apart = [v for i, v in enumerate(values) if i == len(values) - 1 or values[i + 1] > 1.2 * v]
+            ax.set_xticks(apart, [str(v) for v in apart])
             ax.minorticks_off()
     return _titled(figure, f"LDN on spirals, D = {int(runs['max_depth'].max())}, {_repeats(runs)}")
 
@@ -259,7 +264,7 @@ def image_posteriors(tables: Tables) -> Figure | None:
         depth_posterior(ax, rows)
         chosen = here["pruned_depth"]
         ax.axvspan(chosen.min() - 0.4, chosen.max() + 0.4, color="tab:red", alpha=0.15, lw=0, label="d_opt")
-        ax.legend(frameon=False)
+        ax.legend(loc="upper left", fontsize="x-small")
         ax.set_title(f"{name}, D = {max_depth}")
         likelihood = ax.twinx()
         value, spread = here["LDN-95_test_log_likelihood"].mean(), here["LDN-95_test_log_likelihood"].std()
@@ -269,7 +274,7 @@ def image_posteriors(tables: Tables) -> Figure | None:
             band(likelihood, other, "max_depth", "DDN_test_log_likelihood", "DDN", COLOURS["DDN"])
             _focus(likelihood, pd.concat([here["LDN-95_test_log_likelihood"], other["DDN_test_log_likelihood"]]), 1.1)
         likelihood.set_ylabel(LABELS["test_log_likelihood"])
-        likelihood.legend(frameon=False, loc="lower right", fontsize="small")
+        likelihood.legend(loc="lower right", fontsize="x-small")
     return _titled(figure, f"q(d) of LDN, DDN at each depth, {_made(ldn)}")
 
 
@@ -380,6 +385,6 @@ def _row(n: int, width: float = 3.6) -> tuple[Figure, np.ndarray]:
 
 
 def _titled(figure: Figure, title: str) -> Figure:
-    figure.suptitle(title, fontsize="medium")
+    figure.suptitle(textwrap.fill(title, int(13 * figure.get_figwidth())), fontsize="medium")
     figure.tight_layout()
     return figure

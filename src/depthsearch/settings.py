@@ -33,7 +33,7 @@ class Setting:
     max_depth: int = 20
     data_set: str = "spirals"
     side_by_side: ClassVar[int] = 1
-    quick_epochs: ClassVar[int] = 40
+    quick_epochs: ClassVar[int] = 30
 
     @property
     def cost(self) -> float:
