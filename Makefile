@@ -36,8 +36,8 @@ figures: $(VENV)/ready
 
 bench: $(VENV)/ready
 	mkdir -p results/benchmarks
-	$(BIN)/python benchmarks/spirals.py | tee results/benchmarks/spirals.txt
-	$(BIN)/python benchmarks/images.py | tee results/benchmarks/images.txt
+	cd results/benchmarks && for name in spirals images; do \
+		$(BIN)/python ../../benchmarks/$$name.py > $$name.tmp && mv $$name.tmp $$name.txt || exit; cat $$name.txt; done
 
 clean:
 	rm -rf $(VENV) results/demo results/figures/demo

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from original import OriginalStyle, train_step
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -56,46 +57,26 @@ class Images(Dataset):
         return self.transform(to_pil_image(self.x[i])), self.y[i]
 
 
-class OriginalStyle(nn.Module):
-    """The paper's image LDN as one would write it first."""
+class Head(nn.Module):
+    """Mean over pixels, a residual fully connected block, linear."""
 
-    def __init__(self, max_depth: int, width: int = 64) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, width, 5), nn.AvgPool2d(2))
-        self.blocks = nn.ModuleList(Bottleneck(width, width // 2) for _ in range(max_depth))
         self.linear1, self.norm, self.linear2 = nn.Linear(width, width), nn.BatchNorm1d(width), nn.Linear(width, 10)
-        self.q_logits = nn.Parameter(torch.zeros(max_depth + 1))
 
-    def head(self, a):
+    def forward(self, a):
         pooled = a.mean((2, 3))
         return self.linear2(pooled + self.norm(F.relu(self.linear1(pooled))))
-
-    def forward(self, x):
-        a = self.stem(x)
-        logits = [self.head(a)]
-        for block in self.blocks:
-            a = block(a)
-            logits.append(self.head(a))
-        return torch.stack(logits)
 
 
 def original_steps(max_depth: int, device: torch.device) -> Iterator[None]:
     """Trains one step each time it is asked."""
-    network = OriginalStyle(max_depth).to(device)
+    stem = nn.Sequential(nn.Conv2d(1, 64, 5), nn.AvgPool2d(2))
+    network = OriginalStyle(stem, [Bottleneck(64, 32) for _ in range(max_depth)], Head(64)).to(device)
     log_prior = geometric_prior(max_depth).logits.float().to(device)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.5)
     for x, y in DataLoader(Images(random_split(device)), batch_size=BATCH, shuffle=True, num_workers=3):
-        x, y = x.to(device), y.to(device)
-        optimiser.zero_grad()
-        log_probs = network(x).log_softmax(-1)
-        log_q = network.q_logits.log_softmax(0)
-        likelihood = log_probs.gather(-1, y.expand(max_depth + 1, -1).unsqueeze(-1)).squeeze(-1)
-        kl = (log_q.exp() * (log_q - log_prior)).sum()
-        loss = kl / N - (log_q.exp().unsqueeze(1) * likelihood).sum(0).mean()
-        loss.backward()
-        optimiser.step()
-        loss.item()
-        ((log_q.exp()[:, None, None] * log_probs.exp()).sum(0).argmax(-1) != y).float().mean().item()
+        train_step(network, optimiser, log_prior, x.to(device), y.to(device), N)
         yield
 
 
@@ -145,8 +126,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depth", type=int, default=10)
     parser.add_argument("--device", default="0", help="CUDA device index; the CPU where no GPU is")
-    parser.add_argument("--steps", type=int, default=8, help="steps timed each turn")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=6, help="steps timed each turn")
+    parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     device = pick_device(options.device)
     fast = precision_of("auto", device)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from original import OriginalStyle, train_step
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -36,45 +37,17 @@ class Block(nn.Module):
         return x + self.norm(F.relu(self.linear(x)))
 
 
-class OriginalStyle(nn.Module):
-    """The paper's LDN as one would write it first."""
-
-    def __init__(self, max_depth: int, width: int = 20) -> None:
-        super().__init__()
-        self.stem, self.head = nn.Linear(2, width), nn.Linear(width, 2)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(max_depth))
-        self.q_logits = nn.Parameter(torch.zeros(max_depth + 1))
-
-    def forward(self, x):
-        x = self.stem(x)
-        logits = [self.head(x)]
-        for block in self.blocks:
-            x = block(x)
-            logits.append(self.head(x))
-        return torch.stack(logits)
-
-
 def original_style(max_depth: int) -> Callable[[], None]:
     """A function that trains one network for one epoch."""
     split = spiral_split(2000, 720.0, 0.2, seed=0)
     data = TensorDataset(split.x_train, split.y_train)
-    network = OriginalStyle(max_depth)
+    network = OriginalStyle(nn.Linear(2, 20), [Block(20) for _ in range(max_depth)], nn.Linear(20, 2))
     log_prior = geometric_prior(max_depth).logits.float()
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.5)
 
     def epoch() -> None:
         for x, y in DataLoader(data, batch_size=512, shuffle=True, num_workers=3):
-            optimiser.zero_grad()
-            log_probs = network(x).log_softmax(-1)
-            log_q = network.q_logits.log_softmax(0)
-            likelihood = log_probs.gather(-1, y.expand(max_depth + 1, -1).unsqueeze(-1)).squeeze(-1)
-            kl = (log_q.exp() * (log_q - log_prior)).sum()
-            loss = kl / len(data) - (log_q.exp().unsqueeze(1) * likelihood).sum(0).mean()
-            loss.backward()
-            optimiser.step()
-            loss.item()
-            marginal = (log_q.exp()[:, None, None] * log_probs.exp()).sum(0)
-            (marginal.argmax(-1) != y).float().mean().item()
+            train_step(network, optimiser, log_prior, x, y, len(data))
 
     return epoch
 

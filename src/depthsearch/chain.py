@@ -41,7 +41,7 @@ def elbo_gradient(
         statistics: (R, D * 2 * w or more), running mean and variance of each block in turn; updated in place.
         x, y: a batch (R, B, features), (R, B).
         n_train: N, the number of training points.
-        compiled: whether whole segments of `SEGMENT` blocks and the objective run compiled.
+        compiled: whether whole segments of `SEGMENT` blocks, and the head of the last depth, run compiled.
 
     Returns:
         values (R,) in nats, and the gradient (R, ...) with respect to the parameters of the network and then of the

@@ -138,14 +138,14 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precisi
         rows.append(row)
 
     d_opt, d_mean = pruned_depth(q), expected_depth(q)
+    full, small = (network, depth), prune(network, depth, d_opt)
+    timed = {"LDN-95": small, "LDN-full": full} if learnt else {"DDN": full}
     cuts = {"LDN-95": d_opt, "LDN-E": round(d_mean), "LDN-full": depth.max_depth}
     if not learnt:
         cuts = {"DDN": depth.max_depth}
-    variants, bins, seconds = {}, {}, {}
+    variants, bins = {}, {}
     for variant, cut in cuts.items():
         variants[variant] = {"depth": cut}
-        if cut == network.max_depth or variant == "LDN-95":
-            seconds[f"{variant}_predict_seconds"] = predict_seconds(*prune(network, depth, cut), split, precision)
         for name, (_, y) in splits.items():
             log_probs = log_predictive(logits[name][: cut - depth.min_depth + 1], depth.truncate(cut))
             variants[variant] |= {f"{name}_{k}": v for k, v in metrics(log_probs, y).items()}
@@ -156,11 +156,13 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precisi
         "expected_depth": d_mean,
         "kl_to_exact": kl,
         "parameters": _n_parameters(network),
-        "pruned_parameters": _n_parameters(prune(network, depth, d_opt)[0]),
+        "pruned_parameters": _n_parameters(small[0]),
         "depths": rows,
         "variants": variants,
         "reliability": bins,
-        "seconds": seconds,
+        "seconds": {
+            f"{name}_predict_seconds": predict_seconds(*pair, split, precision) for name, pair in timed.items()
+        },
     }
 
 

@@ -41,6 +41,11 @@ def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
     return table if table.empty else table[table["scan"] == scan]
 
 
+def _ldn_and_ddn(table: pd.DataFrame, family: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the depth scans on "spirals" or "images"."""
+    return of_scan(table, f"scan_max_depth_{family}"), of_scan(table, f"scan_deterministic_depth_{family}")
+
+
 def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str | None = None) -> None:
     """Mean of y over the rows of each x, with a band of one standard deviation."""
     scale = 100 if y.endswith("error") else 1
@@ -163,12 +168,11 @@ def spiral_calibration(tables: Tables, max_depth: int = 20) -> Figure | None:
 
 def spiral_depths(tables: Tables) -> Figure | None:
     """Against the maximum depth: chosen depth; log-likelihood and error of LDN-95 and DDN."""
-    ldn, ddn = (of_scan(tables["runs"], f"scan_{s}_spirals") for s in ("max_depth", "deterministic_depth"))
+    ldn, ddn = _ldn_and_ddn(tables["runs"], "spirals")
     if ldn.empty:
         return None
     figure, axes = _row(3)
     _chosen(axes[0], ldn, "max_depth")
-    axes[0].plot([0, ldn["max_depth"].max()], [0, ldn["max_depth"].max()], "k:", lw=1, label="d = D")
     axes[0].set_ylim(0, 1.6 * ldn["expected_depth"].max())
     axes[0].legend(fontsize="small", loc="upper left")
     for ax, metric in ((axes[1], "test_log_likelihood"), (axes[2], "test_error")):
@@ -251,8 +255,8 @@ def image_posteriors(tables: Tables) -> Figure | None:
 
     The paper's `image_depth_dist_exps`.
     """
-    depths, ldn = (of_scan(tables[t], "scan_max_depth_images") for t in ("depths", "runs"))
-    ddn = of_scan(tables["runs"], "scan_deterministic_depth_images")
+    ldn, ddn = _ldn_and_ddn(tables["runs"], "images")
+    depths, _ = _ldn_and_ddn(tables["depths"], "images")
     if ldn.empty:
         return None
     sets = ldn["data_set"].unique()
@@ -283,7 +287,7 @@ def image_depths(tables: Tables) -> Figure | None:
 
     The paper's `image_depth_dist_exps2`.
     """
-    ldn, ddn = (of_scan(tables["runs"], f"scan_{kind}_images") for kind in ("max_depth", "deterministic_depth"))
+    ldn, ddn = _ldn_and_ddn(tables["runs"], "images")
     if ldn.empty:
         return None
     sets = ldn["data_set"].unique()
@@ -291,7 +295,6 @@ def image_depths(tables: Tables) -> Figure | None:
     for column, name in zip(axes.T, sets, strict=True):
         here, other = (t[t["data_set"] == name] for t in (ldn, ddn))
         _chosen(column[0], here, "max_depth")
-        column[0].plot([0, here["max_depth"].max()], [0, here["max_depth"].max()], "k:", lw=1, label="d = D")
         column[0].set_title(name)
         for ax, metric, variants in (
             (column[1], "test_log_likelihood", ("DDN", "LDN-95")),
@@ -326,7 +329,7 @@ def image_calibration(tables: Tables, data_set: str) -> Figure | None:
 
 def image_speedups(tables: Tables) -> Figure | None:
     """100 (1 - t_pruned / t_DDN) against D, predicting the whole test set: the time that pruning saves."""
-    ldn, ddn = (of_scan(tables["runs"], f"scan_{kind}_images") for kind in ("max_depth", "deterministic_depth"))
+    ldn, ddn = _ldn_and_ddn(tables["runs"], "images")
     if ldn.empty or ddn.empty:
         return None
     keys = ["data_set", "max_depth", "seed", "device"]
@@ -361,6 +364,8 @@ def _at(table: pd.DataFrame, scan: str, max_depth: int) -> pd.DataFrame:
 def _chosen(ax: Axes, runs: pd.DataFrame, x: str) -> None:
     band(ax, runs, x, "pruned_depth", "LDN-95 (d_opt)", COLOURS["LDN-95"])
     band(ax, runs, x, "expected_depth", "LDN-E (mean depth)", COLOURS["LDN-E"])
+    if x == "max_depth":
+        ax.plot([0, runs[x].max()], [0, runs[x].max()], "k:", lw=1, label="d = D")
     ax.set(xlabel=LABELS[x], ylabel="chosen depth")
 
 

@@ -100,6 +100,13 @@ class _LinearHead(nn.Linear, DepthHead):
         return logits.unflatten(-1, stacked.shape[-2:]).movedim(-2, 0).mT  # (S, ..., B, C)
 
 
+@torch.no_grad()
+def _track(running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor, n: int, momentum: float) -> None:
+    # The rule of torch's batch norm for the biased statistics of a batch of n: exponential average, unbiased variance.
+    running_mean.lerp_(mean, momentum)
+    running_var.lerp_(var * (n / max(n - 1, 1)), momentum)
+
+
 class _Norm(nn.BatchNorm1d):
     """Batch norm over the last axis, with replicate axes: input (..., features, B)."""
 
@@ -111,10 +118,7 @@ class _Norm(nn.BatchNorm1d):
         if self.training:
             mean = input.mean(-1)
             var = (input - mean.unsqueeze(-1)).square().mean(-1)
-            with torch.no_grad():  # exponential average, unbiased variance
-                n = input.shape[-1]
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
+            _track(self.running_mean, self.running_var, mean, var, input.shape[-1], self.momentum)
         else:
             mean, var = self.running_mean, self.running_var
         gain = self.weight * torch.rsqrt(var + self.eps)
@@ -185,10 +189,7 @@ class DepthBatchNorm(nn.Module):
         if self.training:
             mean = x.mean(1)
             var = (x - mean.unsqueeze(1)).square().mean(1)
-            with torch.no_grad():  # the rule of torch's batch norm: exponential average, unbiased variance
-                n = x.shape[1]
-                self.running_mean[depths].lerp_(mean, self.momentum)
-                self.running_var[depths].lerp_(var * (n / max(n - 1, 1)), self.momentum)
+            _track(self.running_mean[depths], self.running_var[depths], mean, var, x.shape[1], self.momentum)
         else:
             mean, var = self.running_mean[depths], self.running_var[depths]
         gain = self.weight * torch.rsqrt(var + self.eps)

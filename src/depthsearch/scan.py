@@ -163,14 +163,12 @@ def run_scan(
         workers = (os.cpu_count() or 1 if in_parallel else 1) if options.workers is None else options.workers
         _check(grid, options.epochs, repeats, workers)
         results, data = _writable(Path(options.results)), Path(getattr(options, "data", DATA))
+        precision = precision_of(getattr(options, "precision", "float32"), device)
         jobs = []
         for setting in grid:
-            training = replace(
-                setting.training, precision=precision_of(getattr(options, "precision", "float32"), device)
-            )
-            if options.quick or options.epochs is not None:
-                quick_epochs = setting.quick_epochs if options.epochs is None else options.epochs
-                training = replace(training, epochs=quick_epochs)
+            default_epochs = setting.quick_epochs if options.quick else setting.training.epochs
+            epochs = default_epochs if options.epochs is None else options.epochs
+            training = replace(setting.training, precision=precision, epochs=epochs)
             root = results / "runs" / scan / setting.data_set / setting.folder(training)
             missing = [f for f in (root / f"version_{r}" for r in range(repeats)) if not finished(f)]
             n = setting.side_by_side

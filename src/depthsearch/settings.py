@@ -5,7 +5,7 @@ command line can change is in that name.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -144,6 +144,6 @@ class Images(Setting):
         return conv_resnet(self.max_depth, known.channels, n_classes=10, stem_kernel=3 if known.size < 16 else 5)
 
 
-@lru_cache(maxsize=2)
+@cache
 def _read_once(name: str, root: Path) -> Split:
     return image_split(name, root)

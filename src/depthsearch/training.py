@@ -176,20 +176,17 @@ class Replicates:
     def observe(self, data: Split, which: str, batch_size: int = 2048) -> list[dict]:
         """Metrics of the unpruned networks on the "valid" or "test" points, and their depths, one dict a replicate."""
         x, y = (getattr(data, f"{kind}_{which}") for kind in "xy")
-        n, wrong, likelihood, per_depth = y.shape[1], 0.0, 0.0, 0.0
+        sums = []
         self.network.eval()
         for part_x, part_y in zip(x.split(batch_size, 1), y.split(batch_size, 1), strict=True):
             logits = self._logits(data.inputs(part_x))
             log_probs = log_predictive(logits, self.depth)
-            wrong = wrong + (log_probs.argmax(-1) != part_y).sum(-1)
-            likelihood = likelihood + log_likelihood(log_probs, part_y).sum(-1)
-            per_depth = per_depth + log_likelihood(logits, part_y).sum(-1)
+            wrong = (log_probs.argmax(-1) != part_y).sum(-1)
+            sums.append((wrong, log_likelihood(log_probs, part_y).sum(-1), log_likelihood(logits, part_y).sum(-1)))
         self.network.train()
-        metrics = {
-            "elbo": elbo_of_depths(torch.as_tensor(per_depth / n), self.depth, data.y_train.shape[1]),
-            "error": torch.as_tensor(wrong / n),
-            "log_likelihood": torch.as_tensor(likelihood / n),
-        }
+        error, likelihood, of_depths = (torch.stack(parts).sum(0) / y.shape[1] for parts in zip(*sums, strict=True))
+        value = elbo_of_depths(of_depths, self.depth, data.y_train.shape[1])
+        metrics = {"elbo": value, "error": error, "log_likelihood": likelihood}
         columns = {f"{which}_{name}": values.tolist() for name, values in metrics.items()}
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         q = self.depth().probs
