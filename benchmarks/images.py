@@ -30,7 +30,7 @@ from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, geometric_pri
 from depthsearch.data import IMAGE_SETS, Split
 from depthsearch.evaluation import predict_seconds
 from depthsearch.networks import Bottleneck
-from depthsearch.scan import describe, pick_device, precision_of
+from depthsearch.scan import can_compile, describe, pick_device, precision_of
 from depthsearch.training import Replicates, Training
 
 N, BATCH, STEPS_AN_EPOCH = 60_000, 512, 118
@@ -85,7 +85,7 @@ def our_steps(max_depth: int, kind: str, precision: str, device: torch.device) -
     data = Split.stack([random_split(device)])
     depth = FixedDepth(max_depth) if kind == "DDN" else CategoricalDepth(geometric_prior(max_depth))
     training = Training(precision=precision)
-    replicates = Replicates([conv_resnet(max_depth).to(device)], [depth.to(device)], training)
+    replicates = Replicates([conv_resnet(max_depth).to(device)], [depth.to(device)], training, can_compile())
     for batch in torch.randperm(N, device=device).split(BATCH):
         replicates.step(data.inputs(data.x_train[:, batch]), data.y_train[:, batch], N)
         if device.type == "cuda":

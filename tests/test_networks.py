@@ -1,10 +1,13 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from depthsearch import DepthNetwork, conv_resnet, mlp_resnet
-from depthsearch.networks import stack_modules
+from depthsearch.networks import Bottleneck, stack_modules
+from depthsearch.scan import can_compile
 
 
 @pytest.mark.parametrize("depth", [0, 1, 7])
@@ -128,3 +131,36 @@ def test_mean_pool_and_its_gradient(dtype):
     torch.testing.assert_close(ours.double(), expected.double().expand_as(a), rtol=5e-3, atol=1e-6)
     (only,) = torch.autograd.grad(head.read(a)[1].sum(), a)
     torch.testing.assert_close(only.double(), torch.full_like(a, 1 / 30).double(), rtol=5e-3, atol=1e-6)
+
+
+def of_a_block(block, x, weights, dtype):
+    """Output, gradients and running statistics of one training step in the precision given."""
+    block, x = copy.deepcopy(block), x.detach().to(dtype).contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        out = block(x)
+    gradients = torch.autograd.grad((out * weights).sum(), [x, *block.parameters()])
+    return [t.double() for t in (out, *gradients, *(b for b in block.buffers() if b.is_floating_point()))]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_fused_bottleneck_is_the_plain_one(dtype):
+    """In bfloat16: as close to the plain one in float64 as the plain one in bfloat16 is."""
+    if not can_compile():
+        pytest.skip("no C++ compiler")
+    torch.compiler.reset()  # shapes compiled before count against a limit
+    torch.manual_seed(0)
+    plain = Bottleneck(8, 4)
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.copy_(torch.randn_like(parameter))  # scales of both signs
+    fused = copy.deepcopy(plain)
+    fused.fused = True
+    x, weights = torch.randn(6, 8, 5, 7), torch.randn(6, 8, 5, 7)
+    if dtype == torch.float64:
+        plain, fused = plain.double(), fused.double()
+    ours, theirs = (of_a_block(block, x, weights, dtype) for block in (fused, plain))
+    exact = of_a_block(plain.double(), x, weights, torch.float64)
+    for a, b, e in zip(ours, theirs, exact, strict=True):
+        scale = e.abs().max().clamp(min=1)
+        allowed = {torch.float64: 1e-10, torch.float32: 1e-4}.get(dtype, 1.5 * (b - e).abs().max() / scale + 1e-10)
+        assert (a - e).abs().max() / scale <= allowed

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from depthsearch.data import Split
+from depthsearch.fused import keep_freed_memory
 from depthsearch.networks import DepthNetwork
 from depthsearch.objectives import log_likelihood, log_predictive
 from depthsearch.posteriors import DepthPosterior, FixedDepth
@@ -88,6 +89,7 @@ def predict(
 
     `inputs` makes of each batch what the network sees.
     """
+    keep_freed_memory()
     network.eval()
     return torch.cat([network(inputs(part), min_depth=depth.min_depth) for part in x.split(batch_size)], dim=1)
 

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from depthsearch.fused import Pointwise, norm_relu
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -211,7 +213,13 @@ class _ConvStem(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Pre-activation bottleneck x + conv1x1(conv3x3(conv1x1(x))), batch norm and ReLU before each convolution."""
+    """Pre-activation bottleneck x + conv1x1(conv3x3(conv1x1(x))), batch norm and ReLU before each convolution.
+
+    With `fused` set, training goes over each activation as seldom as it can (`fused.py`); the results are the same up
+    to rounding.
+    """
+
+    fused = False
 
     def __init__(self, outer_width: int, inner_width: int) -> None:
         super().__init__()
@@ -223,9 +231,22 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(inner_width, outer_width, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.conv1(F.relu(self.norm1(x)))
-        out = self.conv2(F.relu(self.norm2(out)))
-        return x + self.conv3(F.relu(self.norm3(out)))
+        x, out = self._norm_relu(self.norm1, x)
+        _, out = self._norm_relu(self.norm2, self._pointwise(self.conv1, out))
+        _, out = self._norm_relu(self.norm3, self.conv2(out))
+        return self._pointwise(self.conv3, out).add_(x)
+
+    def _pointwise(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
+        if not (self.training and self.fused):
+            return conv(x)
+        return Pointwise.apply(x, conv.weight, conv.bias)  # type: ignore[arg-type]
+
+    def _norm_relu(self, norm: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not (self.training and self.fused):
+            return x, F.relu(norm(x))
+        x, out, mean, var = norm_relu(x, norm.weight, norm.bias, norm.eps)
+        _track(norm.running_mean, norm.running_var, mean, var, x.numel() // len(mean), norm.momentum)  # type: ignore[arg-type]
+        return x, out
 
 
 def _mean_over_pixels(a: Tensor, dtype: torch.dtype) -> Tensor:

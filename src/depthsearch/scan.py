@@ -1,6 +1,7 @@
 """Training settings into run folders, and the command line that all scans share."""
 
 import argparse
+import math
 import multiprocessing
 import os
 import platform
@@ -19,14 +20,12 @@ from tqdm import tqdm
 
 from depthsearch.data import IMAGE_SETS, DataError
 from depthsearch.evaluation import evaluate
-from depthsearch.networks import MLPNetwork
 from depthsearch.runs import Reservation, as_plain, finished, reserve
 from depthsearch.settings import Images, Setting
 from depthsearch.training import Progress, Training, train
 
 ROOT = Path(__file__).parents[2]
 RESULTS, DATA = ROOT / "results", ROOT / "data"
-COMPILE_FROM = 40_000  # blocks x epochs from which compiling costs less than it saves
 
 
 class Problem(Exception):
@@ -64,8 +63,8 @@ def train_job(job: Job, reservations: Sequence[Reservation], on_progress=lambda 
     seeds = [int(r.folder.name.removeprefix("version_")) for r in reservations]
     splits = [setting.split(seed, job.data).to(device) for seed in seeds]
     networks = [seeded(seed, setting.network).to(device) for seed in seeds]
-    long = isinstance(networks[0], MLPNetwork) and setting.max_depth * training.epochs >= COMPILE_FROM
-    compiled = long and device.type == "cpu" and can_compile()
+    steps = training.epochs * math.ceil(len(splits[0].y_train) / training.batch_size)
+    compiled = setting.max_depth * steps >= setting.compile_from and device.type == "cpu" and can_compile()
     torch.compiler.reset()  # shapes of earlier settings count against a limit on recompilation
     start = time.perf_counter()
     depths = [setting.posterior().to(device) for _ in seeds]

@@ -26,6 +26,7 @@ class Setting:
         side_by_side: replicates trained together at most.
         quick_epochs: epochs of --quick.
         training: how it is trained unless the command line says otherwise.
+        compile_from: blocks x steps from which compiling costs less than it saves.
         cost: of an epoch, for the order in which a scan takes its settings; any unit.
     """
 
@@ -34,6 +35,7 @@ class Setting:
     data_set: str = "spirals"
     side_by_side: ClassVar[int] = 1
     quick_epochs: ClassVar[int] = 30
+    compile_from: ClassVar[int] = 2_000
 
     @property
     def cost(self) -> float:
@@ -83,6 +85,7 @@ class Spirals(Setting):
     noise: float = 0.2
     side_by_side: ClassVar[int] = 16
     quick_epochs: ClassVar[int] = 300
+    compile_from: ClassVar[int] = 40_000
 
     @property
     def cost(self) -> float:

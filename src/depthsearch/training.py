@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from depthsearch.chain import elbo_gradient
 from depthsearch.data import Split
-from depthsearch.networks import DepthNetwork, MLPNetwork, stack_modules
+from depthsearch.fused import keep_freed_memory
+from depthsearch.networks import Bottleneck, DepthNetwork, MLPNetwork, stack_modules
 from depthsearch.objectives import elbo, elbo_of_depths, log_likelihood, log_predictive
 from depthsearch.posteriors import DepthPosterior
 from depthsearch.pruning import expected_depth, pruned_depth
@@ -89,12 +90,15 @@ class Replicates:
         training: Training,
         compiled: bool = False,
     ) -> None:
-        _keep_freed_memory()
+        keep_freed_memory()
         self._has_axis = isinstance(networks[0], MLPNetwork)
         if len(networks) > 1 and not self._has_axis:
             raise ValueError("only networks of mlp_resnet train side by side; give one at a time")
         self.training, self.compiled, self.learning_rate = training, compiled, training.learning_rate
         self.network = stack_modules(networks) if self._has_axis else copy.deepcopy(networks[0])
+        for module in self.network.modules():
+            if isinstance(module, Bottleneck):
+                module.fused = compiled
         self.network.train()
         self.depth = stack_modules(depths)
         self._modules = nn.ModuleDict({"network": self.network, "depth": self.depth})
@@ -203,12 +207,6 @@ class Replicates:
             module.eval()
 
 
-def _keep_freed_memory() -> None:
-    # glibc gives large tensors back to the system when they are freed, and a quarter of a training step on the CPU is
-    # then page faults. To have freed one block of nearly 32 MiB raises that threshold; elsewhere it does nothing.
-    torch.empty(31 * 2**20, dtype=torch.uint8)
-
-
 def train(
     networks: Sequence[DepthNetwork],
     depths: Sequence[DepthPosterior],
@@ -230,7 +228,7 @@ def train(
         training: how to train.
         seeds: R seeds, of the order of minibatches.
         on_progress: called at every evaluation.
-        compiled: use `torch.compile` for `mlp_resnet`; it pays on runs of more than a few thousand steps.
+        compiled: use `torch.compile` for the networks of this package; it pays on long runs.
 
     Raises:
         ValueError: the numbers of networks, posteriors, data sets and seeds differ, or there are several networks that
