@@ -5,8 +5,9 @@
 60000 random images of the size of MNIST, batches of 512. The original-style loop reads them through torchvision
 transforms, image by image, in a DataLoader with 3 workers, applies the head once per depth, and reads loss and error
 back every step, in float32. Ours is the step of `depthsearch.training`. Each way to train runs in a process of its own,
-in turns; an epoch is 118 times the median step. Then the time to predict 10000 images: all depths marginalised
-(LDN-full), cut to half its blocks, and with the last head alone (DDN).
+in turns; an epoch is 118 times the median step. Then one step of a deep network against the operations and bytes that
+it needs, and the time to predict 10000 images: with all depths marginalised (LDN-full), cut to some of its blocks, and
+with the last head alone (DDN).
 """
 
 import argparse
@@ -112,6 +113,39 @@ def measure(way: tuple[str, str, str], max_depth: int, device: torch.device, ste
     answer.put((statistics.median(times), peak))
 
 
+def work(max_depth: int, itemsize: int) -> tuple[float, float]:
+    """Floating-point operations of the convolutions of a training step, and bytes of activations that it moves.
+
+    Each pass of a step reads and writes each of its activations once; in units of all pixels of a batch, by channels.
+    The stem, the head and the parameters are small beside the blocks.
+    """
+    pixels, outer, inner = BATCH * 12 * 12, 64, 32
+    ins, outs = outer + 2 * inner, 2 * inner + outer  # channels into and out of the three convolutions
+    forward = ins + 2 * ins + ins + outs + 3 * outer + outer  # moments, norm, convolutions, residual sum, pool
+    backward = 2 * outer + (outs + ins) + (outs + ins) + 2 * ins + 3 * ins + outer  # pool, both gradients, sums, norm
+    multiplications = 2 * outer * inner + 9 * inner * inner
+    return 3 * 2 * multiplications * pixels * max_depth, (forward + backward) * pixels * itemsize * max_depth
+
+
+def ceilings(precision: str, device: torch.device) -> tuple[float, float]:
+    """Operations a second of a large matrix product, and bytes a second of a large copy, both measured."""
+    n, dtype = 4096, getattr(torch, precision)
+    a, b = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
+    source = torch.ones(2**28, dtype=torch.uint8, device=device)
+    target = source.clone()
+    rates = []
+    for amount, operation in ((2 * n**3, lambda: a @ b), (2 * source.nbytes, lambda: target.copy_(source))):
+        best = float("inf")
+        for _ in range(6):
+            start = time.perf_counter()
+            operation()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - start)
+        rates.append(amount / best)
+    return rates[0], rates[1]
+
+
 def in_a_process(*arguments) -> tuple[float, int]:
     context = multiprocessing.get_context("spawn")
     answer = context.SimpleQueue()
@@ -125,6 +159,7 @@ def in_a_process(*arguments) -> tuple[float, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depth", type=int, default=10)
+    parser.add_argument("--floor-depth", type=int, default=50, help="D of the step that is held against the floor")
     parser.add_argument("--device", default="0", help="CUDA device index; the CPU where no GPU is")
     parser.add_argument("--steps", type=int, default=6, help="steps timed each turn")
     parser.add_argument("--rounds", type=int, default=2)
@@ -150,17 +185,33 @@ def main() -> None:
     print(describe(device))
     print(f"\ntraining, D = {options.depth}\n{rows.round(2).to_string(index=False)}")
 
+    deep, step = options.floor_depth, ("ours", "LDN", fast)
+    seconds = statistics.median(in_a_process(step, deep, device, options.steps)[0] for _ in range(options.rounds))
+    operations, moved = work(deep, 2 if fast == "bfloat16" else 4)
+    peak, bandwidth = ceilings(fast, device)
+    floor = max(operations / peak, moved / bandwidth)
+    print(
+        f"\none training step, D = {deep}, batch {BATCH}, {fast}: {seconds:.3f} s\n"
+        f"  {operations / 1e9:.0f} GFLOP at {peak / 1e12:.2f} TFLOP/s (a matrix product): {operations / peak:.3f} s\n"
+        f"  {moved / 2**30:.1f} GiB moved at {bandwidth / 1e9:.1f} GB/s (a copy): {moved / bandwidth:.3f} s\n"
+        f"  achieved {100 * floor / seconds:.0f} % of the ceiling that binds"
+    )
+
     split, network = random_split(device), conv_resnet(options.depth).to(device).eval()
     learnt, fixed = CategoricalDepth(geometric_prior(options.depth)).to(device), FixedDepth(options.depth).to(device)
-    half = prune(network, learnt, options.depth // 2)
-    named = {"DDN": (network, fixed), "LDN-full": (network, learnt), f"LDN cut to {options.depth // 2}": half}
+    cuts = sorted({round(share * options.depth) for share in (0, 0.25, 0.5, 0.75)})
+    named = {"DDN": (network, fixed), "LDN-full": (network, learnt)}
+    named |= {f"LDN cut to {cut}": prune(network, learnt, cut) for cut in cuts}
     times: dict[str, list[float]] = {name: [] for name in named}
-    for _ in range(options.rounds):
+    for _ in range(3 * options.rounds):
         for name, (cut, depth) in named.items():
             times[name].append(predict_seconds(cut, depth, split, fast))
     rows = pd.DataFrame({"network": list(times), "seconds": [statistics.median(values) for values in times.values()]})
     rows["times DDN"] = rows["seconds"] / rows["seconds"][0]
-    print(f"\nprediction of {len(split.y_test)} images, {fast}\n{rows.round(3).to_string(index=False)}")
+    full, shallowest = rows["seconds"][1], rows["seconds"][2]
+    line = [shallowest + (full - shallowest) * cut / options.depth for cut in cuts]
+    rows["times stem + d blocks + head"] = [None, 1.0, *(rows["seconds"][2:] / line)]
+    print(f"\nprediction of {len(split.y_test)} images, {fast}\n{rows.round(3).to_string(index=False, na_rep='')}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import torch
 from conftest import EXPERIMENTS, load, scan_script
 
 from depthsearch import figures, runs, scan
-from depthsearch.report import claims, draw_maps, paired
+from depthsearch.claims import spiral_claims
+from depthsearch.report import draw_maps
 from depthsearch.settings import Spirals
 
 SCANS = ("max_depth_spirals", "deterministic_depth_spirals", "width_spirals", "data_amount", "spiral_complexity")
@@ -245,16 +246,9 @@ def test_runs_of_different_lengths_never_mix(finished, tmp_path):
         assert set(table["epochs_limit"]) == {80}
 
 
-def test_paired_interval_against_a_worked_example():
-    mean, low, high, n = paired(pd.Series([1.0, 2.0, 3.0]))
-    assert (mean, n) == (2.0, 3)
-    half = 4.302652729911275 / 3**0.5  # t(0.975, 2) * std 1 / sqrt 3
-    assert (low, high) == pytest.approx((2 - half, 2 + half))
-
-
 def test_claims_and_figures_from_small_runs(finished):
     tables, maps = runs.read_tables(finished), draw_maps(finished)
-    assert set(claims(tables)["n"]) <= {0, 2, 3}
+    assert set(spiral_claims(tables)["n"]) <= {0, 2, 3}
     assert maps["per_depth"].shape == (21, 110, 110) and maps["predictive"].min() >= 0
     assert figures.spiral_scan(tables, "scan_width_spirals", "width") is None
     for make in (figures.spiral_run, figures.spiral_depths, figures.spiral_posterior_gap):

@@ -13,6 +13,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from depthsearch.runs import ldn_and_ddn, of_scan, reference_depth
+
 COLOURS = {
     "LDN-95": "tab:blue",
     "LDN-E": "tab:cyan",
@@ -34,16 +36,6 @@ LABELS = {
     "log_likelihood": "log-likelihood (nats)",
 }
 Tables = Mapping[str, pd.DataFrame]
-
-
-def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
-    """The rows of one scan."""
-    return table if table.empty else table[table["scan"] == scan]
-
-
-def _ldn_and_ddn(table: pd.DataFrame, family: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the depth scans on "spirals" or "images"."""
-    return of_scan(table, f"scan_max_depth_{family}"), of_scan(table, f"scan_deterministic_depth_{family}")
 
 
 def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str | None = None) -> None:
@@ -168,7 +160,7 @@ def spiral_calibration(tables: Tables, max_depth: int = 20) -> Figure | None:
 
 def spiral_depths(tables: Tables) -> Figure | None:
     """Against the maximum depth: chosen depth; log-likelihood and error of LDN-95 and DDN."""
-    ldn, ddn = _ldn_and_ddn(tables["runs"], "spirals")
+    ldn, ddn = ldn_and_ddn(tables["runs"], "spirals")
     if ldn.empty:
         return None
     figure, axes = _row(3)
@@ -235,19 +227,7 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
     return _titled(figure, f"learnt and exact posterior over depth, {_repeats(runs)}")
 
 
-# Images: one panel or column a data set, one protocol and precision a figure.
-
-
-def of_protocol(tables: Tables, protocol: str, precision: str) -> dict[str, pd.DataFrame]:
-    """The image runs of one protocol and precision: what the image figures draw."""
-    return {
-        name: table[(table["protocol"] == protocol) & (table["precision"] == precision)]
-        for name, table in tables.items()
-        if "protocol" in table
-    }
-
-
-REFERENCE_DEPTH = 50  # of the paper's image figures; where a data set was not run at it, the deepest that was
+# Images: one panel or column a data set; the tables are one of `runs.cohorts`.
 
 
 def image_posteriors(tables: Tables) -> Figure | None:
@@ -255,15 +235,15 @@ def image_posteriors(tables: Tables) -> Figure | None:
 
     The paper's `image_depth_dist_exps`.
     """
-    ldn, ddn = _ldn_and_ddn(tables["runs"], "images")
-    depths, _ = _ldn_and_ddn(tables["depths"], "images")
+    ldn, ddn = ldn_and_ddn(tables["runs"], "images")
+    depths, _ = ldn_and_ddn(tables["depths"], "images")
     if ldn.empty:
         return None
     sets = ldn["data_set"].unique()
     figure, axes = _row(len(sets), width=4.2)
     for ax, name in zip(axes, sets, strict=True):
         here, rows, other = (t[t["data_set"] == name] for t in (ldn, depths, ddn))
-        max_depth = _reference_depth(here)
+        max_depth = reference_depth(here["max_depth"])
         here, rows = (t[t["max_depth"] == max_depth] for t in (here, rows))
         depth_posterior(ax, rows)
         chosen = here["pruned_depth"]
@@ -287,7 +267,7 @@ def image_depths(tables: Tables) -> Figure | None:
 
     The paper's `image_depth_dist_exps2`.
     """
-    ldn, ddn = _ldn_and_ddn(tables["runs"], "images")
+    ldn, ddn = ldn_and_ddn(tables["runs"], "images")
     if ldn.empty:
         return None
     sets = ldn["data_set"].unique()
@@ -316,9 +296,9 @@ def image_calibration(tables: Tables, data_set: str) -> Figure | None:
     """Reliability of DDN, LDN up to d_opt and LDN up to D; the paper's `calibration_<data set>`."""
     bins, runs = (t[t["data_set"] == data_set] for t in (tables["reliability"], tables["runs"]))
     both = [set(runs[runs["kind"] == kind]["max_depth"]) for kind in ("LDN", "DDN")]
-    if not all(both) or not both[0] & both[1]:
+    if not both[0] & both[1]:
         return None
-    max_depth = _reference_depth(runs[runs["max_depth"].isin(both[0] & both[1])])
+    max_depth = reference_depth(both[0] & both[1])
     bins, runs = (t[t["max_depth"] == max_depth] for t in (bins, runs))
     figure, axes = _row(3, width=3.2)
     for ax, variant in zip(axes, ("DDN", "LDN-95", "LDN-full"), strict=True):
@@ -329,7 +309,7 @@ def image_calibration(tables: Tables, data_set: str) -> Figure | None:
 
 def image_speedups(tables: Tables) -> Figure | None:
     """100 (1 - t_pruned / t_DDN) against D, predicting the whole test set: the time that pruning saves."""
-    ldn, ddn = _ldn_and_ddn(tables["runs"], "images")
+    ldn, ddn = ldn_and_ddn(tables["runs"], "images")
     if ldn.empty or ddn.empty:
         return None
     keys = ["data_set", "max_depth", "seed", "device"]
@@ -347,13 +327,9 @@ def image_speedups(tables: Tables) -> Figure | None:
     return _titled(figure, f"prediction of the test set, {_made(ldn)}, {hardware}")
 
 
-def _reference_depth(runs: pd.DataFrame) -> int:
-    return REFERENCE_DEPTH if (runs["max_depth"] == REFERENCE_DEPTH).any() else int(runs["max_depth"].max())
-
-
 def _made(runs: pd.DataFrame) -> str:
-    names = [" and ".join(map(str, runs[column].unique())) for column in ("protocol", "precision")]
-    return f"{names[0]} protocol, {names[1]}, {_repeats(runs)}"
+    protocol, precision, epochs = (runs[column].iloc[0] for column in ("protocol", "precision", "epochs_limit"))
+    return f"{protocol} protocol, {precision}, at most {epochs} epochs, {_repeats(runs)}"
 
 
 def _at(table: pd.DataFrame, scan: str, max_depth: int) -> pd.DataFrame:

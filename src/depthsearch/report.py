@@ -13,23 +13,36 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 
+from depthsearch.claims import (
+    ERROR_MARGIN,
+    LIKELIHOOD_MARGIN,
+    SLOPE_MARGIN,
+    best_ddn,
+    has_validation,
+    image_claims,
+    spiral_claims,
+)
 from depthsearch.data import spiral_split
 from depthsearch.evaluation import predict
-from depthsearch.figures import of_scan
 from depthsearch.objectives import log_predictive
 from depthsearch.pruning import prune, pruned_depth
-from depthsearch.runs import load_weights, read_tables, run_folders, write_tables
+from depthsearch.runs import (
+    cohorts,
+    ldn_and_ddn,
+    load_weights,
+    of_scan,
+    read_tables,
+    reference_depth,
+    run_folders,
+    write_tables,
+)
 from depthsearch.scan import RESULTS
 from depthsearch.settings import Spirals
 
 EXTENT, PIXELS = 5.5, 110  # of the predictive map
 MAP_SETTING, MAP_SEED = Spirals(), 0
-ERROR_MARGIN, LIKELIHOOD_MARGIN, SLOPE_MARGIN = 0.005, 0.02, 0.1  # what counts as "costs nothing" and "stays put"
-
-
-NLL = "negative test log-likelihood"
+PAPER_SETS, PAPER_DEPTHS, PAPER_EPOCHS = ("MNIST", "Fashion-MNIST", "SVHN"), 16, 500  # of its image scans
 
 
 # The predictive map.
@@ -76,109 +89,6 @@ def draw_maps(results: Path) -> dict[str, np.ndarray]:
 
 def _epochs_limit(folder: Path) -> int:
     return int(folder.parent.name.rpartition("epochs")[2])
-
-
-# Claims.
-
-
-def paired(differences: pd.Series) -> tuple[float, float, float, int]:
-    """Mean, 95 % t-interval and n of paired differences, one a repeat."""
-    d = differences.dropna().to_numpy()
-    if not len(d):
-        return np.nan, np.nan, np.nan, 0
-    half = stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d)) if len(d) > 1 else np.nan
-    return d.mean(), d.mean() - half, d.mean() + half, len(d)
-
-
-def no_worse(interval: tuple[float, float, float, int], margin: float) -> str:
-    """Verdict on "this difference costs nothing", differences being costs (positive is worse)."""
-    _, low, high, _ = interval
-    if high <= margin:
-        return "reproduced"
-    if low > margin:
-        return "not reproduced"
-    return "undecided: worse, by less or more than the margin" if low > 0 else "undecided"
-
-
-def claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The paper's four claims on spirals: quantity, paired difference over repeats, 95 % interval, n, verdict."""
-    ldn = of_scan(tables["runs"], "scan_max_depth_spirals")
-    ddn = of_scan(tables["runs"], "scan_deterministic_depth_spirals")
-    angle = of_scan(tables["runs"], "scan_spiral_complexity")
-    rows: list[dict] = []
-
-    def add(
-        claim: str, quantity: str, interval, margin: float | None, verdict: str | None = None, unit: str = ""
-    ) -> None:
-        scale = 100 if unit == "points" else 1
-        mean, low, high = (scale * v for v in interval[:3])
-        if interval[3] < 2:
-            verdict = "undecided: needs more runs"
-        rows.append(
-            {
-                "claim": claim,
-                "quantity": quantity,
-                "difference": f"{mean:+.3g} [{low:+.3g}, {high:+.3g}] {unit}".strip(),
-                "n": interval[3],
-                "verdict": verdict or no_worse(interval, margin or 0.0),
-            }
-        )
-
-    def cost(table: pd.DataFrame, a: str, b: str) -> pd.Series:
-        """Per repeat that was run at every setting, the mean over settings of a - b."""
-        groups = (table[a] - table[b]).groupby(table["seed"])
-        return groups.mean()[groups.size() == groups.size().max()]
-
-    if len(ldn):
-        claim = "1. Pruning to d_opt costs nothing"
-        deep = f"mean over D = {ldn['max_depth'].min()}..{ldn['max_depth'].max()}"
-        error = cost(ldn, "LDN-95_test_error", "LDN-full_test_error")
-        add(claim, f"test error, LDN-95 minus LDN-full, {deep}", paired(error), ERROR_MARGIN, unit="points")
-        nll = cost(ldn, "LDN-full_test_log_likelihood", "LDN-95_test_log_likelihood")
-        add(claim, f"{NLL}, LDN-95 minus LDN-full, {deep}", paired(nll), LIKELIHOOD_MARGIN, unit="nats")
-    if len(ldn) and len(ddn):
-        claim = "2. One LDN run matches the best depth of manual search"
-        preset = ldn[ldn["max_depth"] == 20].set_index("seed")
-        for metric, margin, unit, sign in (
-            ("test_error", ERROR_MARGIN, "points", 1),
-            ("test_log_likelihood", LIKELIHOOD_MARGIN, "nats", -1),
-        ):
-            means = sign * ddn.groupby("max_depth")[f"DDN_{metric}"].mean()
-            best = ddn[ddn["max_depth"] == means.idxmin()].set_index("seed")
-            name = "test error" if sign == 1 else NLL
-            add(
-                claim,
-                f"{name}, LDN-95 (D = 20) minus the DDN best on the test set itself (D = {means.idxmin()})",
-                paired(sign * (preset[f"LDN-95_{metric}"] - best[f"DDN_{metric}"])),
-                margin,
-                unit=unit,
-            )
-        claim = "3. Marginalising over depth is better calibrated than a regular network"
-        deep = ddn[ddn["max_depth"] == 20].set_index("seed")
-        same = {"regular network of D = 20": deep, "best DDN": best}
-        for name, table in same.items():
-            interval = paired(preset["LDN-full_test_ece"] - table["DDN_test_ece"])
-            add(claim, f"ECE, LDN-full (D = 20) minus {name}", interval, None, _smaller(interval), unit="points")
-    if len(ldn):
-        claim = "4. The chosen depth stays put as D grows, and follows the difficulty"
-        interval = paired(_slopes(ldn[ldn["max_depth"] >= 20], "max_depth"))
-        add(claim, "slope of d_opt against D, D >= 20 (layers a layer)", interval, SLOPE_MARGIN)
-    if len(angle):
-        interval = paired(360 * _slopes(angle, "stop_angle"))
-        verdict = "reproduced" if interval[1] > 0 else "not reproduced"
-        add(claim, "slope of d_opt against the angle (layers a turn of 360 degrees)", interval, None, verdict)
-    return pd.DataFrame(rows)
-
-
-def _smaller(interval: tuple[float, float, float, int]) -> str:
-    if interval[2] < 0:
-        return "reproduced"
-    return "not reproduced" if interval[1] > 0 else "not reproduced: no difference seen"
-
-
-def _slopes(runs: pd.DataFrame, x: str) -> pd.Series:
-    """Per repeat, the least-squares slope of d_opt against x."""
-    return pd.Series({s: np.polyfit(t[x], t["pruned_depth"], 1)[0] for s, t in runs.groupby("seed") if len(t) > 1})
 
 
 # Cost.
@@ -230,16 +140,29 @@ def results_page(tables: dict[str, pd.DataFrame], benchmark: str = "(not run)") 
 
 Generated from the saved runs by {commands}; no number here is typed.
 
-## Claims of the paper, on spirals
+## Claims of the paper
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
 95 % t-interval; n is the number of repeats. "Costs nothing" and "matches" mean: the whole interval lies below
 {100 * ERROR_MARGIN:g} points of error or {LIKELIHOOD_MARGIN:g} nats, "stays put" below {SLOPE_MARGIN:g} layers a layer;
-the verdict is "not reproduced" where the whole interval lies above, and "undecided" where it straddles. Networks are
-kept by their training ELBO, which no test point enters; the best DDN of claim 2 is chosen on the test set itself, as in
-the paper, which favours the DDN.
+the verdict is "not reproduced" where the whole interval lies above, and "undecided" where it straddles.
 
-{markdown(claims(tables))}
+### On spirals
+
+Networks are kept by their training ELBO, which no test point enters; the best DDN of claim 2 is chosen on the test set
+itself, as in the paper, which favours the DDN.
+
+{markdown(spiral_claims(tables))}
+
+### On images
+
+{image_runs(tables)}
+
+{markdown(image_claims(tables))}
+
+## Images: one LDN run against manual search
+
+{markdown(image_table(tables))}
 
 ## What was run
 
@@ -250,13 +173,13 @@ ran, so they are upper bounds.
 
 {markdown(costs(tables))}
 
-## LDN at each maximum depth
+## Spirals: LDN at each maximum depth
 
 Mean ± standard deviation over repeats, test set.
 
 {markdown(_by_depth(tables, "scan_max_depth_spirals", "LDN-95"))}
 
-## DDN at each depth
+## Spirals: DDN at each depth
 
 {markdown(_by_depth(tables, "scan_deterministic_depth_spirals", "DDN"))}
 
@@ -270,29 +193,96 @@ Mean ± standard deviation over repeats, test set.
 """
 
 
-def _by_depth(tables: dict[str, pd.DataFrame], scan: str, variant: str) -> pd.DataFrame:
-    runs = of_scan(tables["runs"], scan)
-    columns = {"n": None, "chosen depth": "pruned_depth"} if variant != "DDN" else {"n": None}
-    columns |= {
-        "error (%)": "error",
-        "log-likelihood (nats)": "log_likelihood",
-        "ECE (%)": "ece",
-        "Brier": "brier",
-        "mean true-class probability": "mean_true_class_probability",
-        "paper ECE": "paper_ece",
-    }
+def image_runs(tables: dict[str, pd.DataFrame]) -> str:
+    """Which image runs there are, how they were made and how much less that is than the paper's; a list."""
+    lines, seen = [], set()
+    for name, cohort in cohorts(tables).items():
+        runs = cohort["runs"]
+        protocol, epochs = runs["protocol"].iloc[0], runs["epochs_limit"].iloc[0]
+        how = "selected on a held-out tenth of the training set" if protocol == "fair" else "selected on the test set"
+        for data_set, here in runs.groupby("data_set"):
+            depths = sorted(here["max_depth"].unique())
+            reduced = epochs < PAPER_EPOCHS or len(depths) < PAPER_DEPTHS
+            kinds = " and ".join(f"{kind} ({group['seed'].nunique()})" for kind, group in here.groupby("kind"))
+            lines.append(
+                f"- {data_set}, `{name}`: {'reduced, ' if reduced else ''}{epochs} of {PAPER_EPOCHS} epochs, "
+                f"D = {' '.join(map(str, depths))}; repeats of {kinds}; epoch {how}."
+            )
+            seen.add(data_set)
+    lines += [f"- {name}: not run." for name in PAPER_SETS if name not in seen]
+    return "\n".join(lines)
+
+
+def image_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """LDN of the deepest network, the DDN of its depth and the best DDN: mean and deviation over repeats, test set."""
     rows = []
-    for depth, group in runs.groupby("max_depth"):
-        row = {"D": depth}
-        for title, metric in columns.items():
-            if metric is None:
-                row[title] = len(group)
-                continue
-            values = group["pruned_depth"] if metric == "pruned_depth" else group[f"{variant}_test_{metric}"]
-            values = values * (100 if "%" in title else 1)
-            row[title] = f"{values.mean():.3g} ± {values.std():.2g}"
+    for cohort_name, cohort in cohorts(tables).items():
+        ldn, ddn = ldn_and_ddn(cohort["runs"], "images")
+        for data_set in ldn["data_set"].unique():
+            here, other = (runs[runs["data_set"] == data_set] for runs in (ldn, ddn))
+            shared = set(here["max_depth"]) & set(other["max_depth"])
+            depth = reference_depth(shared or here["max_depth"])
+            at = here[here["max_depth"] == depth]
+            methods = [(variant, f"{variant} (D = {depth})", at) for variant in ("LDN-95", "LDN-full")]
+            if shared:
+                best = best_ddn(other, "log_likelihood")
+                chosen_on = "validation" if has_validation(other) else "test"
+                methods.append(("DDN", f"DDN (D = {depth})", other[other["max_depth"] == depth]))
+                methods.append(("DDN", f"DDN best on {chosen_on} (D = {best['max_depth'].iloc[0]})", best))
+            for variant, title, runs in methods:
+                row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}
+                row |= {"depth used": _spread(runs[f"{variant}_depth"])}
+                for name, metric in METRIC_COLUMNS.items():
+                    row[name] = _spread(runs[f"{variant}_test_{metric}"] * (100 if "%" in name else 1))
+                rows.append(row | {"seconds to predict": _spread(runs[f"{variant}_predict_seconds"])})
+    return pd.DataFrame(rows)
+
+
+METRIC_COLUMNS = {
+    "error (%)": "error",
+    "log-likelihood (nats)": "log_likelihood",
+    "ECE (%)": "ece",
+    "Brier": "brier",
+    "mean true-class probability": "mean_true_class_probability",
+    "paper ECE": "paper_ece",
+}
+
+
+def _spread(values: pd.Series) -> str:
+    return f"{values.mean():.3g} ± {values.std():.2g}"
+
+
+def _by_depth(tables: dict[str, pd.DataFrame], scan: str, variant: str) -> pd.DataFrame:
+    rows = []
+    for depth, group in of_scan(tables["runs"], scan).groupby("max_depth"):
+        row: dict = {"D": depth, "n": len(group)}
+        if variant != "DDN":
+            row["chosen depth"] = _spread(group["pruned_depth"])
+        for name, metric in METRIC_COLUMNS.items():
+            row[name] = _spread(group[f"{variant}_test_{metric}"] * (100 if "%" in name else 1))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def readme_part(tables: dict[str, pd.DataFrame]) -> str:
+    """The results section of the README: images of the first cohort, then spirals."""
+    headline = dict(list(cohorts(tables).items())[:1])
+    images = next(iter(headline.values()), tables)
+    return f"""### Images
+
+{image_runs(tables)}
+
+{markdown(image_table(images))}
+
+{markdown(image_claims(images))}
+
+### Spirals
+
+{markdown(spiral_claims(tables))}
+
+### Cost
+
+{markdown(costs(tables))}"""
 
 
 def insert_into_readme(readme: Path, text: str) -> None:
@@ -320,7 +310,7 @@ def main() -> None:
     benchmarks = [path.read_text().strip() for path in sorted((results / "benchmarks").glob("*.txt"), reverse=True)]
     (results / "README.md").write_text(results_page(tables, "\n\n".join(benchmarks) or "(not run)"))
     if results.resolve() == RESULTS.resolve():
-        insert_into_readme(RESULTS.parent / "README.md", markdown(claims(tables)) + "\n\n" + markdown(costs(tables)))
+        insert_into_readme(RESULTS.parent / "README.md", readme_part(tables))
 
 
 if __name__ == "__main__":

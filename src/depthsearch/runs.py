@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +128,8 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
         row = dict(key)
         row |= {k: summary[k] for k in ("pruned_depth", "expected_depth", "kl_to_exact", "parameters")}
         row |= {k: summary[k] for k in ("pruned_parameters", "best_epoch", "epochs")}
+        selected = next((point for point in summary["history"] if point["epoch"] == summary["best_epoch"]), {})
+        row |= {k: v for k, v in selected.items() if k.startswith("valid_")}
         row |= summary["seconds"] | {"device": _hardware(config["device"]), "replicates": config["replicates"]}
         for variant, values in summary["variants"].items():
             row |= {f"{variant}_{k}": v for k, v in values.items()}
@@ -166,12 +168,50 @@ def read_tables(results: Path) -> dict[str, pd.DataFrame]:
 
 
 def _longest(table: pd.DataFrame) -> pd.DataFrame:
-    """Where a scan was run with several limits on epochs (--quick), the rows of the longest: they never mix."""
+    """Where a spiral scan was run with several limits on epochs (--quick), the rows of the longest: they never mix."""
     if table.empty:
         return table
-    keys = [key for key in ("scan", "data_set", "protocol", "precision") if key in table]
-    limits = table.groupby(keys, dropna=False)["epochs_limit"]
-    return table[table["epochs_limit"] == limits.transform("max")]
+    longest = table["epochs_limit"] == table.groupby("scan")["epochs_limit"].transform("max")
+    return table[longest | table["scan"].str.endswith("_images")]
+
+
+# Parts of tables.
+
+
+def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
+    """The rows of one scan."""
+    return table if table.empty else table[table["scan"] == scan]
+
+
+def ldn_and_ddn(table: pd.DataFrame, family: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the depth scans on "spirals" or "images"."""
+    return of_scan(table, f"scan_max_depth_{family}"), of_scan(table, f"scan_deterministic_depth_{family}")
+
+
+def cohorts(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, pd.DataFrame]]:
+    """The image runs by protocol, precision and limit on epochs, which never mix; fair and long ones first.
+
+    Returns:
+        by a name such as `fair_bfloat16_500epochs`, the tables of those runs alone.
+    """
+    keys = ["protocol", "precision", "epochs_limit"]
+    if "protocol" not in tables["runs"]:
+        return {}
+    ways = tables["runs"][keys].dropna().drop_duplicates().sort_values(keys, ascending=[True, True, False])
+    parts = {}
+    for way in ways.to_dict("records"):
+        name = f"{way['protocol']}_{way['precision']}_{way['epochs_limit']}epochs"
+        parts[name] = {
+            key: table[(table[keys] == pd.Series(way)).all(axis=1)]
+            for key, table in tables.items()
+            if "protocol" in table
+        }
+    return parts
+
+
+def reference_depth(depths: Iterable[int]) -> int:
+    """The depth of the paper's image figures, 50, or the deepest where that was not run."""
+    return 50 if 50 in set(depths) else int(max(depths))
 
 
 def write_tables(results: Path) -> list[Path]:

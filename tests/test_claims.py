@@ -1,0 +1,84 @@
+"""Verdicts on runs made up so that the right answer is known."""
+
+import pandas as pd
+import pytest
+
+from depthsearch.claims import best_ddn, image_claims, paired
+from depthsearch.report import image_runs, image_table
+from depthsearch.runs import cohorts
+
+METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
+
+
+def made_up_run(kind, max_depth, seed, error, data_set="MNIST", protocol="fair", epochs=15, d_opt=3, valid=None):
+    """A row of the table of runs: every variant has the given error; all other metrics follow from it."""
+    scan = "scan_max_depth_images" if kind == "LDN" else "scan_deterministic_depth_images"
+    row = {"scan": scan, "data_set": data_set, "kind": kind, "max_depth": max_depth, "seed": seed}
+    row |= {"protocol": protocol, "precision": "bfloat16", "epochs_limit": epochs, "pruned_depth": d_opt}
+    row |= {"valid_error": error if valid is None else valid}
+    row["valid_log_likelihood"] = -row["valid_error"]
+    for variant in ("LDN-95", "LDN-E", "LDN-full") if kind == "LDN" else ("DDN",):
+        values = dict(zip(METRICS, (error, -error, error, error, 1 - error, error), strict=True))
+        row |= {f"{variant}_test_{name}": value for name, value in values.items()}
+        row |= {f"{variant}_depth": d_opt if variant == "LDN-95" else max_depth, f"{variant}_predict_seconds": 1.0}
+    return row
+
+
+@pytest.fixture
+def tables():
+    """Two repeats; the LDN is 0.1 points worse than DDN 5, which validation chooses; DDN 10 is best on the test set."""
+    rows = []
+    for seed in (0, 1):
+        base = 0.02 + 0.01 * seed
+        rows += [made_up_run("LDN", depth, seed, base + 0.001) for depth in (5, 10, 20)]
+        rows += [made_up_run("DDN", 5, seed, base, valid=0.01), made_up_run("DDN", 10, seed, base - 0.005, valid=0.3)]
+        rows += [made_up_run("DDN", 20, seed, base + 0.02, valid=0.2)]
+        rows.append(made_up_run("LDN", 20, seed, 0.1, data_set="Fashion-MNIST", d_opt=7 + seed))
+        rows.append(made_up_run("LDN", 20, seed, 0.5, protocol="paper"))
+        rows.append(made_up_run("LDN", 20, seed, 0.5, epochs=3))
+    return {"runs": pd.DataFrame(rows)}
+
+
+def test_paired_interval_against_a_worked_example():
+    mean, low, high, n = paired(pd.Series([1.0, 2.0, 3.0]))
+    assert (mean, n) == (2.0, 3)
+    half = 4.302652729911275 / 3**0.5  # t(0.975, 2) * std 1 / sqrt 3
+    assert (low, high) == pytest.approx((2 - half, 2 + half))
+
+
+def test_runs_of_different_making_never_mix(tables):
+    parts = cohorts(tables)
+    assert list(parts) == ["fair_bfloat16_15epochs", "fair_bfloat16_3epochs", "paper_bfloat16_15epochs"]
+    assert [len(part["runs"]) for part in parts.values()] == [14, 2, 2]
+
+
+def test_the_best_ddn_is_chosen_by_validation_in_the_fair_protocol_only(tables):
+    ddn = tables["runs"][tables["runs"]["kind"] == "DDN"]
+    assert set(best_ddn(ddn, "error")["max_depth"]) == set(best_ddn(ddn, "log_likelihood")["max_depth"]) == {5}
+    assert set(best_ddn(ddn.assign(protocol="paper"), "error")["max_depth"]) == {10}
+
+
+def test_image_claims(tables):
+    found = image_claims(tables)
+    fair = found[(found["runs"] == "fair_bfloat16_15epochs") & (found["data"] == "MNIST")]
+    verdicts = dict(zip(fair["quantity"], zip(fair["difference"], fair["verdict"], strict=True), strict=True))
+    pruning = verdicts["test error, LDN-95 minus LDN-full, mean over D = 5 10 20"]
+    assert pruning == ("+0 [+0, +0] points", "reproduced")
+    search = verdicts["test error, LDN-95 (D = 20) minus the DDN best on validation points (D = 5)"]
+    assert search == ("+0.1 [+0.1, +0.1] points", "reproduced")
+    regular = verdicts["ECE, LDN-full (D = 20) minus regular network of D = 20"]
+    assert regular == ("-1.9 [-1.9, -1.9] points", "reproduced")
+    best = verdicts["ECE, LDN-full (D = 20) minus the best DDN (D = 5)"]
+    assert best == ("+0.1 [+0.1, +0.1] points", "not reproduced")
+    assert verdicts["slope of d_opt against D, D >= 10 (layers a layer)"][1] == "reproduced"
+    (harder,) = found[found["data"] == "both"].to_dict("records")
+    assert harder["difference"].startswith("+4.5 [") and harder["n"] == 2
+
+
+def test_the_page_says_what_is_reduced_and_what_was_not_run(tables):
+    text = image_runs(tables)
+    assert "MNIST, `fair_bfloat16_15epochs`: reduced, 15 of 500 epochs, D = 5 10 20" in text
+    assert "SVHN: not run." in text and "- MNIST: not run." not in text
+    table = image_table(tables)
+    best = table[table["method"] == "DDN best on validation (D = 5)"]
+    assert len(best) == 1 and best["error (%)"].iloc[0] == "2.5 ± 0.71" and best["n"].iloc[0] == 2
