@@ -120,6 +120,7 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
         (["--datasets", "KMNIST"], "--datasets digits, which needs no files"),
         (["--datasets", "MNIST"], "is damaged"),
         (["--depths", "-1"], "depth must be 0 or more"),
+        (["--precision", "tf32"], "--precision tf32 needs a CUDA device"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path, monkeypatch):

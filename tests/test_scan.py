@@ -177,8 +177,9 @@ def test_an_interrupt_stops_the_workers_too(tmp_path):
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "run the same command again" in said
-    assert not list(tmp_path.rglob("version_*"))
+    assert process.returncode == 130 and "To go on: python scan_max_depth_spirals.py 0 --depths 2 3 4" in said
+    folders = list(tmp_path.rglob("version_*"))
+    assert folders and all([path.name for path in folder.iterdir()] == ["checkpoint.pt"] for folder in folders)
 
 
 def test_reserve_is_exclusive_and_takes_over_what_the_dead_left(tmp_path):
@@ -206,7 +207,7 @@ def test_interruption_keeps_finished_runs_and_leaves_nothing_half_written(tmp_pa
 
     monkeypatch.setattr(scan, "train_job", interrupted)
     out = scan_script("0", "--quick", "--epochs", 10, "--depths", 2, 3, "--results", tmp_path)  # one worker
-    assert out.returncode == 130 and "run the same command again" in out.stderr
+    assert out.returncode == 130 and "To go on: python" in out.stderr
     assert [f.parent.name.split("_")[1] for f in runs.run_folders(tmp_path)] == ["depth2", "depth2"]
     assert not list(tmp_path.rglob("*depth3*/version_*"))
 

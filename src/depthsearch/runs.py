@@ -2,14 +2,19 @@
 
 `<results>/runs/<scan>/<data set>/<setting>/version_<r>/` with r = the repeat = the seed. A run is finished when its
 `summary.json` exists; that file is written last, under a temporary name first. Who works on a run holds a lock on
-its folder, which the system releases when that process ends, however it ends.
+its folder, which the system releases when that process ends, however it ends. Until then `checkpoint.pt` holds what it
+takes to go on; whoever locks the folder next does.
 """
 
 import fcntl
+import io
 import json
 import math
 import os
+import pickle
 import shutil
+import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +26,7 @@ import torch
 from torch import nn
 
 TABLES = ("runs", "depths", "reliability", "curves")
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass
@@ -30,26 +36,51 @@ class Reservation:
     folder: Path
     _lock: int
 
+    def save(self, checkpoint: dict) -> None:
+        """Writes a checkpoint of tensors and plain values, whole or not at all."""
+        _write(self.folder / CHECKPOINT, _as_bytes(checkpoint))
+
+    def saved(self) -> dict | None:
+        """The last checkpoint, if there is one. Nothing in it is unpickled; a damaged one is set aside."""
+        path = self.folder / CHECKPOINT
+        if not path.exists():
+            return None
+        try:
+            content = torch.load(path, weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
+            content = None
+        if isinstance(content, dict):
+            return content
+        self.set_aside("is damaged")
+        return None
+
+    def set_aside(self, why: str) -> None:
+        """Renames a checkpoint that is of no use, and says so."""
+        path = self.folder / CHECKPOINT
+        aside = path.with_name(f"set_aside_{time.time_ns()}.pt")
+        path.rename(aside)
+        print(f"{path} {why}: kept as {aside.name}, the run starts anew", file=sys.stderr)
+
     def finish(self, config: dict, summary: dict, history: list[dict], state: dict[str, nn.Module], tags: dict) -> None:
         """Writes everything, `summary.json` last, and gives the folder up."""
         write_json(self.folder / "config.json", config)
         _log(self.folder, history, tags)
-        temporary = self.folder / "weights.pt.tmp"
-        torch.save({name: module.state_dict() for name, module in state.items()}, temporary)
-        temporary.rename(self.folder / "weights.pt")
+        _write(self.folder / "weights.pt", _as_bytes({name: module.state_dict() for name, module in state.items()}))
         write_json(self.folder / "summary.json", summary)
+        finished(self.folder)
         os.close(self._lock)
 
     def release(self) -> None:
-        """Removes the unfinished folder and gives it up."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Gives the unfinished folder up, and removes it unless there is something to go on from."""
+        if not (self.folder / CHECKPOINT).exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
 
 def reserve(folder: Path) -> Reservation | None:
     """Makes a run folder ours, atomically; None if the run is finished or another process works on it.
 
-    A folder that a process left unfinished when it died is emptied and taken over.
+    A folder that a process left unfinished is taken over; all but its checkpoint is removed.
 
     Raises:
         OSError: the folder cannot be written.
@@ -72,19 +103,46 @@ def reserve(folder: Path) -> Reservation | None:
             os.close(lock)
             return None
         for entry in folder.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            if entry.name != CHECKPOINT and not entry.name.startswith("set_aside"):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         return Reservation(folder, lock)
 
 
 def finished(folder: Path) -> bool:
-    return (folder / "summary.json").exists()
+    """Whether a run is finished; a checkpoint that a kill at the last moment left beside its summary is removed."""
+    if not (folder / "summary.json").exists():
+        return False
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return True
 
 
 def write_json(path: Path, content: dict) -> None:
     """Writes JSON whole or not at all; keys keep their order, NaN is an error."""
+    _write(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _as_bytes(content: dict) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    # Whole or not at all, and on the disk when this returns: a name may otherwise be there after a power cut without
+    # what it names.
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    temporary.rename(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _log(folder: Path, history: list[dict], tags: dict) -> None:

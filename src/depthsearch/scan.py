@@ -1,10 +1,15 @@
 """Training settings into run folders, and the command line that all scans share."""
 
 import argparse
+import contextlib
+import dataclasses
+import errno
+import json
 import math
 import multiprocessing
 import os
 import platform
+import shlex
 import signal
 import sys
 import time
@@ -22,7 +27,7 @@ from depthsearch.data import IMAGE_SETS, DataError
 from depthsearch.evaluation import evaluate
 from depthsearch.runs import Reservation, as_plain, finished, reserve
 from depthsearch.settings import Images, Setting
-from depthsearch.training import Progress, Training, train
+from depthsearch.training import Checkpoint, Progress, Training, train
 
 ROOT = Path(__file__).parents[2]
 RESULTS, DATA = ROOT / "results", ROOT / "data"
@@ -42,6 +47,7 @@ class Job:
         swept: which field of the setting the scan varies.
         folders: run folders, one a repeat.
         training, device, data: how, where, and with which folder of image files.
+        checkpoint_seconds: how much work may be lost, at most, beside the epoch under way.
     """
 
     scan: str
@@ -51,30 +57,77 @@ class Job:
     training: Training
     device: torch.device
     data: Path
+    checkpoint_seconds: float = 30.0
 
     def __str__(self) -> str:
         where = "" if self.setting.data_set == "spirals" else f"{self.setting.data_set} "
         return f"{where}{self.setting.kind} {self.swept} {getattr(self.setting, self.swept):g}"
 
 
-def train_job(job: Job, reservations: Sequence[Reservation], on_progress=lambda progress: None) -> list[dict]:
-    """Trains, evaluates and saves a replicate for each reserved folder; returns the summaries."""
+def train_job(
+    job: Job, reservations: Sequence[Reservation], on_progress=lambda progress: None, stop=lambda: False
+) -> list[dict]:
+    """Trains, evaluates and saves a replicate for each reserved folder; returns the summaries.
+
+    Folders with a checkpoint go on from it, those at the same epoch together. Where `stop()` says so, checkpoints are
+    written at the end of the epoch.
+
+    Raises:
+        KeyboardInterrupt: it was stopped.
+    """
+    asked = json.dumps([asdict(job.setting), asdict(job.training)], sort_keys=True)
+    groups: dict[int, list[tuple[Reservation, dict | None]]] = {}
+    for reservation in reservations:
+        saved = reservation.saved()
+        if saved is not None and saved.get("asked") != asked:
+            reservation.set_aside("belongs to another setting")
+            saved = None
+        groups.setdefault(saved["epoch"] if saved else 0, []).append((reservation, saved))
+    return [summary for group in groups.values() for summary in _train_group(job, asked, group, on_progress, stop)]
+
+
+def _train_group(
+    job: Job, asked: str, group: Sequence[tuple[Reservation, dict | None]], on_progress, stop
+) -> list[dict]:
     setting, training, device = job.setting, job.training, job.device
-    seeds = [int(r.folder.name.removeprefix("version_")) for r in reservations]
+    seeds = [int(r.folder.name.removeprefix("version_")) for r, _ in group]
     splits = [setting.split(seed, job.data).to(device) for seed in seeds]
     networks = [seeded(seed, setting.network).to(device) for seed in seeds]
     steps = training.epochs * math.ceil(len(splits[0].y_train) / training.batch_size)
     compiled = setting.max_depth * steps >= setting.compile_from and device.type == "cpu" and can_compile()
     torch.compiler.reset()  # shapes of earlier settings count against a limit on recompilation
-    start = time.perf_counter()
+    tf32 = training.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     depths = [setting.posterior().to(device) for _ in seeds]
-    trained = train(networks, depths, splits, training, seeds, on_progress, compiled)
-    seconds = (time.perf_counter() - start) / len(seeds)
+    fields = [field.name for field in dataclasses.fields(Checkpoint)]
+    resume = [Checkpoint(**{name: saved[name] for name in fields}) for _, saved in group if saved]
+    before = [saved["seconds"] if saved else 0.0 for _, saved in group]
+    written = [saved["epoch"] if saved else 0 for _, saved in group]
+    start = last = time.perf_counter()
+
+    def seconds() -> float:
+        return (time.perf_counter() - start) / len(seeds)
+
+    def on_epoch(checkpoints) -> None:
+        nonlocal last
+        stopping = stop()
+        if stopping or time.perf_counter() - last >= job.checkpoint_seconds:
+            for i, checkpoint in enumerate(checkpoints()):
+                if checkpoint.epoch != written[i]:  # else that replicate has stopped
+                    plain = {name: getattr(checkpoint, name) for name in fields}
+                    group[i][0].save(plain | {"asked": asked, "seconds": before[i] + seconds()})
+                    written[i] = checkpoint.epoch
+            last = time.perf_counter()
+        if stopping:
+            raise KeyboardInterrupt
+
+    trained = train(networks, depths, splits, training, seeds, on_progress, compiled, resume, on_epoch)
+    spent = [s + seconds() for s in before]
     summaries = []
-    for reservation, seed, split, result in zip(reservations, seeds, splits, trained, strict=True):
+    for (reservation, _), seed, split, result, s in zip(group, seeds, splits, trained, spent, strict=True):
         summary = evaluate(result.network, result.depth, split, training.precision)
         summary |= {"best_epoch": result.best_epoch, "epochs": len(result.elbo), "history": result.history}
-        summary["seconds"]["training_seconds"] = seconds
+        summary["seconds"]["training_seconds"] = s
         config = {
             "scan": job.scan,
             "setting": asdict(setting),
@@ -147,6 +200,7 @@ def run_scan(
     """
     parser = _parser(scan, settings[0], swept, flag)
     options = parser.parse_args(argv)
+    results = Path(options.results)
     try:
         device = pick_device(options.device)
         grid = list(quick if options.quick else settings)
@@ -161,7 +215,8 @@ def run_scan(
         in_parallel = device.type == "cpu" and not options.quick and not images
         workers = (os.cpu_count() or 1 if in_parallel else 1) if options.workers is None else options.workers
         _check(grid, options.epochs, repeats, workers)
-        results, data = _writable(Path(options.results)), Path(getattr(options, "data", DATA))
+        data = Path(getattr(options, "data", DATA))
+        _check_writable(results)
         precision = precision_of(getattr(options, "precision", "float32"), device)
         jobs = []
         for setting in grid:
@@ -172,7 +227,7 @@ def run_scan(
             missing = [f for f in (root / f"version_{r}" for r in range(repeats)) if not finished(f)]
             n = setting.side_by_side
             for folders in (missing[i : i + n] for i in range(0, len(missing), n)):
-                jobs.append(Job(scan, setting, swept, folders, training, device, data))
+                jobs.append(Job(scan, setting, swept, folders, training, device, data, options.checkpoint_seconds))
         if not jobs:
             print(f"{scan}: all {repeats} repeats of {len(grid)} settings are finished; --repeats N adds more")
         elif options.dry_run:
@@ -185,13 +240,21 @@ def run_scan(
     except (Problem, DataError) as problem:
         print(f"{parser.prog}: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("\ninterrupted: finished runs are kept; run the same command again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+    except (KeyboardInterrupt, OSError) as stopped:
+        if isinstance(stopped, OSError) and stopped.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        full = isinstance(stopped, OSError)
+        command = shlex.join(["python", parser.prog, *map(str, sys.argv[1:] if argv is None else argv)])
+        why = f"{parser.prog}: {results} is on a full disk" if full else "\ninterrupted"
+        kept = "finished runs are kept, the others at their last checkpoint"
+        print(f"{why}: {kept}. To go on: {command}", file=sys.stderr)
+        raise SystemExit(1 if full else 130) from None
 
 
 def precision_of(name: str, device: torch.device) -> str:
     """`auto` is bfloat16 where the hardware multiplies matrices in it."""
+    if name == "tf32" and device.type != "cuda":
+        raise Problem("--precision tf32 needs a CUDA device; give float32 or auto")
     if name != "auto":
         return name
     if device.type == "cuda":
@@ -213,13 +276,17 @@ def _choose_images(grid: list[Images], names: list[str] | None, protocol: str) -
 
 
 def run_jobs(jobs: Sequence[Job], workers: int = 1) -> None:
-    """Trains what nobody else has in hand, on `workers` processes, under one progress bar."""
+    """Trains what nobody else has in hand, on `workers` processes, under one progress bar.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came, and all runs stand at a checkpoint; a second signal does not wait.
+    """
     if jobs[0].device.type == "cpu":
         print("no CUDA device here: running on the CPU", file=sys.stderr)
     workers = min(workers, len(jobs))
-    with tqdm(total=sum(job.training.epochs for job in jobs), unit="epoch", smoothing=0.05) as bar:
+    with tqdm(total=sum(job.training.epochs for job in jobs), unit="epoch", smoothing=0.05) as bar, _stopping() as stop:
         if workers > 1:
-            _share_out(jobs, workers, bar)
+            _share_out(jobs, workers, bar, stop)
             return
         before = 0
         for job in jobs:
@@ -228,17 +295,38 @@ def run_jobs(jobs: Sequence[Job], workers: int = 1) -> None:
                 bar.update(before + epoch - bar.n)
                 bar.set_postfix_str(said)
 
-            said = _train_missing(job, report)
+            said = _train_missing(job, report, stop)
             before += job.training.epochs
             _tell(bar, said, before)
 
 
-def _train_missing(job: Job, report) -> str | None:
+@contextlib.contextmanager
+def _stopping():
+    """A function that says whether SIGINT or SIGTERM came; a second one interrupts at once."""
+    came: list[int] = []
+
+    def note(number: int, frame) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+        print("\nstopping at the end of the epoch; once more to stop at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _train_missing(job: Job, report, stop) -> str | None:
     """Trains the folders that nobody else has; says in a line what came out, None if there were none."""
 
     def show(progress: Progress) -> None:
         report(progress.epoch, f"{job}, ELBO {progress.elbo:.3f}, d_opt {mean(progress.pruned_depths):.1f}")
 
+    if stop():
+        raise KeyboardInterrupt
     reservations: list[Reservation] = []
     try:
         for folder in job.folders:
@@ -246,7 +334,7 @@ def _train_missing(job: Job, report) -> str | None:
                 reservations.append(reservation)
         if not reservations:
             return None
-        summaries = train_job(job, reservations, show)
+        summaries = train_job(job, reservations, show, stop)
     except BaseException:
         for reservation in reservations:
             if not finished(reservation.folder):
@@ -264,16 +352,18 @@ def _train_missing(job: Job, report) -> str | None:
 # Worker processes. Small networks use one core well and several badly, so a CPU scan trains one setting a core.
 
 
-def _share_out(jobs: Sequence[Job], workers: int, bar: tqdm) -> None:
+def _share_out(jobs: Sequence[Job], workers: int, bar: tqdm, stopping) -> None:
     context = multiprocessing.get_context("spawn")
     queue, stop = context.Queue(), context.Event()
     done = [0] * len(jobs)  # epochs of each job
     longest_first = sorted(range(len(jobs)), key=lambda i: -jobs[i].setting.cost)
-    with ProcessPoolExecutor(workers, context, _start_worker, (queue, stop)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (queue, stop, os.getpid())) as pool:
         futures = {pool.submit(_work, number, jobs[number]): number for number in longest_first}
         pending = set(futures)
         try:
             while pending:
+                if stopping():
+                    raise KeyboardInterrupt
                 finished_now, pending = wait(pending, timeout=0.5)
                 while not queue.empty():
                     number, epoch, said = queue.get()
@@ -298,22 +388,24 @@ def _tell(bar: tqdm, said: str | None, epochs: int) -> None:
 _shared: Any = None  # of this worker: the queue of its progress, and the event that stops it
 
 
-def _start_worker(queue, stop) -> None:
+def _start_worker(queue, stop, parent: int) -> None:
     global _shared
-    _shared = queue, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and stops us
+    _shared = queue, stop, parent
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent is interrupted, and stops us
     torch.set_num_threads(1)
 
 
 def _work(number: int, job: Job) -> str | None:
-    queue, stop = _shared
+    queue, stop, parent = _shared
 
     def report(epoch: int, said: str) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
         queue.put((number, epoch, said))
 
-    return None if stop.is_set() else _train_missing(job, report)
+    try:
+        return _train_missing(job, report, lambda: stop.is_set() or os.getppid() != parent)  # killed, it cannot tell
+    except KeyboardInterrupt:
+        return None  # the parent knows
 
 
 def pick_device(name: str) -> torch.device:
@@ -349,11 +441,14 @@ def _parser(scan: str, example: Setting, swept: str, flag: str) -> argparse.Argu
         )
         parser.add_argument(
             "--precision",
-            choices=("auto", "float32", "bfloat16"),
+            choices=("auto", "float32", "tf32", "bfloat16"),
             default="auto",
-            help="of stem and blocks; auto: bfloat16 where the hardware multiplies in it",
+            help="of stem and blocks; auto: bfloat16 where the hardware multiplies in it; tf32: on CUDA",
         )
         parser.add_argument("--data", default=str(DATA), help="folder of the image files (default %(default)s)")
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=30.0, help="work that a kill may cost (default %(default)s)"
+    )
     parser.add_argument("--repeats", type=int, help="finished versions of each setting that should exist (default 4)")
     parser.add_argument("--epochs", type=int, help=f"at most this many (default {example.training.epochs})")
     parser.add_argument("--results", default=str(RESULTS), help="results folder (default %(default)s)")
@@ -376,7 +471,7 @@ def _check(grid: Sequence[Setting], epochs: int | None, repeats: int, workers: i
         raise Problem(next(problem for problem in problems if problem))
 
 
-def _writable(results: Path) -> Path:
+def _check_writable(results: Path) -> None:
     if results.exists() and not results.is_dir():
         raise Problem(f"results path {results} is a file; give a folder")
     try:
@@ -386,4 +481,3 @@ def _writable(results: Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise Problem(f"cannot write to results folder {results}: {error.strerror}") from None
-    return results

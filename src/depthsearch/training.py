@@ -28,7 +28,8 @@ class Training:
         decay_epoch: after this epoch the learning rate is a tenth; None for never.
         batch_size: minibatch size; a smaller data set is one batch.
         precision: "float32", or "bfloat16" for mixed precision: stem and blocks compute in bfloat16, in validation too;
-            parameters, head and objective are float32. Of no effect on `mlp_resnet`.
+            parameters, head and objective are float32. "tf32" is float32 whose products a scan lets CUDA round. Of no
+            effect on `mlp_resnet`.
         eval_every: epochs between evaluations on the test set (they are logged and decide nothing). Validation points,
             where there are any, are evaluated after every epoch.
     """
@@ -207,6 +208,29 @@ class Replicates:
             module.eval()
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """One replicate at the end of an epoch: all that it takes to go on as if never interrupted.
+
+    Attributes:
+        epoch: how many are done.
+        state, velocity, best_state: rows (P + Q,), (P,), (P + Q,) of the replicates.
+        best, best_epoch: the highest ELBO so far, and when.
+        generator: state of the generator of the order of minibatches.
+        elbo, history: as in `Trained`.
+    """
+
+    epoch: int
+    state: Tensor
+    velocity: Tensor
+    best_state: Tensor
+    best: float
+    best_epoch: int
+    generator: Tensor
+    elbo: list[float]
+    history: list[dict]
+
+
 def train(
     networks: Sequence[DepthNetwork],
     depths: Sequence[DepthPosterior],
@@ -215,6 +239,8 @@ def train(
     seeds: Sequence[int],
     on_progress: Callable[[Progress], None] = lambda progress: None,
     compiled: bool = False,
+    resume: Sequence[Checkpoint] = (),
+    on_epoch: Callable[[Callable[[], list[Checkpoint]]], None] = lambda checkpoints: None,
 ) -> list[Trained]:
     """Trains R networks of one architecture side by side, each on its own data (section 3 of the paper).
 
@@ -229,13 +255,17 @@ def train(
         seeds: R seeds, of the order of minibatches.
         on_progress: called at every evaluation.
         compiled: use `torch.compile` for the networks of this package; it pays on long runs.
+        resume: R checkpoints of the same epoch to go on from, on the CPU.
+        on_epoch: called at the end of each epoch with a function that makes R checkpoints, on the CPU.
 
     Raises:
-        ValueError: the numbers of networks, posteriors, data sets and seeds differ, or there are several networks that
-            cannot train side by side.
+        ValueError: the numbers of networks, posteriors, data sets, seeds and checkpoints differ, the checkpoints are of
+            different epochs, or there are several networks that cannot train side by side.
     """
     if not len(networks) == len(depths) == len(splits) == len(seeds):
         raise ValueError("need as many networks as posteriors, data sets and seeds")
+    if resume and (len(resume) != len(networks) or len({c.epoch for c in resume}) > 1):
+        raise ValueError("need as many checkpoints as networks, all of the same epoch")
     replicates = Replicates(networks, depths, training, compiled)
     data = Split.stack(splits)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -248,16 +278,56 @@ def train(
     best_state = replicates.state.clone()
     curves: list[list[float]] = [[] for _ in networks]
     histories: list[list[dict]] = [[] for _ in networks]
+    epoch = 0
+    if resume:
+        epoch = resume[0].epoch
+        replicates.state.copy_(torch.stack([c.state for c in resume]))
+        replicates.velocity.copy_(torch.stack([c.velocity for c in resume]))
+        best_state = torch.stack([c.best_state for c in resume]).to(device)
+        best = torch.tensor([c.best for c in resume], device=device)
+        best_epoch = torch.tensor([c.best_epoch for c in resume], device=device)
+        curves, histories = [list(c.elbo) for c in resume], [list(c.history) for c in resume]
+        for generator, c in zip(generators, resume, strict=True):
+            generator.set_state(c.generator)
     results: dict[int, Trained] = {}
+    stopped: dict[int, Checkpoint] = {}
     validated = data.y_valid is not None
 
-    for epoch in range(1, training.epochs + 1):
+    def checkpoint(row: int, r: int) -> Checkpoint:
+        state, velocity, kept = (t[row].cpu().clone() for t in (replicates.state, replicates.velocity, best_state))
+        moments = (best[row].item(), int(best_epoch[row]), generators[row].get_state())
+        return Checkpoint(epoch, state, velocity, kept, *moments, list(curves[r]), list(histories[r]))
+
+    def checkpoints() -> list[Checkpoint]:
+        now = {r: checkpoint(row, r) for row, r in enumerate(alive) if r is not None}
+        return [(now | stopped)[r] for r in range(len(networks))]
+
+    while True:
+        for row, (r, at) in enumerate(zip(alive, best_epoch.tolist(), strict=True)):
+            if r is not None and (epoch == training.epochs or epoch - at >= training.patience):
+                stopped[r] = checkpoint(row, r)
+                replicates.load_into(networks[r], depths[r], best_state[row])
+                results[r] = Trained(networks[r], depths[r], curves[r], histories[r], at)
+                alive[row] = None
+        if epoch > 0:
+            on_epoch(checkpoints)
+        rows = [row for row, r in enumerate(alive) if r is not None]
+        if not rows:
+            break
+        if len(rows) <= len(alive) // 2:  # at each halving, not at each stop: other shapes compile anew
+            best, best_epoch, best_state = best[rows], best_epoch[rows], best_state[rows]
+            replicates.keep(rows)
+            alive, generators = [alive[row] for row in rows], [generators[row] for row in rows]
+            data = data.rows(rows)
+
+        epoch += 1
+        decayed = training.decay_epoch is not None and epoch > training.decay_epoch
+        replicates.learning_rate = training.learning_rate / (10 if decayed else 1)
         value = replicates.run_epoch(data, generators)
         for r, v in zip(alive, value.tolist(), strict=True):
             if r is not None:
                 curves[r].append(v)
-        last = epoch == training.epochs
-        if validated or epoch % training.eval_every == 0 or last:
+        if validated or epoch % training.eval_every == 0 or epoch == training.epochs:
             observed = replicates.observe(data, "valid" if validated else "test")
             if validated:
                 value = torch.tensor([row["valid_elbo"] for row in observed], device=device)
@@ -271,20 +341,4 @@ def train(
         best = torch.where(improved, value, best)
         best_epoch = torch.where(improved, epoch, best_epoch)
         best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)
-        if epoch == training.decay_epoch:
-            replicates.learning_rate /= 10
-
-        for row, (r, at) in enumerate(zip(alive, best_epoch.tolist(), strict=True)):
-            if r is not None and (last or epoch - at >= training.patience):
-                replicates.load_into(networks[r], depths[r], best_state[row])
-                results[r] = Trained(networks[r], depths[r], curves[r], histories[r], at)
-                alive[row] = None
-        rows = [row for row, r in enumerate(alive) if r is not None]
-        if not rows:
-            break
-        if len(rows) <= len(alive) // 2:  # at each halving, not at each stop: other shapes compile anew
-            best, best_epoch, best_state = best[rows], best_epoch[rows], best_state[rows]
-            replicates.keep(rows)
-            alive, generators = [alive[row] for row in rows], [generators[row] for row in rows]
-            data = data.rows(rows)
     return [results[r] for r in range(len(networks))]
