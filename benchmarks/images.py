@@ -202,11 +202,8 @@ def main() -> None:
     cuts = sorted({round(share * options.depth) for share in (0, 0.25, 0.5, 0.75)})
     named = {"DDN": (network, fixed), "LDN-full": (network, learnt)}
     named |= {f"LDN cut to {cut}": prune(network, learnt, cut) for cut in cuts}
-    times: dict[str, list[float]] = {name: [] for name in named}
-    for _ in range(3 * options.rounds):
-        for name, (cut, depth) in named.items():
-            times[name].append(predict_seconds(cut, depth, split, fast))
-    rows = pd.DataFrame({"network": list(times), "seconds": [statistics.median(values) for values in times.values()]})
+    seconds = predict_seconds(named, split, fast, passes=5 * options.rounds)
+    rows = pd.DataFrame({"network": list(seconds), "seconds": list(seconds.values())})
     rows["times DDN"] = rows["seconds"] / rows["seconds"][0]
     full, shallowest = rows["seconds"][1], rows["seconds"][2]
     line = [shallowest + (full - shallowest) * cut / options.depth for cut in cuts]

@@ -14,7 +14,7 @@ A *metric set* is a dict of floats, averaged over all data points:
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -163,27 +163,33 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precisi
         "variants": variants,
         "reliability": bins,
         "seconds": {
-            f"{name}_predict_seconds": predict_seconds(*pair, split, precision) for name, pair in timed.items()
+            f"{name}_predict_seconds": value for name, value in predict_seconds(timed, split, precision).items()
         },
     }
 
 
 @torch.no_grad()
 def predict_seconds(
-    network: DepthNetwork, depth: DepthPosterior, split: Split, precision: str = "float32", passes: int = 3
-) -> float:
-    """Seconds to predict the whole test set, depth marginalised: median of some passes after one to warm up."""
+    networks: Mapping[str, tuple[DepthNetwork, DepthPosterior]],
+    split: Split,
+    precision: str = "float32",
+    passes: int = 3,
+) -> dict[str, float]:
+    """Seconds to predict the whole test set, depth marginalised, of each network by its name.
 
-    def once() -> float:
-        start = time.perf_counter()
-        with torch.autocast(split.x_test.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            log_predictive(predict(network, depth, split.x_test, inputs=split.inputs), depth)
-        if split.x_test.is_cuda:
-            torch.cuda.synchronize(split.x_test.device)
-        return time.perf_counter() - start
-
-    once()
-    return statistics.median(once() for _ in range(passes))
+    Medians of some passes after one to warm up; the networks take turns, so that whatever else slows the machine slows
+    them alike.
+    """
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    for _ in range(passes + 1):
+        for name, (network, depth) in networks.items():
+            start = time.perf_counter()
+            with torch.autocast(split.x_test.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                log_predictive(predict(network, depth, split.x_test, inputs=split.inputs), depth)
+            if split.x_test.is_cuda:
+                torch.cuda.synchronize(split.x_test.device)
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
 def _n_parameters(network: DepthNetwork) -> int:
