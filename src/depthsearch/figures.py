@@ -57,6 +57,7 @@ def depth_posterior(ax: Axes, depths: pd.DataFrame, other: str = "prior") -> Non
     q = groups["q"].mean()
     ax.bar(q.index, q, yerr=groups["q"].std().fillna(0), color="tab:blue", alpha=0.7, label="q(d)", capsize=1.5)
     ax.plot(q.index, groups[other].mean(), "k.--", lw=1, label=other.replace("_", " "))
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="depth d", ylabel="probability", ylim=(0, None))
     ax.legend(frameon=False)
 
@@ -208,7 +209,7 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
             values = sorted(runs["width"].unique())
             ax.set_xscale("log")
             apart = [v for i, v in enumerate(values) if i == len(values) - 1 or values[i + 1] > 1.2 * v]
-            ax.set_xticks(apart, [str(v) for v in apart])
+            ax.set_xticks(apart, [f"{v:g}" for v in apart])
             ax.minorticks_off()
     return _titled(figure, f"LDN on spirals, D = {int(runs['max_depth'].max())}, {_repeats(runs)}")
 
