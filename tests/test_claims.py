@@ -20,7 +20,7 @@ def made_up_run(kind, max_depth, seed, error, data_set="MNIST", protocol="fair",
     for variant in ("LDN-95", "LDN-E", "LDN-full") if kind == "LDN" else ("DDN",):
         values = dict(zip(METRICS, (error, -error, error, error, 1 - error, error), strict=True))
         row |= {f"{variant}_test_{name}": value for name, value in values.items()}
-        row |= {f"{variant}_depth": d_opt if variant == "LDN-95" else max_depth, f"{variant}_predict_seconds": 1.0}
+        row |= {f"{variant}_depth": d_opt if variant == "LDN-95" else max_depth}
     return row
 
 

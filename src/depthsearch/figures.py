@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from depthsearch.runs import ldn_and_ddn, of_scan, reference_depth
 
@@ -57,7 +58,7 @@ def depth_posterior(ax: Axes, depths: pd.DataFrame, other: str = "prior") -> Non
     q = groups["q"].mean()
     ax.bar(q.index, q, yerr=groups["q"].std().fillna(0), color="tab:blue", alpha=0.7, label="q(d)", capsize=1.5)
     ax.plot(q.index, groups[other].mean(), "k.--", lw=1, label=other.replace("_", " "))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="depth d", ylabel="probability", ylim=(0, None))
     ax.legend(frameon=False)
 

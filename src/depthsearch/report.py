@@ -234,7 +234,7 @@ def image_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 row |= {"depth used": _spread(runs[f"{variant}_depth"])}
                 for name, metric in METRIC_COLUMNS.items():
                     row[name] = _spread(runs[f"{variant}_test_{metric}"] * (100 if "%" in name else 1))
-                rows.append(row | {"seconds to predict": _spread(runs[f"{variant}_predict_seconds"])})
+                rows.append(row)
     return pd.DataFrame(rows)
 
 
