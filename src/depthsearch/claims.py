@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from depthsearch.runs import cohorts, ldn_and_ddn, of_scan, reference_depth
+from depthsearch.runs import cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
 
 # What counts as "costs nothing" and "stays put": points of error / 100, nats, layers a layer.
 ERROR_MARGIN, LIKELIHOOD_MARGIN, SLOPE_MARGIN = 0.005, 0.02, 0.1
@@ -49,13 +49,12 @@ def image_claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The four claims on images, for each data set of each cohort of runs; the fair protocol first."""
     rows: list[dict] = []
     for name, cohort in cohorts(tables).items():
-        ldn, ddn = ldn_and_ddn(cohort["runs"], "images")
-        for data_set in ldn["data_set"].unique():
-            here, other = (runs[runs["data_set"] == data_set] for runs in (ldn, ddn))
-            found = _of_depth_scans(here, other, reference=_deepest_shared(here, other), steady_from=10)
+        for data_set, ldn, ddn in of_data_sets(cohort["runs"]):
+            found = _of_depth_scans(ldn, ddn, reference=reference_depth(ldn, ddn), steady_from=10)
             rows += [{"data": data_set, "runs": name} | row for row in found]
+        ldn, _ = ldn_and_ddn(cohort["runs"], "images")
         easy, hard = (ldn[ldn["data_set"] == name] for name in ("MNIST", "Fashion-MNIST"))
-        depth = _deepest_shared(easy, hard)
+        depth = reference_depth(easy, hard)
         if depth is not None:
             chosen = (runs[runs["max_depth"] == depth].set_index("seed")["pruned_depth"] for runs in (hard, easy))
             interval = paired(next(chosen) - next(chosen))
@@ -151,8 +150,3 @@ def _mean_over_depths(runs: pd.DataFrame, a: str, b: str) -> pd.Series:
 def _slopes(runs: pd.DataFrame, x: str) -> pd.Series:
     """Per repeat, the least-squares slope of d_opt against x."""
     return pd.Series({s: np.polyfit(t[x], t["pruned_depth"], 1)[0] for s, t in runs.groupby("seed") if len(t) > 1})
-
-
-def _deepest_shared(a: pd.DataFrame, b: pd.DataFrame) -> int | None:
-    shared = set(a["max_depth"]) & set(b["max_depth"])
-    return reference_depth(shared) if shared else None

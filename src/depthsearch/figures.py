@@ -245,7 +245,7 @@ def image_posteriors(tables: Tables) -> Figure | None:
     figure, axes = _row(len(sets), width=4.2)
     for ax, name in zip(axes, sets, strict=True):
         here, rows, other = (t[t["data_set"] == name] for t in (ldn, depths, ddn))
-        max_depth = reference_depth(here["max_depth"])
+        max_depth = reference_depth(here)
         here, rows = (t[t["max_depth"] == max_depth] for t in (here, rows))
         depth_posterior(ax, rows)
         chosen = here["pruned_depth"]
@@ -297,10 +297,9 @@ def image_depths(tables: Tables) -> Figure | None:
 def image_calibration(tables: Tables, data_set: str) -> Figure | None:
     """Reliability of DDN, LDN up to d_opt and LDN up to D; the paper's `calibration_<data set>`."""
     bins, runs = (t[t["data_set"] == data_set] for t in (tables["reliability"], tables["runs"]))
-    both = [set(runs[runs["kind"] == kind]["max_depth"]) for kind in ("LDN", "DDN")]
-    if not both[0] & both[1]:
+    max_depth = reference_depth(*(runs[runs["kind"] == kind] for kind in ("LDN", "DDN")))
+    if max_depth is None:
         return None
-    max_depth = reference_depth(both[0] & both[1])
     bins, runs = (t[t["max_depth"] == max_depth] for t in (bins, runs))
     figure, axes = _row(3, width=3.2)
     for ax, variant in zip(axes, ("DDN", "LDN-95", "LDN-full"), strict=True):

@@ -29,8 +29,8 @@ from depthsearch.objectives import log_predictive
 from depthsearch.pruning import prune, pruned_depth
 from depthsearch.runs import (
     cohorts,
-    ldn_and_ddn,
     load_weights,
+    of_data_sets,
     of_scan,
     read_tables,
     reference_depth,
@@ -185,7 +185,7 @@ Mean ± standard deviation over repeats, test set.
 
 ## Speed
 
-`make bench`: medians, each table timed in one run; first the spirals, then images.
+`make bench`: medians, each table timed in one run.
 
 ```
 {benchmark.strip()}
@@ -217,24 +217,19 @@ def image_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """LDN of the deepest network, the DDN of its depth and the best DDN: mean and deviation over repeats, test set."""
     rows = []
     for cohort_name, cohort in cohorts(tables).items():
-        ldn, ddn = ldn_and_ddn(cohort["runs"], "images")
-        for data_set in ldn["data_set"].unique():
-            here, other = (runs[runs["data_set"] == data_set] for runs in (ldn, ddn))
-            shared = set(here["max_depth"]) & set(other["max_depth"])
-            depth = reference_depth(shared or here["max_depth"])
-            at = here[here["max_depth"] == depth]
+        for data_set, ldn, ddn in of_data_sets(cohort["runs"]):
+            shared = reference_depth(ldn, ddn)
+            depth = reference_depth(ldn) if shared is None else shared
+            at = ldn[ldn["max_depth"] == depth]
             methods = [(variant, f"{variant} (D = {depth})", at) for variant in ("LDN-95", "LDN-full")]
-            if shared:
-                best = best_ddn(other, "log_likelihood")
-                chosen_on = "validation" if has_validation(other) else "test"
-                methods.append(("DDN", f"DDN (D = {depth})", other[other["max_depth"] == depth]))
+            if shared is not None:
+                best = best_ddn(ddn, "log_likelihood")
+                chosen_on = "validation" if has_validation(ddn) else "test"
+                methods.append(("DDN", f"DDN (D = {depth})", ddn[ddn["max_depth"] == depth]))
                 methods.append(("DDN", f"DDN best on {chosen_on} (D = {best['max_depth'].iloc[0]})", best))
             for variant, title, runs in methods:
                 row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}
-                row |= {"depth used": _spread(runs[f"{variant}_depth"])}
-                for name, metric in METRIC_COLUMNS.items():
-                    row[name] = _spread(runs[f"{variant}_test_{metric}"] * (100 if "%" in name else 1))
-                rows.append(row)
+                rows.append(row | {"depth used": _spread(runs[f"{variant}_depth"])} | _test_metrics(runs, variant))
     return pd.DataFrame(rows)
 
 
@@ -248,6 +243,13 @@ METRIC_COLUMNS = {
 }
 
 
+def _test_metrics(runs: pd.DataFrame, variant: str) -> dict[str, str]:
+    return {
+        name: _spread(runs[f"{variant}_test_{metric}"] * (100 if "%" in name else 1))
+        for name, metric in METRIC_COLUMNS.items()
+    }
+
+
 def _spread(values: pd.Series) -> str:
     return f"{values.mean():.3g} ± {values.std():.2g}"
 
@@ -258,9 +260,7 @@ def _by_depth(tables: dict[str, pd.DataFrame], scan: str, variant: str) -> pd.Da
         row: dict = {"D": depth, "n": len(group)}
         if variant != "DDN":
             row["chosen depth"] = _spread(group["pruned_depth"])
-        for name, metric in METRIC_COLUMNS.items():
-            row[name] = _spread(group[f"{variant}_test_{metric}"] * (100 if "%" in name else 1))
-        rows.append(row)
+        rows.append(row | _test_metrics(group, variant))
     return pd.DataFrame(rows)
 
 

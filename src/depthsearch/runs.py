@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class Reservation:
         _log(self.folder, history, tags)
         _write(self.folder / "weights.pt", _as_bytes({name: module.state_dict() for name, module in state.items()}))
         write_json(self.folder / "summary.json", summary)
-        finished(self.folder)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
         os.close(self._lock)
 
     def release(self) -> None:
@@ -267,9 +267,17 @@ def cohorts(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, pd.DataFr
     return parts
 
 
-def reference_depth(depths: Iterable[int]) -> int:
-    """The depth of the paper's image figures, 50, or the deepest where that was not run."""
-    return 50 if 50 in set(depths) else int(max(depths))
+def of_data_sets(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Of each image data set with LDN runs: its name, its LDN and its DDN rows."""
+    ldn, ddn = ldn_and_ddn(runs, "images")
+    for name in ldn["data_set"].unique():
+        yield name, ldn[ldn["data_set"] == name], ddn[ddn["data_set"] == name]
+
+
+def reference_depth(*tables: pd.DataFrame) -> int | None:
+    """Of the depths that all tables have, the one of the paper's image figures, 50, or else the deepest."""
+    shared = set.intersection(*(set(table["max_depth"]) for table in tables))
+    return 50 if 50 in shared else max(map(int, shared), default=None)
 
 
 def write_tables(results: Path) -> list[Path]:

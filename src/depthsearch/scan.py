@@ -114,8 +114,7 @@ def _train_group(
         if stopping or time.perf_counter() - last >= job.checkpoint_seconds:
             for i, checkpoint in enumerate(checkpoints()):
                 if checkpoint.epoch != written[i]:  # else that replicate has stopped
-                    plain = {name: getattr(checkpoint, name) for name in fields}
-                    group[i][0].save(plain | {"asked": asked, "seconds": before[i] + seconds()})
+                    group[i][0].save(vars(checkpoint) | {"asked": asked, "seconds": before[i] + seconds()})
                     written[i] = checkpoint.epoch
             last = time.perf_counter()
         if stopping:
