@@ -30,8 +30,9 @@ from torchvision.transforms.functional import to_pil_image
 from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, geometric_prior, prune
 from depthsearch.data import IMAGE_SETS, Split
 from depthsearch.evaluation import predict_seconds
+from depthsearch.jobs import can_compile, describe
 from depthsearch.networks import Bottleneck
-from depthsearch.scan import can_compile, describe, pick_device, precision_of
+from depthsearch.scan import pick_device, precision_of
 from depthsearch.training import Replicates, Training
 
 N, BATCH, STEPS_AN_EPOCH = 60_000, 512, 118

@@ -14,7 +14,8 @@ import pandas as pd
 
 from depthsearch.claims import paired
 from depthsearch.evaluation import evaluate
-from depthsearch.scan import DATA, can_compile, describe, pick_device, precision_of, seeded
+from depthsearch.jobs import can_compile, describe, seeded
+from depthsearch.scan import DATA, pick_device, precision_of
 from depthsearch.settings import Images
 from depthsearch.training import train
 

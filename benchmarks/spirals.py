@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet
 from depthsearch.data import Split, spiral_split
-from depthsearch.scan import can_compile, describe
+from depthsearch.jobs import can_compile, describe
 from depthsearch.training import Replicates, Training
 
 

@@ -7,8 +7,8 @@ import torch
 
 from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, mlp_resnet
 from depthsearch.chain import elbo_gradient
+from depthsearch.jobs import can_compile
 from depthsearch.networks import stack_modules
-from depthsearch.scan import can_compile
 from depthsearch.training import Replicates, Training
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import scan_script
 
-from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet, runs, scan
+from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet, runs, workers
 from depthsearch.data import spiral_split
 from depthsearch.training import Training, train
 
@@ -41,7 +41,7 @@ def assert_same(ours, theirs):
 
 
 def stop_after(epochs):
-    """In the place of `scan._stopping`: says stop from that question on."""
+    """In the place of `workers._stopping`: says stop from that question on."""
 
     @contextlib.contextmanager
     def stopping():
@@ -60,7 +60,7 @@ def test_a_stopped_scan_goes_on_as_if_it_never_was(name, options, tmp_path, monk
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert scan_script(*options, "--results", whole, name=name).returncode == 0
     for epochs in (1, 3, 4, 5):
-        monkeypatch.setattr(scan, "_stopping", stop_after(epochs))
+        monkeypatch.setattr(workers, "_stopping", stop_after(epochs))
         out = scan_script(*options, "--results", cut, name=name)
         assert out.returncode == 130 and "To go on: python scan_" in out.stderr
         assert all((f / "checkpoint.pt").exists() or runs.finished(f) for f in cut.rglob("version_*"))
@@ -83,7 +83,7 @@ def test_replicates_go_on_alone_from_where_each_stood():
         return *([things[s] for s in seeds] for things in (networks, depths, splits)), training, list(seeds)
 
     kept = []
-    together = train(*fresh(range(3)), on_epoch=lambda checkpoints: kept.append(checkpoints()))
+    together = train(*fresh(range(3)), on_epoch=lambda epoch, checkpoints: kept.append(checkpoints()))
     assert len({len(result.elbo) for result in together}) > 1  # they did not stop at the same time
     for checkpoints in kept[::5]:
         for seed in range(3):
@@ -111,7 +111,7 @@ def test_a_useless_checkpoint_is_set_aside_and_the_run_repeated(damage, tmp_path
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = ("0", "--depths", 2, "--epochs", 20, "--repeats", 1, "--workers", 1)
     assert scan_script(*options, "--results", whole).returncode == 0
-    monkeypatch.setattr(scan, "_stopping", stop_after(5))
+    monkeypatch.setattr(workers, "_stopping", stop_after(5))
     assert scan_script(*options, "--results", cut).returncode == 130
     monkeypatch.undo()
     (path,) = cut.rglob("checkpoint.pt")

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthsearch import DepthNetwork, conv_resnet, mlp_resnet
+from depthsearch.jobs import can_compile
 from depthsearch.networks import Bottleneck, stack_modules
-from depthsearch.scan import can_compile
 
 
 @pytest.mark.parametrize("depth", [0, 1, 7])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import EXPERIMENTS, load, scan_script
 
-from depthsearch import figures, runs, scan
+from depthsearch import figures, jobs, runs, scan
 from depthsearch.claims import spiral_claims
 from depthsearch.report import draw_maps
 from depthsearch.settings import Spirals
@@ -44,7 +44,7 @@ def finished(tmp_path_factory):
 )
 def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(scan, "train_job", lambda *a: pytest.fail("trained"))
+    monkeypatch.setattr(jobs, "train_job", lambda *a: pytest.fail("trained"))
     if "--results" not in arguments:
         arguments = [*arguments, "--results", str(tmp_path)]
     out = scan_script(*arguments)
@@ -191,21 +191,21 @@ def test_reserve_is_exclusive_and_takes_over_what_the_dead_left(tmp_path):
     folder.mkdir()
     (folder / "half-written").touch()
     mine = runs.reserve(folder)
-    assert mine is not None and not list(folder.iterdir())
+    assert mine is not None and list(folder.iterdir()) == [mine.lease.path]
     (folder / "summary.json").touch()
-    os.close(mine._lock)
+    mine.release()
     assert runs.reserve(folder) is None
 
 
 def test_interruption_keeps_finished_runs_and_leaves_nothing_half_written(tmp_path, monkeypatch):
-    train = scan.train_job
+    train = jobs.train_job
 
     def interrupted(job, *rest):
         if job.setting.max_depth == 3:
             raise KeyboardInterrupt
         return train(job, *rest)
 
-    monkeypatch.setattr(scan, "train_job", interrupted)
+    monkeypatch.setattr(jobs, "train_job", interrupted)
     out = scan_script("0", "--quick", "--epochs", 10, "--depths", 2, 3, "--results", tmp_path)  # one worker
     assert out.returncode == 130 and "To go on: python" in out.stderr
     assert [f.parent.name.split("_")[1] for f in runs.run_folders(tmp_path)] == ["depth2", "depth2"]

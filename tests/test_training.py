@@ -5,7 +5,7 @@ import torch
 
 from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, mlp_resnet
 from depthsearch.data import Split, spiral_split
-from depthsearch.scan import seeded
+from depthsearch.jobs import seeded
 from depthsearch.training import Training, train
 
 

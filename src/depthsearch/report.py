@@ -110,11 +110,17 @@ def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 else f"{settings.min()} to {settings.max()}",
                 "epochs (mean, limit)": f"{runs['epochs'].mean():.0f}, {runs['epochs_limit'].max()}",
                 "swept": _swept(runs),
+                "diverged": _diverged(of_scan(tables["diverged"], scan)),
                 "minutes of training": f"{runs['training_seconds'].sum() / 60:.1f}",
                 "hardware": ", ".join(runs["device"].unique()),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _diverged(runs: pd.DataFrame) -> str:
+    rows = runs.to_dict("records")
+    return "; ".join(f"D = {r['max_depth']}, repeat {r['seed']} at epoch {r['epoch']}" for r in rows) or "none"
 
 
 def _swept(runs: pd.DataFrame) -> str:

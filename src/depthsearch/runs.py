@@ -1,13 +1,16 @@
 """Run folders: reserve one, finish it whole or not at all, read many back as tidy tables.
 
 `<results>/runs/<scan>/<data set>/<setting>/version_<r>/` with r = the repeat = the seed. A run is finished when its
-`summary.json` exists; that file is written last, under a temporary name first. Who works on a run holds a lock on
-its folder, which the system releases when that process ends, however it ends. Until then `checkpoint.pt` holds what it
-takes to go on; whoever locks the folder next does.
+`summary.json` exists; that file is written last, under a temporary name first. Who works on a run has the lease of its
+folder. Until the end `checkpoint.pt` holds what it takes to go on; whoever has the lease next does.
+
+Runs with the name of a setting but another configuration than the one asked for (as `config.json` tells) are of
+another setting: the one asked for goes into `<setting>~2`, and so on.
 """
 
-import fcntl
+import contextlib
 import io
+import itertools
 import json
 import math
 import os
@@ -25,8 +28,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-TABLES = ("runs", "depths", "reliability", "curves")
-CHECKPOINT = "checkpoint.pt"
+from depthsearch.leases import Lease, LeaseLost, is_claim, take
+
+TABLES = ("runs", "depths", "reliability", "curves", "diverged")
+CHECKPOINT, SUMMARY, CONFIG, ASIDE = "checkpoint.pt", "summary.json", "config.json", "set_aside_"
 
 
 @dataclass
@@ -34,10 +39,15 @@ class Reservation:
     """A run folder that belongs to this process until `finish` or `release`."""
 
     folder: Path
-    _lock: int
+    lease: Lease
 
     def save(self, checkpoint: dict) -> None:
-        """Writes a checkpoint of tensors and plain values, whole or not at all."""
+        """Writes a checkpoint of tensors and plain values, whole or not at all.
+
+        Raises:
+            LeaseLost: the run belongs to another process by now.
+        """
+        self.lease.check()
         _write(self.folder / CHECKPOINT, _as_bytes(checkpoint))
 
     def saved(self) -> dict | None:
@@ -45,75 +55,127 @@ class Reservation:
         path = self.folder / CHECKPOINT
         if not path.exists():
             return None
-        try:
-            content = torch.load(path, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
-            content = None
-        if isinstance(content, dict):
-            return content
-        self.set_aside("is damaged")
-        return None
+        content = read_checkpoint(path)
+        if content is None:
+            self.set_aside("is damaged")
+        return content
 
     def set_aside(self, why: str) -> None:
         """Renames a checkpoint that is of no use, and says so."""
-        path = self.folder / CHECKPOINT
-        aside = path.with_name(f"set_aside_{time.time_ns()}.pt")
-        path.rename(aside)
-        print(f"{path} {why}: kept as {aside.name}, the run starts anew", file=sys.stderr)
+        _set_aside(self.folder / CHECKPOINT, why)
 
     def finish(self, config: dict, summary: dict, history: list[dict], state: dict[str, nn.Module], tags: dict) -> None:
-        """Writes everything, `summary.json` last, and gives the folder up."""
-        write_json(self.folder / "config.json", config)
+        """Writes everything, `summary.json` last, and gives the folder up.
+
+        Raises:
+            LeaseLost: the run belongs to another process by now.
+        """
+        self.lease.check()
+        write_json(self.folder / CONFIG, config)
         _log(self.folder, history, tags)
         _write(self.folder / "weights.pt", _as_bytes({name: module.state_dict() for name, module in state.items()}))
-        write_json(self.folder / "summary.json", summary)
+        write_json(self.folder / SUMMARY, summary)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
-        os.close(self._lock)
+        self.lease.release()
 
     def release(self) -> None:
-        """Gives the unfinished folder up, and removes it unless there is something to go on from."""
-        if not (self.folder / CHECKPOINT).exists():
-            shutil.rmtree(self.folder, ignore_errors=True)
-        os.close(self._lock)
+        """Gives the folder up; an unfinished one is removed unless there is something to go on from."""
+        if not self.lease.held:
+            return
+        with contextlib.suppress(LeaseLost):
+            self.lease.check()
+            if not (self.folder / SUMMARY).exists():
+                _clear(self.folder, CHECKPOINT)
+        self.lease.release()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()  # if it is empty
 
 
 def reserve(folder: Path) -> Reservation | None:
-    """Makes a run folder ours, atomically; None if the run is finished or another process works on it.
+    """Makes a run folder ours; None if the run is finished or another process works on it.
 
     A folder that a process left unfinished is taken over; all but its checkpoint is removed.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # its owner removed it just now
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            return None
-        if not folder.exists() or os.stat(folder).st_ino != os.fstat(lock).st_ino:
-            os.close(lock)  # we locked a folder that its owner removed
-            continue
-        if (folder / "summary.json").exists():
-            os.close(lock)
-            return None
-        for entry in folder.iterdir():
-            if entry.name != CHECKPOINT and not entry.name.startswith("set_aside"):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        return Reservation(folder, lock)
+    if (folder / SUMMARY).exists() or (lease := take(folder)) is None:
+        return None
+    if (folder / SUMMARY).exists():  # its owner finished it just now
+        lease.release()
+        return None
+    _clear(folder, CHECKPOINT)
+    return Reservation(folder, lease)
+
+
+def _clear(folder: Path, *kept: str) -> None:
+    for entry in folder.iterdir():
+        if not (entry.name in kept or entry.name.startswith(ASIDE) or is_claim(entry)):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def read_checkpoint(path: Path) -> dict | None:
+    """A checkpoint, None if it is damaged or would run code."""
+    try:
+        content = torch.load(path, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def finished(folder: Path) -> bool:
-    """Whether a run is finished; a checkpoint that a kill at the last moment left beside its summary is removed."""
-    if not (folder / "summary.json").exists():
+    """Whether a run is finished. A summary that cannot be read is set aside, and the run is not.
+
+    A checkpoint that a kill at the last moment left beside the summary is removed.
+    """
+    if not (folder / SUMMARY).exists():
+        return False
+    if read_run(folder) is None:
+        _set_aside(folder / SUMMARY, "or its config.json is damaged")
         return False
     (folder / CHECKPOINT).unlink(missing_ok=True)
     return True
+
+
+def read_run(folder: Path) -> tuple[dict, dict] | None:
+    """Configuration and summary of a finished run; None where one of them is damaged."""
+    try:
+        config, summary = (json.loads((folder / name).read_text()) for name in (CONFIG, SUMMARY))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(config, dict) and isinstance(summary, dict) and "setting" in config and "epochs" in summary
+    return (config, summary) if whole else None
+
+
+def setting_folder(folder: Path, asked: Mapping, defaults: Mapping) -> Path:
+    """The folder of a setting's runs: `folder`, or `<folder>~2`, ... where runs made otherwise have that name.
+
+    Args:
+        asked: the configuration, of plain values.
+        defaults: of the same keys, for runs from the time before there was such a key.
+    """
+    for n in itertools.count(1):
+        candidate = folder if n == 1 else folder.with_name(f"{folder.name}~{n}")
+        made = (read_run(path.parent) for path in candidate.glob(f"version_*/{SUMMARY}"))
+        if all(run is None or _agree(run[0], asked, defaults) for run in made):
+            return candidate
+    raise AssertionError
+
+
+def _agree(config: Mapping, asked: Mapping, defaults: Mapping) -> bool:
+    return all(
+        _agree(config.get(key, {}), value, defaults[key])
+        if isinstance(value, Mapping)
+        else config.get(key, defaults[key]) == value
+        for key, value in asked.items()
+    )
+
+
+def _set_aside(path: Path, why: str) -> None:
+    aside = path.with_name(f"{ASIDE}{time.time_ns()}{path.suffix}")
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
+        path.rename(aside)
+        print(f"{path} {why}: kept as {aside.name}, the run starts anew", file=sys.stderr)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -164,7 +226,7 @@ def _log(folder: Path, history: list[dict], tags: dict) -> None:
 
 def run_folders(results: Path) -> Iterator[Path]:
     """The folders of all finished runs, in order."""
-    return (path.parent for path in sorted((results / "runs").glob("*/*/*/version_*/summary.json")))
+    return (path.parent for path in sorted((results / "runs").glob(f"*/*/*/version_*/{SUMMARY}")))
 
 
 def collect(results: Path) -> dict[str, pd.DataFrame]:
@@ -175,14 +237,24 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
     - `depths`: one row a run and depth: q, prior, exact posterior, metric sets per depth.
     - `reliability`: one row a run, variant and confidence bin.
     - `curves`: one row a run and logged epoch.
+    - `diverged`: one row a run whose loss became infinite or no number, with its `epoch`; it is in no other table.
+
+    A run that cannot be read is left out, and said so. `configuration` is the n of a `<setting>~n`.
     """
     tables: dict[str, list[dict]] = {name: [] for name in TABLES}
     for folder in run_folders(results):
-        config = json.loads((folder / "config.json").read_text())
-        summary = json.loads((folder / "summary.json").read_text())
+        run = read_run(folder)
+        if run is None:
+            print(f"{folder} is damaged: left out", file=sys.stderr)
+            continue
+        config, summary = run
         key = {"scan": config["scan"], "data_set": folder.parents[1].name, **config["setting"]}
         key |= {"precision": config.get("precision", "float32")}
+        key |= {"configuration": int(folder.parent.name.partition("~")[2] or 1)}
         key |= {"seed": config["seed"], "epochs_limit": config["epochs"]}
+        if summary.get("diverged_epoch") is not None:
+            tables["diverged"].append(key | {"epoch": summary["diverged_epoch"]})
+            continue
         row = dict(key)
         row |= {k: summary[k] for k in ("pruned_depth", "expected_depth", "kl_to_exact", "parameters")}
         row |= {k: summary[k] for k in ("pruned_parameters", "best_epoch", "epochs")}
@@ -199,7 +271,8 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
                     values = {"bin": i, "count": count, "confidence": confidence, "accuracy": accuracy}
                     tables["reliability"].append(key | {"variant": variant} | values)
         tables["curves"] += [key | point for point in _thin(summary["history"])]
-    return {name: pd.DataFrame(rows) for name, rows in tables.items()}
+    empty = ["scan", "data_set", "seed", "epochs_limit", "epoch"]
+    return {name: pd.DataFrame(rows) if rows else pd.DataFrame(columns=empty) for name, rows in tables.items()}
 
 
 def _hardware(device: dict) -> str:
@@ -214,15 +287,28 @@ def _thin(history: list[dict], most: int = 40) -> list[dict]:
 def read_tables(results: Path) -> dict[str, pd.DataFrame]:
     """Tables of the finished runs under `results`; those in `results/tables` if there are no runs.
 
+    Of runs that share a name, those of the first configuration: the rows of `<setting>~2`, ... are in the files alone.
+
     Raises:
         FileNotFoundError: there is neither.
     """
     if next(run_folders(results), None) is not None:
-        return {name: _longest(table) for name, table in collect(results).items()}
-    paths = {name: results / "tables" / f"{name}.csv" for name in TABLES}
-    if not all(path.exists() for path in paths.values()):
-        raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
-    return {name: _longest(pd.read_csv(path)) for name, path in paths.items()}
+        tables = collect(results)
+    else:
+        paths = {name: results / "tables" / f"{name}.csv" for name in TABLES}
+        if not all(path.exists() for path in paths.values()):
+            raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
+        tables = {name: pd.read_csv(path) for name, path in paths.items()}
+    return {name: _longest(_first_configuration(name, table)) for name, table in tables.items()}
+
+
+def _first_configuration(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    if table.empty or "configuration" not in table:
+        return table
+    first = table["configuration"] == 1
+    if name == "runs" and not first.all():
+        print(f"{(~first).sum()} runs of another configuration (folders ~2, ...) are left out", file=sys.stderr)
+    return table[first]
 
 
 def _longest(table: pd.DataFrame) -> pd.DataFrame:

@@ -123,7 +123,8 @@ class Images(Setting):
         data_set: a name of `IMAGE_SETS`.
         protocol: "paper" selects the epoch and stops by the test points, as the original code does, and drops the
             learning rate of the DDN alone. "fair" does so by a tenth of the training points, the same for both kinds,
-            drops the rate of both, and leaves the test points to the end.
+            drops the rate of both, and leaves the test points to the end. It also estimates the statistics of batch
+            norm anew after each epoch, without which the selection follows their noise.
     """
 
     max_depth: int = 50
@@ -132,8 +133,9 @@ class Images(Setting):
 
     @property
     def training(self) -> Training:
-        decay = 30 if self.kind == "DDN" or self.protocol == "fair" else None
-        return Training(epochs=500, patience=30, decay_epoch=decay)
+        if self.protocol == "fair":
+            return Training(epochs=500, patience=30, decay_epoch=30, norm_batches=8)
+        return Training(epochs=500, patience=30, decay_epoch=30 if self.kind == "DDN" else None)
 
     def folder(self, training: Training) -> str:
         return f"{self.kind}_depth{self.max_depth}_{self.protocol}_{training.precision}_epochs{training.epochs}"

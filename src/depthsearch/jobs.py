@@ -1,0 +1,211 @@
+"""Jobs: repeats of one setting trained together, from a setting to finished run folders."""
+
+import dataclasses
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+
+import torch
+
+from depthsearch.evaluation import evaluate
+from depthsearch.leases import LeaseLost
+from depthsearch.runs import Reservation, as_plain, reserve
+from depthsearch.settings import Setting
+from depthsearch.training import Checkpoint, Progress, Training, train
+
+
+@dataclass(frozen=True)
+class Job:
+    """Repeats of one setting to be trained together.
+
+    Attributes:
+        scan: its name, the folder under `results/runs`.
+        setting: what to train.
+        swept: which field of the setting the scan varies.
+        folders: run folders, one a repeat.
+        training, device, data: how, where, and with which folder of image files.
+        checkpoint_seconds: how much work may be lost, at most, beside the epoch under way.
+    """
+
+    scan: str
+    setting: Setting
+    swept: str
+    folders: list[Path]
+    training: Training
+    device: torch.device
+    data: Path
+    checkpoint_seconds: float = 30.0
+
+    def __str__(self) -> str:
+        where = "" if self.setting.data_set == "spirals" else f"{self.setting.data_set} "
+        return f"{where}{self.setting.kind} {self.swept} {getattr(self.setting, self.swept):g}"
+
+
+def train_job(
+    job: Job, reservations: Sequence[Reservation], on_progress=lambda progress: None, stop=lambda: False
+) -> list[dict]:
+    """Trains, evaluates and saves a replicate for each reserved folder; returns the summaries.
+
+    Folders with a checkpoint go on from it, those at the same epoch together. Where `stop()` says so, checkpoints are
+    written at the end of the epoch.
+
+    Raises:
+        KeyboardInterrupt: it was stopped.
+    """
+    asked = json.dumps(configuration(job.setting, job.training), sort_keys=True)
+    groups: dict[int, list[tuple[Reservation, dict | None]]] = {}
+    for reservation in reservations:
+        saved = reservation.saved()
+        if saved is not None and saved.get("asked") != asked:
+            reservation.set_aside("belongs to another setting")
+            saved = None
+        groups.setdefault(saved["epoch"] if saved else 0, []).append((reservation, saved))
+    return [summary for group in groups.values() for summary in _train_group(job, asked, group, on_progress, stop)]
+
+
+def configuration(setting: Setting, training: Training) -> dict:
+    """What makes the runs of a setting comparable, as plain values; part of each `config.json`."""
+    return json.loads(json.dumps({"setting": asdict(setting), **asdict(training)}))
+
+
+def _train_group(
+    job: Job, asked: str, group: Sequence[tuple[Reservation, dict | None]], on_progress, stop
+) -> list[dict]:
+    setting, training, device = job.setting, job.training, job.device
+    seeds = [int(r.folder.name.removeprefix("version_")) for r, _ in group]
+    splits = [setting.split(seed, job.data).to(device) for seed in seeds]
+    networks = [seeded(seed, setting.network).to(device) for seed in seeds]
+    steps = training.epochs * math.ceil(len(splits[0].y_train) / training.batch_size)
+    compiled = setting.max_depth * steps >= setting.compile_from and device.type == "cpu" and can_compile()
+    torch.compiler.reset()  # shapes of earlier settings count against a limit on recompilation
+    tf32 = training.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    depths = [setting.posterior().to(device) for _ in seeds]
+    fields = [field.name for field in dataclasses.fields(Checkpoint)]
+    resume = [Checkpoint(**{name: saved[name] for name in fields}) for _, saved in group if saved]
+    before = [saved["seconds"] if saved else 0.0 for _, saved in group]
+    written = [saved["epoch"] if saved else 0 for _, saved in group]
+    start = last = time.perf_counter()
+    progress = {"epoch": 0, "epochs": training.epochs}  # one for all: what `status` shows
+    for reservation, _ in group:
+        reservation.lease.progress = progress
+    if resume:
+        progress |= {"epoch": resume[0].epoch, "resumed_at": resume[0].epoch}
+
+    def seconds() -> float:
+        return (time.perf_counter() - start) / len(seeds)
+
+    def on_epoch(epoch: int, checkpoints: Callable[[], list[Checkpoint]]) -> None:
+        nonlocal last
+        progress["epoch"] = epoch
+        stopping = stop()
+        if stopping or time.perf_counter() - last >= job.checkpoint_seconds:
+            for i, checkpoint in enumerate(checkpoints()):
+                if checkpoint.epoch != written[i]:  # else that replicate has stopped
+                    group[i][0].save(vars(checkpoint) | {"asked": asked, "seconds": before[i] + seconds()})
+                    written[i] = checkpoint.epoch
+            last = time.perf_counter()
+        if stopping:
+            raise KeyboardInterrupt
+
+    trained = train(networks, depths, splits, training, seeds, on_progress, compiled, resume, on_epoch)
+    spent = [s + seconds() for s in before]
+    summaries = []
+    for (reservation, _), seed, split, result, s in zip(group, seeds, splits, trained, spent, strict=True):
+        diverged = result.diverged_epoch is not None
+        summary: dict = {"diverged_epoch": result.diverged_epoch, "seconds": {}}
+        if not diverged:
+            summary |= evaluate(result.network, result.depth, split, training.precision)
+        summary |= {"best_epoch": result.best_epoch, "epochs": len(result.elbo), "history": result.history}
+        summary["seconds"]["training_seconds"] = s
+        config = {
+            "scan": job.scan,
+            "seed": seed,
+            **configuration(setting, training),
+            "compiled": compiled,
+            "replicates": len(seeds),
+            "device": describe(device),
+        }
+        reservation.finish(
+            config,
+            as_plain(summary),
+            result.history,
+            {"network": result.network.cpu(), "depth": result.depth.cpu()},
+            tags={**asdict(setting), "seed": seed, **asdict(training)},
+        )
+        summaries.append(summary)
+    return summaries
+
+
+def seeded(seed: int, build):
+    """build() with torch's global generator seeded, and left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def can_compile() -> bool:
+    """Whether torch.compile has the C++ compiler it needs on a CPU."""
+    from torch._inductor import cpp_builder, exc
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except exc.InvalidCxxCompiler:
+        return False
+    return True
+
+
+def describe(device: torch.device) -> dict:
+    """The hardware and versions that a run was made with."""
+    cuda = device.type == "cuda"
+    return {
+        "name": torch.cuda.get_device_name(device) if cuda else f"CPU ({platform.machine()})",
+        "threads": None if cuda else torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def train_missing(job: Job, report: Callable[[int, str], None], stop: Callable[[], bool]) -> str | None:
+    """Trains the folders that nobody else has; says in a line what came out, None if there were none.
+
+    Args:
+        job: what to train.
+        report: called with the epoch and a line that says how it goes.
+        stop: whether to stop at the end of the epoch.
+
+    Raises:
+        KeyboardInterrupt: it was stopped, and its runs stand at a checkpoint.
+    """
+
+    def show(progress: Progress) -> None:
+        report(progress.epoch, f"{job}, ELBO {progress.elbo:.3f}, d_opt {mean(progress.pruned_depths):.1f}")
+
+    if stop():
+        raise KeyboardInterrupt
+    reservations: list[Reservation] = []
+    try:
+        for folder in job.folders:
+            if (reservation := reserve(folder)) is not None:
+                reservations.append(reservation)
+        if not reservations:
+            return None
+        summaries = train_job(job, reservations, show, stop)
+    except LeaseLost as lost:
+        return f"{job}: {lost}"
+    finally:
+        for reservation in reservations:
+            reservation.release()
+    variant = "DDN" if job.setting.kind == "DDN" else "LDN-95"
+    whole = [summary for summary in summaries if summary["diverged_epoch"] is None]
+    said = f"{job}: {len(whole)} repeats"
+    if whole:
+        errors = [100 * summary["variants"][variant]["test_error"] for summary in whole]
+        depths, epochs = ([summary[key] for summary in whole] for key in ("pruned_depth", "epochs"))
+        said += f", d_opt {mean(depths):.1f}, test error {mean(errors):.2f} %, {mean(epochs):.0f} epochs"
+    return said if len(whole) == len(summaries) else f"{said}, {len(summaries) - len(whole)} diverged"

@@ -1,0 +1,191 @@
+"""Leases: which process works on a folder, on one machine or on several that share a file system.
+
+A folder belongs to the claim with the highest number in it, `claim_<n>.json`. The file is created exclusively, so that
+of all who try one makes it. Its owner renews it and writes into it how far the work is. A claim is dead if it was not
+renewed for `EXPIRY` seconds by the clock of the file system, or, on the machine of its owner, as soon as the system has
+dropped the lock on it, which happens when a process ends, however it ends. Who finds the highest claim dead makes the
+next one.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+EXPIRY, RENEWAL = 60.0, 10.0  # seconds
+
+
+class LeaseLost(Exception):
+    """Somebody else took a folder over, since its lease was not renewed in time: this process was stopped for long."""
+
+
+class Lease:
+    """A folder that belongs to this process; a thread renews it until `release`.
+
+    Attributes:
+        progress: what `holder` tells others of the work, plain values.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self._descriptor = path, descriptor
+        self.progress: dict = {}
+        self._since = time.time()
+        self.renew()
+        _renew_from_now_on(self)
+
+    def renew(self) -> None:
+        """Tells everybody that the owner is alive, and how far it is."""
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine()}
+        times = {"since": self._since, "renewed": time.time()}
+        content = json.dumps(about | times | self.progress).encode()
+        os.pwrite(self._descriptor, content, 0)
+        os.ftruncate(self._descriptor, len(content))
+        os.utime(self._descriptor)  # by the clock of the file system
+        os.fsync(self._descriptor)  # over a network, others see nothing before
+
+    def check(self) -> None:
+        """
+        Raises:
+            LeaseLost: somebody else owns the folder by now.
+        """
+        if not self._is_there() or _claims(self.path.parent)[-1] != self.path:
+            raise LeaseLost(f"{self.path.parent} was taken over by another process")
+
+    @property
+    def held(self) -> bool:
+        """False after `release`."""
+        return self in _held
+
+    def release(self) -> None:
+        """Gives the folder up."""
+        with _lock:
+            _held.discard(self)
+        if self._is_there():
+            self.path.unlink()
+        os.close(self._descriptor)
+
+    def _is_there(self) -> bool:
+        try:
+            return os.stat(self.path).st_ino == os.fstat(self._descriptor).st_ino
+        except FileNotFoundError:
+            return False
+
+
+def take(folder: Path) -> Lease | None:
+    """A lease on a folder, which is made if there is none; None if somebody holds it.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        before = _claims(folder)
+        if before and _alive(before[-1]):
+            return None
+        number = int(before[-1].stem.partition("_")[2]) + 1 if before else 1
+        path = folder / f"claim_{number:06}.json"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:  # somebody was faster
+            return None
+        except FileNotFoundError:  # the folder was empty, and its owner removed it just now
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lease = Lease(path, descriptor)
+        except OSError:  # the disk is full
+            path.unlink()
+            os.close(descriptor)
+            raise
+        for dead in before:
+            dead.unlink(missing_ok=True)
+        return lease
+
+
+def holder(folder: Path) -> dict | None:
+    """Who works on a folder: `host`, `pid`, `since`, `renewed` (by its clock) and its progress; None if nobody does."""
+    claims = _claims(folder)
+    return (_read(claims[-1]) or {}) if claims and _alive(claims[-1]) else None
+
+
+def is_claim(path: Path) -> bool:
+    return path.name.startswith("claim_")
+
+
+def _claims(folder: Path) -> list[Path]:
+    return sorted(folder.glob("claim_*.json"))
+
+
+def _read(path: Path) -> dict | None:
+    # None where there is nothing to read: its owner is about to write
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _alive(path: Path) -> bool:
+    about = _read(path)
+    try:
+        if about is not None and about.get("machine") == _machine() != "":
+            return not _is_unlocked(path)
+        return _now(path.parent) - path.stat().st_mtime < EXPIRY
+    except FileNotFoundError:
+        return False
+
+
+def _is_unlocked(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _now(folder: Path) -> float:
+    # Clocks of several machines differ, that of the file system is one
+    probe = folder / f"claim-probe-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
+    probe.touch()
+    now = probe.stat().st_mtime
+    probe.unlink()
+    return now
+
+
+def _machine() -> str:
+    # Host names need not be unique, and a lock says nothing of the time before the machine started anew. Empty where
+    # there is no such number: claims then expire.
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return boot.read_text().strip() if boot.exists() else ""
+
+
+# One thread renews all leases of the process.
+
+_held: set[Lease] = set()
+_lock = threading.Lock()
+_thread: threading.Thread | None = None
+
+
+def _renew_from_now_on(lease: Lease) -> None:
+    global _thread
+    with _lock:
+        _held.add(lease)
+        if _thread is None:
+            _thread = threading.Thread(target=_renew_all, name="leases", daemon=True)
+            _thread.start()
+
+
+def _renew_all() -> None:
+    while True:
+        time.sleep(RENEWAL)
+        with _lock:
+            for lease in _held:
+                with contextlib.suppress(OSError):  # of a full disk, say: what cannot be renewed expires
+                    lease.renew()
