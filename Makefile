@@ -36,7 +36,7 @@ figures: $(VENV)/ready
 
 bench: $(VENV)/ready
 	mkdir -p results/benchmarks
-	cd results/benchmarks && for name in spirals images precision; do \
+	cd results/benchmarks && for name in spirals images precision overhead; do \
 		$(BIN)/python ../../benchmarks/$$name.py > $$name.tmp && mv $$name.tmp $$name.txt || exit; cat $$name.txt; done
 
 clean:

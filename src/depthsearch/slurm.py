@@ -35,12 +35,11 @@ class Array:
         return {
             "name": name,
             "timeout_min": self.minutes,
-            "gpus_per_node": self.gpus,
             "cpus_per_task": self.cpus,
             "slurm_partition": self.partition,
             "slurm_array_parallelism": self.jobs,
             "slurm_additional_parameters": {"requeue": True},
-        }
+        } | ({"gpus_per_node": self.gpus} if self.gpus else {})
 
 
 class _Share:
