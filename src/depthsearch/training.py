@@ -56,13 +56,16 @@ class Method:
             "log_likelihood" of the predictive distribution.
         validate_every: epochs between evaluations on the validation points.
         depthwise: whether the outputs are those of each depth.
-        passes: times that an epoch runs the network forward over the training points.
     """
 
     select_by: str = "elbo"
     validate_every: int = 1
     depthwise: ClassVar[bool] = True
-    passes: ClassVar[float] = 1.0
+
+    @property
+    def passes(self) -> float:
+        """How often an epoch runs the network forward over the training points."""
+        return 1.0
 
     def posterior(self, max_depth: int) -> DepthPosterior:
         """The distribution over 0..max_depth to start from."""
@@ -91,6 +94,10 @@ class Method:
     def run_epoch(self, replicates: "Replicates", data: Split, generators: Sequence[torch.Generator]) -> Tensor:
         """One pass over the training points; the objective per datum (R,)."""
         return replicates.run_epoch(data, generators)
+
+    def block_evaluations(self, depth: DepthPosterior, n_train: int, epochs: int, limit: int) -> float:
+        """Blocks run forward x points in so many epochs of training; `limit` is that on epochs."""
+        return self.passes * depth.max_depth * n_train * epochs
 
 
 PAPER = Method()

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +16,9 @@ from depthsearch.training import Method, Replicates
 class ExactPosterior(Method):
     """The ELBO with q set to the exact posterior over depth by a full pass at the end of every epoch."""
 
-    passes: ClassVar[float] = 2.0
+    @property
+    def passes(self) -> float:
+        return 2.0
 
     def posterior(self, max_depth: int) -> ExactDepth:
         return ExactDepth(geometric_prior(max_depth))
