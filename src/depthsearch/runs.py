@@ -163,8 +163,9 @@ def _log(folder: Path, history: list[dict], tags: dict) -> None:
 
 
 def run_folders(results: Path) -> Iterator[Path]:
-    """The folders of all finished runs, in order."""
-    return (path.parent for path in sorted((results / "runs").glob("*/*/*/version_*/summary.json")))
+    """The folders of all finished runs, in order, but those of the comparison of strategies (`comparison.py`)."""
+    paths = sorted((results / "runs").glob("*/*/*/version_*/summary.json"))
+    return (path.parent for path in paths if path.parents[3].name != "scan_strategies")
 
 
 def collect(results: Path) -> dict[str, pd.DataFrame]:

@@ -13,7 +13,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +24,6 @@ import torch
 from tqdm import tqdm
 
 from depthsearch.data import IMAGE_SETS, DataError
-from depthsearch.evaluation import evaluate
 from depthsearch.runs import Reservation, as_plain, finished, reserve
 from depthsearch.settings import Images, Setting
 from depthsearch.training import Checkpoint, Progress, Training, train
@@ -61,7 +60,8 @@ class Job:
 
     def __str__(self) -> str:
         where = "" if self.setting.data_set == "spirals" else f"{self.setting.data_set} "
-        return f"{where}{self.setting.kind} {self.swept} {getattr(self.setting, self.swept):g}"
+        swept = "max_depth" if self.swept == "data_set" else self.swept
+        return f"{where}{self.setting.kind} {swept} {getattr(self.setting, swept):g}"
 
 
 def train_job(
@@ -98,7 +98,7 @@ def _train_group(
     torch.compiler.reset()  # shapes of earlier settings count against a limit on recompilation
     tf32 = training.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    depths = [setting.posterior().to(device) for _ in seeds]
+    depths = [seeded(seed, setting.posterior).to(device) for seed in seeds]
     fields = [field.name for field in dataclasses.fields(Checkpoint)]
     resume = [Checkpoint(**{name: saved[name] for name in fields}) for _, saved in group if saved]
     before = [saved["seconds"] if saved else 0.0 for _, saved in group]
@@ -120,11 +120,11 @@ def _train_group(
         if stopping:
             raise KeyboardInterrupt
 
-    trained = train(networks, depths, splits, training, seeds, on_progress, compiled, resume, on_epoch)
+    trained = train(networks, depths, splits, training, seeds, on_progress, compiled, resume, on_epoch, setting.method)
     spent = [s + seconds() for s in before]
     summaries = []
     for (reservation, _), seed, split, result, s in zip(group, seeds, splits, trained, spent, strict=True):
-        summary = evaluate(result.network, result.depth, split, training.precision)
+        summary = setting.evaluate(result, split, training)
         summary |= {"best_epoch": result.best_epoch, "epochs": len(result.elbo), "history": result.history}
         summary["seconds"]["training_seconds"] = s
         config = {
@@ -186,6 +186,7 @@ def run_scan(
     quick: Sequence[Setting],
     flag: str,
     argv: Sequence[str] | None = None,
+    then: Callable[[Sequence[tuple[Setting, Training, list[Path]]]], None] = lambda wanted: None,
 ) -> None:
     """The main function of a scan script.
 
@@ -194,8 +195,10 @@ def run_scan(
         settings: the grid, in order.
         swept: which field of the settings the grid varies.
         quick: the grid of --quick.
-        flag: option that overrides the values of `swept`, e.g. "depths".
+        flag: option that overrides the values of `swept`, e.g. "depths"; where that is the data set, whose settings
+            are its own, it chooses among them.
         argv: arguments, those of the process if not given.
+        then: called at the end with every setting, how it is trained and the folders of its repeats.
     """
     parser = _parser(scan, settings[0], swept, flag)
     options = parser.parse_args(argv)
@@ -207,7 +210,9 @@ def run_scan(
         if images:
             grid = _choose_images(images, options.datasets, options.protocol)
         values = getattr(options, flag)
-        if values is not None:
+        if values is not None and swept == "data_set":
+            grid = [setting for value in values for setting in _of_data_set(grid, value)]
+        elif values is not None:
             bases = {replace(setting, **{swept: values[0]}) for setting in grid}
             grid = [replace(base, **{swept: value}) for base in sorted(bases, key=str) for value in values]
         repeats = (2 if options.quick else 4) if options.repeats is None else options.repeats
@@ -217,13 +222,14 @@ def run_scan(
         data = Path(getattr(options, "data", DATA))
         _check_writable(results)
         precision = precision_of(getattr(options, "precision", "float32"), device)
-        jobs = []
+        jobs, wanted = [], []
         for setting in grid:
             default_epochs = setting.quick_epochs if options.quick else setting.training.epochs
             epochs = default_epochs if options.epochs is None else options.epochs
             training = replace(setting.training, precision=precision, epochs=epochs)
             root = results / "runs" / scan / setting.data_set / setting.folder(training)
-            missing = [f for f in (root / f"version_{r}" for r in range(repeats)) if not finished(f)]
+            wanted.append((setting, training, [root / f"version_{r}" for r in range(repeats)]))
+            missing = [f for f in wanted[-1][-1] if not finished(f)]
             n = setting.side_by_side
             for folders in (missing[i : i + n] for i in range(0, len(missing), n)):
                 jobs.append(Job(scan, setting, swept, folders, training, device, data, options.checkpoint_seconds))
@@ -236,6 +242,8 @@ def run_scan(
             for setting in {job.setting.data_set: job.setting for job in jobs}.values():
                 setting.split(0, data)  # a missing or damaged file is known before anything is trained
             run_jobs(jobs, workers)
+        if not options.dry_run:
+            then(wanted)
     except (Problem, DataError) as problem:
         print(f"{parser.prog}: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -261,6 +269,14 @@ def precision_of(name: str, device: torch.device) -> str:
             return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
     return "bfloat16" if capabilities.get("amx_bf16") else "float32"
+
+
+def _of_data_set(grid: Sequence[Setting], name: str) -> list[Setting]:
+    found = [setting for setting in grid if setting.data_set == name]
+    if not found:
+        there = ", ".join(dict.fromkeys(setting.data_set for setting in grid))
+        raise Problem(f"no data set {name!r} in this grid; there are {there}")
+    return found
 
 
 def _choose_images(grid: list[Images], names: list[str] | None, protocol: str) -> list[Setting]:
@@ -339,8 +355,7 @@ def _train_missing(job: Job, report, stop) -> str | None:
             if not finished(reservation.folder):
                 reservation.release()
         raise
-    variant = "DDN" if job.setting.kind == "DDN" else "LDN-95"
-    errors = [100 * summary["variants"][variant]["test_error"] for summary in summaries]
+    errors = [100 * next(iter(summary["variants"].values()))["test_error"] for summary in summaries]
     depths, epochs = ([summary[key] for summary in summaries] for key in ("pruned_depth", "epochs"))
     return (
         f"{job}: {len(summaries)} repeats, d_opt {mean(depths):.1f}, "
@@ -444,6 +459,7 @@ def _parser(scan: str, example: Setting, swept: str, flag: str) -> argparse.Argu
             default="auto",
             help="of stem and blocks; auto: bfloat16 where the hardware multiplies in it; tf32: on CUDA",
         )
+    if images or swept == "data_set":
         parser.add_argument("--data", default=str(DATA), help="folder of the image files (default %(default)s)")
     parser.add_argument(
         "--checkpoint-seconds", type=float, default=30.0, help="work that a kill may cost (default %(default)s)"

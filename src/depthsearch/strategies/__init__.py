@@ -1,6 +1,6 @@
-"""Ways of choosing a depth, by name: those trained in one run, and those that search a pool of deterministic networks.
+"""Ways of choosing a depth, by name: `METHODS` are trained in one run, `SEARCHES` look into a pool of trained networks.
 
-A way that is trained is a `training.Method`; adding one is a file with a subclass and a line here.
+Adding a method is a file with a subclass of `training.Method` and a line here.
 """
 
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
@@ -9,6 +9,18 @@ from depthsearch.strategies.drnas import DrNAS
 from depthsearch.strategies.search import SEARCHES
 from depthsearch.training import Method
 
-# All select the epoch by the log-likelihood of their predictions of the validation points, looked at every 10 epochs on
-# spirals (`settings.Strategy`). The learning rates of DARTS are the paper's and one tuned on spirals of 540 degrees.
-METHODS: dict[str, type[Method] | Method] = {}
+TUNED = 0.02  # learning rate of alpha: the paper's 3e-4 leaves the weights of the depths all but uniform here
+
+METHODS: dict[str, Method] = {
+    "LDN": Method(),
+    "marginal likelihood": MarginalLikelihood(),
+    "exact posterior": ExactPosterior(),
+    "Poisson": Poisson(),
+    "normal": Normal(),
+    "DARTS (paper)": Darts(learning_rate=3e-4),
+    "DARTS": Darts(learning_rate=TUNED),
+    "DARTS 2nd order": Darts(learning_rate=TUNED, order=2),
+    "DrNAS": DrNAS(learning_rate=TUNED),
+}
+
+__all__ = ["METHODS", "SEARCHES"]

@@ -1,6 +1,7 @@
 """Neural predictor (Wen et al. 2020, arXiv 1912.00848): a graph network that predicts how well a depth and width do."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,20 +16,20 @@ OPERATIONS = 4  # of a node, one-hot: input, block, identity, output
 def encode(sizes: Sizes, max_depth: int, widths: Sequence[int]) -> Tensor:
     """Node features (n, max_depth + 2, 4 + len(widths)) of chains: input, max_depth slots, output.
 
-    A slot is a block or the identity, so that all graphs have one size: mean pooling over chains of their own length would
-    forget how long they are. Every node carries the one-hot width.
+    A slot is a block or the identity, so that all graphs have one size: mean pooling over chains of their own length
+    would forget how long they are. Every node carries the one-hot width.
     """
     operations = torch.full((len(sizes), max_depth + 2), 2)
     operations[:, 0], operations[:, -1] = 0, 3
     for row, (depth, _) in zip(operations, sizes, strict=True):
         row[1 : depth + 1] = 1
-    width = torch.tensor([list(widths).index(width) for _, width in sizes])
+    width = torch.tensor([list(widths).index(width) for _, width in sizes], dtype=torch.long)
     width = F.one_hot(width, len(widths)).unsqueeze(1).expand(-1, max_depth + 2, -1)
     return torch.cat([F.one_hot(operations, OPERATIONS), width], -1).float()
 
 
 class _GraphConvolution(nn.Module):
-    """(relu(A_f V W_f) + relu(A_b V W_b)) / 2 along the chain and against it; A: a node and its neighbour, normalised."""
+    """(relu(A V W) + relu(A' V W')) / 2, along the chain and against it; A: a node and its neighbour, rows sum to 1."""
 
     forward_edges: Tensor
 
@@ -53,7 +54,7 @@ class GraphPredictor(nn.Module):
     def __init__(self, in_features: int, n_nodes: int, dropout: float = 0.1) -> None:
         super().__init__()
         sizes = [in_features, 144, 144, 144]
-        self.layers = nn.ModuleList(_GraphConvolution(a, b, n_nodes) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.layers = nn.ModuleList(_GraphConvolution(a, b, n_nodes) for a, b in pairwise(sizes))
         self.head = nn.Sequential(nn.Linear(144, 128), nn.ReLU(), nn.Dropout(dropout), nn.Linear(128, 1))
 
     def forward(self, nodes: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Searches that train a network for every depth they look at: manual search, random search, the neural predictor.
 
-All look into one *pool*, deterministic networks trained once at every depth and width, and pay for exactly those that they
-would have trained. A pool is a table of one data set and repeat with columns `max_depth`, `width`,
+All look into one *pool*, deterministic networks trained once at every depth and width, and pay for exactly those that
+they would have trained. A pool is a table of one data set and repeat with columns `max_depth`, `width`,
 `valid_log_likelihood` and those of `COSTS`; what they choose is a row of it, by its validation log-likelihood.
 """
 
@@ -15,7 +15,7 @@ from scipy.stats import kendalltau
 from depthsearch.strategies.predictor import fit_predictor, predict_by_ridge, predict_labels
 
 COSTS = ("seconds", "block_evaluations", "networks")
-SAMPLE, TOP = 16, 4  # networks that the predictor learns from, and that it has trained afterwards
+SAMPLE, TOP = 16, 4  # networks that the predictor learns from, at most half of all, and that it has trained afterwards
 LABEL = "valid_log_likelihood"
 
 
@@ -33,7 +33,7 @@ class Found:
 
 def _best_of(trained: pd.DataFrame, **extra: float) -> Found:
     # The first of equals, and the pool is in order of depth: the shallower.
-    return Found(trained.loc[trained[LABEL].idxmax()], trained, extra)
+    return Found(trained.iloc[int(trained[LABEL].to_numpy().argmax())], trained, extra)
 
 
 def manual(pool: pd.DataFrame, width: int, seed: int) -> Found:
@@ -43,7 +43,7 @@ def manual(pool: pd.DataFrame, width: int, seed: int) -> Found:
 
 def random(pool: pd.DataFrame, width: int, seed: int) -> Found:
     """As many networks of any depth and width as the predictor has trained."""
-    return _best_of(_draw(pool, SAMPLE + TOP, seed))
+    return _best_of(_draw(pool, _sample(pool) + TOP, seed))
 
 
 def predictor(pool: pd.DataFrame, width: int, seed: int) -> Found:
@@ -52,12 +52,12 @@ def predictor(pool: pd.DataFrame, width: int, seed: int) -> Found:
     Extra: Kendall's tau and the mean squared error (labels normalised) on the networks not in the sample, of the
     predictor and of ridge regression.
     """
-    sample = _draw(pool, SAMPLE, seed)
+    sample = _draw(pool, _sample(pool), seed)
     rest = pool.drop(sample.index)
     mean, std = sample[LABEL].mean(), sample[LABEL].std() + 1e-9
-    known, unknown = ([tuple(map(int, s)) for s in t[["max_depth", "width"]].to_numpy()] for t in (sample, rest))
+    known, unknown = (list(zip(t["max_depth"].tolist(), t["width"].tolist(), strict=True)) for t in (sample, rest))
     labels, truth = ((t[LABEL].to_numpy() - mean) / std for t in (sample, rest))
-    max_depth, widths = int(pool["max_depth"].max()), sorted(pool["width"].unique())
+    max_depth, widths = int(pool["max_depth"].max()), sorted(pool["width"].unique().tolist())
     network = fit_predictor(known, labels.tolist(), max_depth, widths, seed)
     predicted = {
         "predictor": predict_labels(network, unknown, max_depth, widths),
@@ -69,6 +69,10 @@ def predictor(pool: pd.DataFrame, width: int, seed: int) -> Found:
         extra[f"{name}_mse"] = float(np.mean((values - truth) ** 2))
     top = rest.iloc[np.argsort(-predicted["predictor"], kind="stable")[:TOP]]
     return _best_of(pd.concat([sample, top]).sort_index(), **extra)
+
+
+def _sample(pool: pd.DataFrame) -> int:
+    return min(SAMPLE, len(pool) // 2)
 
 
 def _draw(pool: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
