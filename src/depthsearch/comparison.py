@@ -1,9 +1,9 @@
 """The comparison of strategies: searches of the pool, and runs as tidy tables.
 
 Runs lie in `results/runs/scan_strategies/<data set>/`. Networks that several strategies would train are trained once,
-as the *pool*: deterministic networks (kind "DDN"). Manual search, random search and the neural predictor look into those
-on the training points. Those on all points but the test points are every strategy's depth retrained from scratch, and
-say how good the best depth is.
+as the *pool*: deterministic networks (kind "DDN"). Manual search, random search and the neural predictor look into
+those on the training points. Those on all points but the test points are every strategy's depth retrained from scratch,
+and say how good the best depth is.
 """
 
 import json
@@ -87,7 +87,7 @@ def _save(
     config |= {"setting": asdict(setting)}
     tags = {**asdict(setting), "seed": seed, **asdict(training)}
     state = {"network": network, "depth": depth}
-    reservation.finish(config, as_plain(summary), summary["history"], state, tags)  # type: ignore[arg-type]
+    reservation.finish(config, as_plain(summary), summary["history"], state, tags)
 
 
 def _read(folder: Path) -> tuple[dict, dict]:

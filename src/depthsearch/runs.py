@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -299,7 +300,7 @@ def load_weights(folder: Path, network: nn.Module, depth: nn.Module) -> None:
     depth.load_state_dict(state["depth"])
 
 
-def as_plain(value):
+def as_plain(value: Any) -> Any:
     """JSON-ready copy: numpy and torch scalars to Python, non-finite floats to None."""
     if isinstance(value, dict):
         return {k: as_plain(v) for k, v in value.items()}

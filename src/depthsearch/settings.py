@@ -193,7 +193,7 @@ class Strategy(Setting):
 
     @property
     def quick_epochs(self) -> int:  # type: ignore[override]
-        return 6 if self.spirals is None else 200
+        return 8 if self.spirals is None else 200
 
     @property
     def compile_from(self) -> int:  # type: ignore[override]
@@ -211,7 +211,7 @@ class Strategy(Setting):
     @property
     def training(self) -> Training:
         if self.spirals is None:
-            return Training(epochs=40, patience=20, eval_every=1000)
+            return Training(epochs=40, patience=20, batch_size=128, eval_every=1000)
         return Training(epochs=1500, patience=300, eval_every=10_000)
 
     def folder(self, training: Training) -> str:
