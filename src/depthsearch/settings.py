@@ -163,7 +163,8 @@ class Strategy(Setting):
     """One way of choosing a depth on one data set, or one network of the pool that some of them search.
 
     All see the same points: those of `Spirals` or `Images` with a seeded part of the training points, a quarter or a
-    tenth, held out. Of an image data set of more than `MOST_IMAGES` training images only so many, seeded, are used.
+    tenth, held out; the epoch is chosen by the log-likelihood there, in the second half of training where depth is
+    learnt. Of an image data set of more than `MOST_IMAGES` training images only so many, seeded, are used.
 
     Attributes:
         kind: a name of `METHODS` or `SEARCHES`, or "DDN" for a network of the pool.
@@ -205,8 +206,10 @@ class Strategy(Setting):
 
     @property
     def method(self) -> Method:
-        every = 1 if self.spirals is None else 10
-        return replace(METHODS.get(self.kind, PAPER), select_by="log_likelihood", validate_every=every)
+        # A handful of validation points may like a network best long before its weights of depths say anything.
+        settle, every = (0.5 if self.kind in METHODS else 0.0), (1 if self.spirals is None else 10)
+        method = METHODS.get(self.kind, PAPER)
+        return replace(method, select_by="log_likelihood", validate_every=every, settle=settle)
 
     @property
     def training(self) -> Training:

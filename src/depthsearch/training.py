@@ -55,11 +55,13 @@ class Method:
         select_by: the epoch kept is the best on the validation points by "elbo", the objective there, or by the
             "log_likelihood" of the predictive distribution.
         validate_every: epochs between evaluations on the validation points.
+        settle: share of the epochs for which depth is given time to settle: no state of theirs is a candidate.
         depthwise: whether the outputs are those of each depth.
     """
 
     select_by: str = "elbo"
     validate_every: int = 1
+    settle: float = 0.0
     depthwise: ClassVar[bool] = True
 
     @property
@@ -89,7 +91,7 @@ class Method:
 
     def first_epoch(self, epochs: int) -> int:
         """The first epoch whose state may be kept, of at most so many; patience counts from there."""
-        return 1
+        return int(self.settle * epochs) + 1
 
     def run_epoch(self, replicates: "Replicates", data: Split, generators: Sequence[torch.Generator]) -> Tensor:
         """One pass over the training points; the objective per datum (R,)."""

@@ -67,15 +67,14 @@ def _normalised(weights: Tensor) -> Tensor:
 class DrNAS(Mixing):
     """Two stages of half the epochs each; between them the better half of the depths is kept.
 
-    The choice is the depth of the largest mean weight.
-
-    Only states of the second stage are candidates.
+    The choice is the depth of the largest mean weight. Only states of the second stage are candidates.
 
     Attributes:
         regulariser: weight of KL(Dirichlet(elu(beta) + 1) || Dirichlet(1)) in what beta minimises.
         warm_up: share of each stage for which beta is left alone.
     """
 
+    settle: float = 0.5
     weight_decay: float = 0.0
     regulariser: float = 1e-3
     warm_up: float = 0.2
@@ -88,14 +87,11 @@ class DrNAS(Mixing):
         return 1 - self.warm_up / 2
 
     def block_evaluations(self, depth: DirichletWeights, n_train: int, epochs: int, limit: int) -> float:
-        first = min(epochs, self.first_epoch(limit) - 1)
+        first = min(epochs, limit // 2)
         return self.passes * n_train * (depth.max_depth * first + depth.deepest() * (epochs - first))
 
-    def first_epoch(self, epochs: int) -> int:
-        return epochs // 2 + 1
-
     def run_epoch(self, replicates: Replicates, data, generators) -> Tensor:
-        if replicates.epoch == self.first_epoch(replicates.training.epochs):
+        if replicates.epoch == replicates.training.epochs // 2 + 1:
             _weights(replicates).keep_best_half()
         value = super().run_epoch(replicates, data, generators)
         _weights(replicates).forget()
