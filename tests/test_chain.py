@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, mlp_resnet
-from depthsearch.chain import elbo_gradient
+from depthsearch.chain import objective_gradient
 from depthsearch.jobs import can_compile
 from depthsearch.networks import stack_modules
+from depthsearch.objectives import marginal_likelihood
+from depthsearch.strategies.bayesian import MarginalLikelihood
 from depthsearch.training import Replicates, Training
 
 
@@ -52,6 +54,22 @@ def test_values_gradients_and_running_statistics(max_depth, learnt, compiled):
         torch.testing.assert_close(replicates.state[:, n:][:, : after.shape[1]], after, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_marginal_likelihood_goes_the_same_way(compiled):
+    if compiled and not can_compile():
+        pytest.skip("no C++ compiler")
+    networks, method = [mlp_resnet(7, 6).double() for _ in range(2)], MarginalLikelihood()
+    depths = [method.posterior(7).double() for _ in networks]
+    x, y = torch.randn(2, 11, 2).double(), torch.randint(0, 2, (2, 11))
+    replicates = Replicates(networks, depths, Training(), compiled, method)
+    values = replicates.step(x, y, n_train=40)
+    network = stack_modules(networks)
+    expected = marginal_likelihood(network(x), y, stack_modules(depths), 40)
+    gradient = flat(torch.autograd.grad(expected.sum(), list(network.parameters())))
+    torch.testing.assert_close(values, expected.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(replicates.velocity, gradient, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("parity", ["mlp"], indirect=True)
 def test_parity_with_the_original(parity):
     numbers, network, depth = parity
@@ -59,7 +77,7 @@ def test_parity_with_the_original(parity):
     parameters = flat(stacked[0].parameters())
     statistics = flat(b for name, b in stacked[0].named_buffers() if "running" in name)
     x, y = numbers["x"][None], numbers["y"][None]
-    value, gradient = elbo_gradient(*stacked, parameters, statistics, x, y, int(numbers["n_train"]))
+    value, gradient = objective_gradient(*stacked, parameters, statistics, x, y, int(numbers["n_train"]))
     torch.testing.assert_close(value[0], -numbers["objective"], rtol=0, atol=1e-10)
     names = [name for name, _ in network.named_parameters()] + ["q_logits"]
     expected = torch.cat([numbers[f"grad:{name}"].flatten() for name in names])

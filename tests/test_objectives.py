@@ -3,8 +3,10 @@ import math
 import pytest
 import torch
 
-from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, log_predictive
+from depthsearch import CategoricalDepth, ExactDepth, FixedDepth, elbo, geometric_prior, log_predictive
+from depthsearch import marginal_likelihood as marginal
 from depthsearch.evaluation import exact_posterior
+from depthsearch.objectives import log_likelihood
 
 N_TRAIN = 9
 
@@ -52,6 +54,24 @@ def test_elbo_is_the_log_evidence_at_the_exact_posterior_and_below_it_elsewhere(
         for _ in range(20):
             other = exact + scale * torch.randn(6, dtype=torch.float64, generator=generator)
             assert elbo(values, y, posterior(other), N_TRAIN).item() < evidence
+
+
+def test_marginal_likelihood_is_the_hand_written_double_loop(logits):
+    values, y = logits
+    for depth in (posterior([0.3, -1.0, 2.0, 0.0, 0.5, -0.2]), ExactDepth(geometric_prior(5))):  # q does not matter
+        assert marginal(values, y, depth, N_TRAIN).item() == pytest.approx(log_evidence(values, y), abs=1e-12)
+    twice = marginal(torch.cat([values, values], 1), torch.cat([y, y]), depth, N_TRAIN)  # a mean over the batch
+    assert twice.item() == pytest.approx(log_evidence(values, y), abs=1e-12)
+    assert marginal(1e4 * values, y, depth, 10**6).isfinite()
+
+
+def test_exact_depth_conditions_to_the_exact_posterior(logits):
+    values, y = logits
+    depth = ExactDepth(geometric_prior(5)).double()
+    torch.testing.assert_close(depth().probs, geometric_prior(5).probs)
+    depth.condition(log_likelihood(values, y).mean(-1), N_TRAIN)
+    torch.testing.assert_close(depth().logits, exact_posterior(values, y, depth))
+    assert elbo(values, y, depth, N_TRAIN).item() == pytest.approx(log_evidence(values, y), abs=1e-12)
 
 
 def test_log_predictive_is_the_mixture(logits):

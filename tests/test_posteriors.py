@@ -1,8 +1,12 @@
+import math
+
 import pytest
 import torch
 from torch.distributions import kl_divergence
 
-from depthsearch import CategoricalDepth, FixedDepth, geometric_prior
+from depthsearch import CategoricalDepth, DiscretisedNormal, FixedDepth, TruncatedPoisson, geometric_prior
+from depthsearch.networks import stack_modules
+from depthsearch.objectives import elbo_of_depths
 
 
 def test_geometric_prior_is_the_papers():
@@ -47,3 +51,60 @@ def test_fixed_depth_is_exact_and_costs_no_kl():
     assert FixedDepth(4).truncate(3)().probs.tolist() == [0, 0, 0, 1]
     with pytest.raises(ValueError):
         FixedDepth(4, depth=5)
+
+
+def test_poisson_and_normal_have_their_probabilities():
+    d = range(9)
+    poisson = torch.tensor([2.5**i / math.factorial(i) for i in d], dtype=torch.float64)
+    torch.testing.assert_close(
+        TruncatedPoisson(geometric_prior(8), 2.5)().probs, poisson / poisson.sum(), rtol=1e-6, atol=0
+    )
+
+    def cdf(x):
+        return 0.5 * math.erfc(-(x - 3.25) / 1.5 / math.sqrt(2))
+
+    normal = torch.tensor([cdf(i + 0.5) - cdf(i - 0.5) for i in d], dtype=torch.float64)
+    torch.testing.assert_close(
+        DiscretisedNormal(geometric_prior(8), 3.25, 1.5)().probs, normal / normal.sum(), rtol=1e-6, atol=0
+    )
+
+
+FAMILIES = [
+    (TruncatedPoisson, {"rate": 1e-6}),
+    (TruncatedPoisson, {"rate": 1e6}),
+    (TruncatedPoisson, {}),
+    (DiscretisedNormal, {}),
+    (DiscretisedNormal, {"loc": -30.0, "scale": 0.5}),
+    (DiscretisedNormal, {"loc": 500.0, "scale": 1e-2}),
+    (DiscretisedNormal, {"loc": 3.0, "scale": 1e6}),
+]
+
+
+@pytest.mark.parametrize(("family", "start"), FAMILIES)
+@pytest.mark.parametrize("max_depth", [0, 1, 100])
+def test_posteriors_of_two_parameters_sum_to_one_and_have_gradients(family, start, max_depth):
+    depth = family(geometric_prior(max_depth), **start)
+    q = depth()
+    assert q.probs.shape == (max_depth + 1,)
+    torch.testing.assert_close(q.probs.sum(), torch.tensor(1.0, dtype=torch.float64))
+    (elbo_of_depths(torch.linspace(-1, 0, max_depth + 1), depth, 100) + q.logits.exp().max()).backward()
+    assert all(p.grad.isfinite().all() for p in depth.parameters())
+    if max_depth == 100 and not start:
+        assert all(p.grad.abs() > 1e-4 for p in depth.parameters())
+
+
+@pytest.mark.parametrize("family", [TruncatedPoisson, DiscretisedNormal])
+@pytest.mark.parametrize("known", [3, 11])
+def test_posteriors_of_two_parameters_recover_a_known_depth(family, known):
+    """Two replicates: log-likelihoods that peak at the known depth, and at depth 6."""
+    depth = stack_modules([family(geometric_prior(20)) for _ in range(2)])
+    peaks = torch.tensor([known, 6])
+    log_likelihoods = -0.05 * (torch.arange(21.0).unsqueeze(1) - peaks) ** 2
+    optimiser = torch.optim.SGD(depth.parameters(), lr=0.1, momentum=0.5)
+    for _ in range(600):
+        optimiser.zero_grad()
+        (-elbo_of_depths(log_likelihoods, depth, 200).sum()).backward()
+        optimiser.step()
+    assert (depth().probs.argmax(-1) - peaks).abs().max() <= 1
+    if family is DiscretisedNormal:
+        assert depth().probs.argmax(-1).tolist() == peaks.tolist()

@@ -7,8 +7,16 @@ and a distribution over depth beside it.
 
 from depthsearch.data import spirals
 from depthsearch.networks import DepthHead, DepthNetwork, conv_resnet, mlp_resnet
-from depthsearch.objectives import elbo, log_predictive
-from depthsearch.posteriors import CategoricalDepth, DepthPosterior, FixedDepth, geometric_prior
+from depthsearch.objectives import elbo, log_predictive, marginal_likelihood
+from depthsearch.posteriors import (
+    CategoricalDepth,
+    DepthPosterior,
+    DiscretisedNormal,
+    ExactDepth,
+    FixedDepth,
+    TruncatedPoisson,
+    geometric_prior,
+)
 from depthsearch.pruning import expected_depth, prune, pruned_depth
 
 __version__ = "0.1.0"
@@ -18,12 +26,16 @@ __all__ = [
     "DepthHead",
     "DepthNetwork",
     "DepthPosterior",
+    "DiscretisedNormal",
+    "ExactDepth",
     "FixedDepth",
+    "TruncatedPoisson",
     "conv_resnet",
     "elbo",
     "expected_depth",
     "geometric_prior",
     "log_predictive",
+    "marginal_likelihood",
     "mlp_resnet",
     "prune",
     "pruned_depth",

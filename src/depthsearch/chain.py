@@ -9,7 +9,7 @@ Shapes: activations (R, w, B), features first; logits (S, R, C, B). Flat paramet
 `named_parameters()`, a row for each replicate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,11 @@ EPS, MOMENTUM = 1e-5, 0.1  # of torch's batch norm
 SEGMENT = 5  # blocks compiled together: longer ones run little faster and take in proportion longer to compile
 
 
-def elbo_gradient(
+# A value (R,) from the mean log-likelihood of each depth (S, R), the posterior and N: those of `objectives`.
+Objective = Callable[[Tensor, DepthPosterior, int], Tensor]
+
+
+def objective_gradient(
     network: MLPNetwork,
     depth: DepthPosterior,
     parameters: Tensor,
@@ -32,8 +36,9 @@ def elbo_gradient(
     y: Tensor,
     n_train: int,
     compiled: bool = False,
+    objective: Objective = elbo_of_depths,
 ) -> tuple[Tensor, Tensor]:
-    """The ELBO per datum in training mode and its gradient; takes the batch into the running statistics.
+    """The objective per datum in training mode and its gradient; takes the batch into the running statistics.
 
     Args:
         network, depth: stacked modules (`stack_modules`). Of the network only the sizes count.
@@ -42,6 +47,7 @@ def elbo_gradient(
         x, y: a batch (R, B, features), (R, B).
         n_train: N, the number of training points.
         compiled: whether whole segments of `SEGMENT` blocks, and the head of the last depth, run compiled.
+        objective: of the depths, the ELBO or the marginal likelihood.
 
     Returns:
         values (R,) in nats, and the gradient (R, ...) with respect to the parameters of the network and then of the
@@ -67,7 +73,7 @@ def elbo_gradient(
         log_likelihoods += [] if log_likelihood is None else [log_likelihood]
     last, residual = (_compiled_likelihood if compiled else _likelihood)(a.unsqueeze(0), head, head_bias, one_hot)
 
-    values, weights, d_posterior = _objective(torch.cat([*log_likelihoods, last]), depth, n_train)
+    values, weights, d_posterior = _of_depths(torch.cat([*log_likelihoods, last]), depth, n_train, objective)
 
     *weights, last_weight = (weights / batch).split([*(lengths if inside else []), 1])
     d_logits = last_weight[0] * residual[0]
@@ -149,9 +155,11 @@ def _sum(tensors: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _objective(log_likelihoods: Tensor, depth: DepthPosterior, n_train: int) -> tuple[Tensor, Tensor, list[Tensor]]:
-    # The ELBO, and its gradients with respect to the log-likelihood of each point (S, R, 1, 1) and to the posterior.
-    values = elbo_of_depths(log_likelihoods.requires_grad_(), depth, n_train)
+def _of_depths(
+    log_likelihoods: Tensor, depth: DepthPosterior, n_train: int, objective: Objective
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    # The value, and its gradients with respect to the log-likelihood of each point (S, R, 1, 1) and to the posterior.
+    values = objective(log_likelihoods.requires_grad_(), depth, n_train)
     weights, *d_posterior = torch.autograd.grad(values.sum(), [log_likelihoods, *depth.parameters()])
     return values.detach(), weights[..., None, None], d_posterior
 

@@ -12,7 +12,6 @@ from statistics import mean
 
 import torch
 
-from depthsearch.evaluation import evaluate
 from depthsearch.leases import LeaseLost
 from depthsearch.runs import Reservation, as_plain, reserve
 from depthsearch.settings import Setting
@@ -43,7 +42,8 @@ class Job:
 
     def __str__(self) -> str:
         where = "" if self.setting.data_set == "spirals" else f"{self.setting.data_set} "
-        return f"{where}{self.setting.kind} {self.swept} {getattr(self.setting, self.swept):g}"
+        swept = "max_depth" if self.swept == "data_set" else self.swept
+        return f"{where}{self.setting.kind} {swept} {getattr(self.setting, swept):g}"
 
 
 def train_job(
@@ -85,7 +85,7 @@ def _train_group(
     torch.compiler.reset()  # shapes of earlier settings count against a limit on recompilation
     tf32 = training.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    depths = [setting.posterior().to(device) for _ in seeds]
+    depths = [seeded(seed, setting.posterior).to(device) for seed in seeds]
     fields = [field.name for field in dataclasses.fields(Checkpoint)]
     resume = [Checkpoint(**{name: saved[name] for name in fields}) for _, saved in group if saved]
     before = [saved["seconds"] if saved else 0.0 for _, saved in group]
@@ -113,14 +113,14 @@ def _train_group(
         if stopping:
             raise KeyboardInterrupt
 
-    trained = train(networks, depths, splits, training, seeds, on_progress, compiled, resume, on_epoch)
+    trained = train(networks, depths, splits, training, seeds, on_progress, compiled, resume, on_epoch, setting.method)
     spent = [s + seconds() for s in before]
     summaries = []
     for (reservation, _), seed, split, result, s in zip(group, seeds, splits, trained, spent, strict=True):
         diverged = result.diverged_epoch is not None
         summary: dict = {"diverged_epoch": result.diverged_epoch, "seconds": {}}
         if not diverged:
-            summary |= evaluate(result.network, result.depth, split, training.precision)
+            summary |= setting.evaluate(result, split, training)
         summary |= {"best_epoch": result.best_epoch, "epochs": len(result.elbo), "history": result.history}
         summary["seconds"]["training_seconds"] = s
         config = {
@@ -201,11 +201,10 @@ def train_missing(job: Job, report: Callable[[int, str], None], stop: Callable[[
     finally:
         for reservation in reservations:
             reservation.release()
-    variant = "DDN" if job.setting.kind == "DDN" else "LDN-95"
     whole = [summary for summary in summaries if summary["diverged_epoch"] is None]
     said = f"{job}: {len(whole)} repeats"
     if whole:
-        errors = [100 * summary["variants"][variant]["test_error"] for summary in whole]
+        errors = [100 * next(iter(summary["variants"].values()))["test_error"] for summary in whole]
         depths, epochs = ([summary[key] for summary in whole] for key in ("pruned_depth", "epochs"))
         said += f", d_opt {mean(depths):.1f}, test error {mean(errors):.2f} %, {mean(epochs):.0f} epochs"
     return said if len(whole) == len(summaries) else f"{said}, {len(summaries) - len(whole)} diverged"

@@ -71,6 +71,10 @@ class DepthNetwork(nn.Module):
         Raises:
             ValueError: unless 0 <= min_depth <= max_depth <= D.
         """
+        return self.read_out(self.activations(x, max_depth, min_depth), min_depth)
+
+    def activations(self, x: Tensor, max_depth: int | None = None, min_depth: int = 0) -> list[Tensor]:
+        """What the head sees of the depths min_depth..max_depth; arguments and errors are those of a call."""
         max_depth = self.max_depth if max_depth is None else max_depth
         if not 0 <= min_depth <= max_depth <= self.max_depth:
             raise ValueError(f"need 0 <= min_depth <= max_depth <= {self.max_depth}, got {min_depth} and {max_depth}")
@@ -81,9 +85,13 @@ class DepthNetwork(nn.Module):
             if depth >= min_depth:
                 a, kept = self.head.read(a) if isinstance(self.head, DepthHead) else (a, a)
                 seen.append(kept)
+        return seen
+
+    def read_out(self, seen: Sequence[Tensor], min_depth: int = 0) -> Tensor:
+        """Logits (S, B, C) of what the head sees of the depths min_depth, min_depth + 1, ..."""
         if isinstance(self.head, DepthHead):
             return self.head(seen, min_depth)
-        return self.head(torch.cat(seen)).unflatten(0, (len(seen), -1))
+        return self.head(torch.cat(list(seen))).unflatten(0, (len(seen), -1))
 
 
 # Fully connected. Activations are (..., width, B), features first: the batch statistics and all elementwise work

@@ -1,4 +1,4 @@
-"""The closed-form ELBO and the marginal predictive: pure functions of logits and a distribution over depth.
+"""The closed-form ELBO, the marginal likelihood, the marginal predictive: pure functions of logits and depth.
 
 All accept replicate axes R between depth and batch: logits (S, *R, B, C), targets (*R, B), q over (*R, D + 1).
 S is D + 1, or fewer where a posterior has no mass on the shallower depths: the S deepest ones.
@@ -45,6 +45,25 @@ def elbo_of_depths(log_likelihoods: Tensor, depth: DepthPosterior, n_train: int)
     weights = q.probs[..., _covered(log_likelihoods, depth)].to(log_likelihoods.dtype)
     expected = (weights * log_likelihoods.movedim(0, -1)).sum(-1)
     return expected - kl_divergence(q, depth.prior).to(log_likelihoods.dtype) / n_train
+
+
+def marginal_likelihood(logits: Tensor, y: Tensor, depth: DepthPosterior, n_train: int) -> Tensor:
+    """Log marginal likelihood per datum, nats: log sum_d p(d) prod_n p(y_n | x_n, d), divided by N.
+
+    The objective of depth uncertainty networks (Antorán, Allingham & Hernández-Lobato 2020, arXiv 2006.08437). On a
+    minibatch the log-likelihood of all N points is estimated by N times the mean over the batch. Of `depth` only the
+    prior counts.
+
+    Args, returns and errors are those of `elbo`, which is at most this and equal to it at the exact posterior.
+    """
+    return marginal_likelihood_of_depths(log_likelihood(logits, y).mean(-1), depth, n_train)
+
+
+def marginal_likelihood_of_depths(log_likelihoods: Tensor, depth: DepthPosterior, n_train: int) -> Tensor:
+    """The same from the mean log-likelihood of each depth: (S, *R) -> (*R,)."""
+    log_p = depth.prior.logits[..., _covered(log_likelihoods, depth)]
+    log_joint = n_train * log_likelihoods.movedim(0, -1).to(log_p.dtype) + log_p
+    return (log_joint.logsumexp(-1) / n_train).to(log_likelihoods.dtype)
 
 
 def log_predictive(logits: Tensor, depth: DepthPosterior) -> Tensor:

@@ -1,5 +1,7 @@
 """Distributions over depth: modules whose call returns a `torch.distributions.Categorical` over 0..D."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical
@@ -77,6 +79,69 @@ class CategoricalDepth(DepthPosterior):
 
     def forward(self) -> Categorical:
         return _categorical(self.q_logits)
+
+
+class ExactDepth(DepthPosterior):
+    """A posterior set in closed form, q(d) proportional to p(d) prod_n p(y_n | x_n, d); it starts as the prior.
+
+    Its log probabilities are a buffer: no gradient reaches them, and they are saved and stacked like any other.
+    """
+
+    q_logits: Tensor
+
+    def __init__(self, prior: Categorical | Tensor) -> None:
+        super().__init__(prior)
+        self.register_buffer("q_logits", self.prior_log_probs.float())
+
+    def forward(self) -> Categorical:
+        return _categorical(self.q_logits)
+
+    @torch.no_grad()
+    def condition(self, log_likelihoods: Tensor, n_train: int) -> None:
+        """Sets q to the posterior given the mean log-likelihood of each depth over all N points (S = D + 1, *R)."""
+        log_joint = self.prior_log_probs + n_train * log_likelihoods.double().movedim(0, -1)
+        self.q_logits.copy_(log_joint.log_softmax(-1))
+
+
+class TruncatedPoisson(DepthPosterior):
+    """q(d) proportional to rate^d / d! on 0..D (the variational family of Nazaret & Blei 2022, cut at D).
+
+    Args:
+        prior: p(d) over 0..D.
+        rate: to start from, D / 2 if not given (1 where D = 0). The parameter is its logarithm.
+    """
+
+    def __init__(self, prior: Categorical | Tensor, rate: float | None = None) -> None:
+        super().__init__(prior)
+        self.log_rate = nn.Parameter(torch.tensor([math.log(rate or self.max_depth / 2 or 1.0)]))
+
+    def forward(self) -> Categorical:
+        d = torch.arange(self.max_depth + 1, device=self.log_rate.device, dtype=torch.float64)
+        return _categorical(d * self.log_rate.double() - torch.lgamma(d + 1))
+
+
+class DiscretisedNormal(DepthPosterior):
+    """q(d): the mass of a normal within half a layer of d, cut to 0..D (van Erp & de Vries 2024).
+
+    Parameters `loc`, in layers, and `log_scale`; the mass of an interval is a difference of distribution functions,
+    taken in the tail where it is small so that it keeps its digits.
+
+    Args:
+        prior: p(d) over 0..D.
+        loc, scale: to start from, D / 2 and D / 4 (at least 1) if not given.
+    """
+
+    def __init__(self, prior: Categorical | Tensor, loc: float | None = None, scale: float | None = None) -> None:
+        super().__init__(prior)
+        self.loc = nn.Parameter(torch.tensor([self.max_depth / 2 if loc is None else loc]))
+        self.log_scale = nn.Parameter(torch.tensor([math.log(scale or max(self.max_depth / 4, 1.0))]))
+
+    def forward(self) -> Categorical:
+        d = torch.arange(self.max_depth + 1, device=self.loc.device, dtype=torch.float64)
+        z, half = (d - self.loc.double()) / self.log_scale.double().exp(), 0.5 * torch.exp(-self.log_scale.double())
+        z = -z.abs()  # the lower tail: the interval's mirror image has the same mass
+        upper, lower = (torch.special.log_ndtr(edge) for edge in (z + half, z - half))
+        return _categorical(upper + torch.log(-torch.expm1(lower - upper)))
 
 
 class FixedDepth(DepthPosterior):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from depthsearch import comparison, verdict
 from depthsearch.claims import (
     ERROR_MARGIN,
     LIKELIHOOD_MARGIN,
@@ -139,8 +140,8 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-def results_page(tables: dict[str, pd.DataFrame], benchmark: str = "(not run)") -> str:
-    """The text of results/README.md; `benchmark` is what `make bench` printed."""
+def results_page(tables: dict[str, pd.DataFrame], benchmark: str = "(not run)", strategies: str = "(not run)") -> str:
+    """The text of results/README.md; `benchmark` is what `make bench` printed, `strategies` a `verdict.page`."""
     commands = "`make figures` (tables, this page and the figures)"
     return f"""# Results
 
@@ -189,6 +190,10 @@ Mean ± standard deviation over repeats, test set.
 
 {markdown(_by_depth(tables, "scan_deterministic_depth_spirals", "DDN"))}
 
+## Ways of choosing a depth
+
+{strategies}
+
 ## Speed
 
 `make bench`: medians, each table timed in one run.
@@ -197,6 +202,17 @@ Mean ± standard deviation over repeats, test set.
 {benchmark.strip()}
 ```
 """
+
+
+def strategies_page(results: Path) -> str:
+    """The comparison of strategies as text; its tables are written where they were read from runs."""
+    try:
+        tables = comparison.read_tables(results)
+    except FileNotFoundError:
+        return "(not run)"
+    for path in comparison.write_tables(results, tables):
+        print(path)
+    return verdict.page(tables, markdown)
 
 
 def image_runs(tables: dict[str, pd.DataFrame]) -> str:
@@ -314,7 +330,8 @@ def main() -> None:
     with contextlib.suppress(FileNotFoundError):  # no spirals of the preset
         np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **draw_maps(results))
     benchmarks = [path.read_text().strip() for path in sorted((results / "benchmarks").glob("*.txt"), reverse=True)]
-    (results / "README.md").write_text(results_page(tables, "\n\n".join(benchmarks) or "(not run)"))
+    page = results_page(tables, "\n\n".join(benchmarks) or "(not run)", strategies_page(results))
+    (results / "README.md").write_text(page)
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(tables))
 

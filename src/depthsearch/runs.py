@@ -22,6 +22,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -225,8 +226,9 @@ def _log(folder: Path, history: list[dict], tags: dict) -> None:
 
 
 def run_folders(results: Path) -> Iterator[Path]:
-    """The folders of all finished runs, in order."""
-    return (path.parent for path in sorted((results / "runs").glob(f"*/*/*/version_*/{SUMMARY}")))
+    """The folders of all finished runs, in order, but those of the comparison of strategies (`comparison.py`)."""
+    paths = sorted((results / "runs").glob(f"*/*/*/version_*/{SUMMARY}"))
+    return (path.parent for path in paths if path.parents[3].name != "scan_strategies")
 
 
 def collect(results: Path) -> dict[str, pd.DataFrame]:
@@ -384,7 +386,7 @@ def load_weights(folder: Path, network: nn.Module, depth: nn.Module) -> None:
     depth.load_state_dict(state["depth"])
 
 
-def as_plain(value):
+def as_plain(value: Any) -> Any:
     """JSON-ready copy: numpy and torch scalars to Python, non-finite floats to None."""
     if isinstance(value, dict):
         return {k: as_plain(v) for k, v in value.items()}

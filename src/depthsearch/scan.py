@@ -5,8 +5,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,9 @@ ROOT = Path(__file__).parents[2]
 RESULTS, DATA = ROOT / "results", ROOT / "data"
 
 
+Wanted = tuple[Setting, Training, list[Path]]  # a setting, how it is trained, and the folders of its repeats
+
+
 class Problem(Exception):
     """Bad input: one line that says what is wrong and what to do."""
 
@@ -36,6 +39,7 @@ def run_scan(
     quick: Sequence[Setting],
     flag: str,
     argv: Sequence[str] | None = None,
+    then: Callable[[Sequence[Wanted], Path], None] = lambda wanted, data: None,
 ) -> None:
     """The main function of a scan script.
 
@@ -44,52 +48,62 @@ def run_scan(
         settings: the grid, in order.
         swept: which field of the settings the grid varies.
         quick: the grid of --quick.
-        flag: option that overrides the values of `swept`, e.g. "depths".
+        flag: option that overrides the values of `swept`, e.g. "depths"; where that is the data set, whose settings
+            are its own, it chooses among them.
         argv: arguments, those of the process if not given.
+        then: called when nothing is left to train, with all that was asked for and the folder of the image files.
     """
     parser = _parser(scan, settings[0], swept, flag)
     options = parser.parse_args(argv)
     options.command = shlex.join(["python", parser.prog, *map(str, sys.argv[1:] if argv is None else argv)])
-    _run(scan, settings, swept, quick, flag, options)
+    _run(_Scan(scan, settings, swept, quick, flag, then), options)
 
 
-def _run(
-    scan: str,
-    settings: Sequence[Setting],
-    swept: str,
-    quick: Sequence[Setting],
-    flag: str,
-    options: argparse.Namespace,
-) -> None:
-    program, results = f"{scan}.py", Path(options.results)
+@dataclass(frozen=True)
+class _Scan:
+    # The arguments of `run_scan`.
+    name: str
+    settings: Sequence[Setting]
+    swept: str
+    quick: Sequence[Setting]
+    flag: str
+    then: Callable[[Sequence[Wanted], Path], None]
+
+
+def _run(scan: _Scan, options: argparse.Namespace) -> None:
+    program, results = f"{scan.name}.py", Path(options.results)
     try:
-        devices = _pick_devices(options, isinstance(settings[0], Images))
-        grid = _grid(settings, swept, quick, flag, options)
+        devices = _pick_devices(options, isinstance(scan.settings[0], Images))
+        grid = _grid(scan, options)
         repeats = (2 if options.quick else 4) if options.repeats is None else options.repeats
         _check(grid, {"--repeats": repeats} | {f"--{name}": getattr(options, name) for name in ("epochs", "jobs")})
         data = Path(getattr(options, "data", DATA))
         _check_writable(results)
-        jobs = []
+        jobs, wanted = [], []
         for setting in grid:
             training = _training(setting, options, devices[0])
             asked = configuration(setting, training)
-            root = results / "runs" / scan / setting.data_set / setting.folder(training)
+            root = results / "runs" / scan.name / setting.data_set / setting.folder(training)
             root = setting_folder(root, asked, configuration(type(setting)(), Training()))
-            missing = [f for f in (root / f"version_{r}" for r in range(repeats)) if not finished(f)]
+            wanted.append((setting, training, [root / f"version_{r}" for r in range(repeats)]))
+            missing = [f for f in wanted[-1][-1] if not finished(f)]
             n = setting.side_by_side
             for folders in (missing[i : i + n] for i in range(0, len(missing), n)):
-                jobs.append(Job(scan, setting, swept, folders, training, devices[0], data, options.checkpoint_seconds))
+                how = (training, devices[0], data, options.checkpoint_seconds)
+                jobs.append(Job(scan.name, setting, scan.swept, folders, *how))
         if options.dry_run:
             paths = [folder for job in jobs for folder in job.folders]
             print(*paths, f"{len(paths)} runs missing", sep="\n")
         if not jobs:
-            print(f"{scan}: all {repeats} repeats of {len(grid)} settings are finished; --repeats N adds more")
+            print(f"{scan.name}: all {repeats} repeats of {len(grid)} settings are finished; --repeats N adds more")
         elif options.slurm is not None:
-            _submit(scan, settings, swept, quick, flag, options)
+            _submit(scan, options)
         elif not options.dry_run:
             for setting in {job.setting.data_set: job.setting for job in jobs}.values():
                 setting.split(0, data)  # a missing or damaged file is known before anything is trained
             run_jobs(jobs, devices)
+        if not options.dry_run and options.slurm is None:
+            scan.then(wanted, data)
     except (Problem, DataError) as problem:
         print(f"{program}: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -108,18 +122,26 @@ def _run(
 KEPT = "Finished runs are kept, the others at their last checkpoint."
 
 
-def _grid(
-    settings: Sequence[Setting], swept: str, quick: Sequence[Setting], flag: str, options: argparse.Namespace
-) -> list[Setting]:
-    grid = list(quick if options.quick else settings)
+def _grid(scan: _Scan, options: argparse.Namespace) -> list[Setting]:
+    grid = list(scan.quick if options.quick else scan.settings)
     images = [setting for setting in grid if isinstance(setting, Images)]
     if images:
         grid = _choose_images(images, options.datasets, options.protocol)
-    values = getattr(options, flag)
-    if values is not None:
-        bases = {replace(setting, **{swept: values[0]}) for setting in grid}
-        grid = [replace(base, **{swept: value}) for base in sorted(bases, key=str) for value in values]
-    return grid
+    values = getattr(options, scan.flag)
+    if values is None:
+        return grid
+    if scan.swept == "data_set":
+        return [setting for value in values for setting in _of_data_set(grid, value)]
+    bases = {replace(setting, **{scan.swept: values[0]}) for setting in grid}
+    return [replace(base, **{scan.swept: value}) for base in sorted(bases, key=str) for value in values]
+
+
+def _of_data_set(grid: Sequence[Setting], name: str) -> list[Setting]:
+    found = [setting for setting in grid if setting.data_set == name]
+    if not found:
+        there = ", ".join(dict.fromkeys(setting.data_set for setting in grid))
+        raise Problem(f"no data set {name!r} in this grid; there are {there}")
+    return found
 
 
 def _training(setting: Setting, options: argparse.Namespace, device: torch.device) -> Training:
@@ -144,14 +166,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _submit(
-    scan: str,
-    settings: Sequence[Setting],
-    swept: str,
-    quick: Sequence[Setting],
-    flag: str,
-    options: argparse.Namespace,
-) -> None:
+def _submit(scan: _Scan, options: argparse.Namespace) -> None:
     array = Array(options.slurm, options.jobs, options.time, options.gpus_per_job, options.cpus_per_job)
     own = argparse.Namespace(**vars(options))
     own.slurm, own.results = None, str(Path(options.results).resolve())
@@ -159,10 +174,10 @@ def _submit(
     if array.gpus == 0 and own.workers is None:
         own.workers = array.cpus
     if options.dry_run:
-        print(*(f"{key}: {value}" for key, value in array.parameters(scan).items()), sep="\n")
+        print(*(f"{key}: {value}" for key, value in array.parameters(scan.name).items()), sep="\n")
         return
     try:
-        ids = submit(array, scan, ROOT / FOLDER, partial(_run, scan, settings, swept, quick, flag, own))
+        ids = submit(array, scan.name, ROOT / FOLDER, partial(_run, scan, own))
     except (RuntimeError, FailedJobError) as refused:
         raise Problem(f"Slurm does not take the jobs ({' '.join(str(refused).split())})") from None
     print(f"{len(ids)} jobs: {' '.join(ids)}; logs in {ROOT / FOLDER}; python -m depthsearch.status {options.results}")
@@ -231,6 +246,7 @@ def _parser(scan: str, example: Setting, swept: str, flag: str) -> argparse.Argu
             default="auto",
             help="of stem and blocks; auto: bfloat16 where the hardware multiplies in it; tf32: on CUDA",
         )
+    if images or swept == "data_set":
         parser.add_argument("--data", default=str(DATA), help="folder of the image files (default %(default)s)")
     parser.add_argument(
         "--checkpoint-seconds", type=float, default=30.0, help="work that a kill may cost (default %(default)s)"

@@ -1,0 +1,57 @@
+"""Rivals that keep a posterior over depth, as the paper does, and differ in its family or in how it is set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from depthsearch.data import Split
+from depthsearch.objectives import marginal_likelihood_of_depths
+from depthsearch.posteriors import DepthPosterior, DiscretisedNormal, ExactDepth, TruncatedPoisson, geometric_prior
+from depthsearch.training import Method, Replicates
+
+
+@dataclass(frozen=True)
+class ExactPosterior(Method):
+    """The ELBO with q set to the exact posterior over depth by a full pass at the end of every epoch."""
+
+    @property
+    def passes(self) -> float:
+        return 2.0
+
+    def posterior(self, max_depth: int) -> ExactDepth:
+        return ExactDepth(geometric_prior(max_depth))
+
+    def run_epoch(self, replicates: Replicates, data: Split, generators: Sequence[torch.Generator]) -> Tensor:
+        value = super().run_epoch(replicates, data, generators)
+        assert isinstance(replicates.depth, ExactDepth)
+        replicates.depth.condition(replicates.log_likelihoods(data, "train"), data.y_train.shape[1])
+        return value
+
+
+@dataclass(frozen=True)
+class MarginalLikelihood(ExactPosterior):
+    """Depth uncertainty networks (Antorán, Allingham & Hernández-Lobato 2020): the weights maximise the evidence.
+
+    Depth is never optimised; q is the exact posterior, and serves prediction and choice.
+    """
+
+    def objective(self, log_likelihoods: Tensor, depth: DepthPosterior, n_train: int) -> Tensor:
+        return marginal_likelihood_of_depths(log_likelihoods, depth, n_train)
+
+
+@dataclass(frozen=True)
+class Poisson(Method):
+    """The paper's ELBO with a truncated Poisson q (Nazaret & Blei 2022)."""
+
+    def posterior(self, max_depth: int) -> TruncatedPoisson:
+        return TruncatedPoisson(geometric_prior(max_depth))
+
+
+@dataclass(frozen=True)
+class Normal(Method):
+    """The paper's ELBO with a discretised truncated normal q (van Erp & de Vries 2024)."""
+
+    def posterior(self, max_depth: int) -> DiscretisedNormal:
+        return DiscretisedNormal(geometric_prior(max_depth))
