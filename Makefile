@@ -2,7 +2,8 @@
 VENV := .venv
 PYTHON ?= python3
 BIN := $(CURDIR)/$(VENV)/bin
-NOTEBOOKS = $(BIN)/jupyter nbconvert --to notebook --execute --output-dir /tmp notebooks/spirals.ipynb notebooks/images.ipynb
+ALL := spirals images strategies
+NOTEBOOKS = $(BIN)/jupyter nbconvert --to notebook --execute --output-dir /tmp $(ALL:%=notebooks/%.ipynb)
 
 .PHONY: demo test check figures bench clean
 
@@ -11,8 +12,9 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	touch $@
 
-# LDN and DDN on spirals and on digits at a reduced size, and the figures of these runs in results/figures/demo
-SCANS = max_depth_spirals deterministic_depth_spirals max_depth_images deterministic_depth_images
+# LDN, DDN and their rivals on spirals and on digits at a reduced size, and the figures of these runs in
+# results/figures/demo
+SCANS = max_depth_spirals deterministic_depth_spirals max_depth_images deterministic_depth_images strategies
 demo: $(VENV)/ready
 	cd experiments && for scan in $(SCANS); do \
 		$(BIN)/python scan_$$scan.py 0 --quick --results ../results/demo || exit; done

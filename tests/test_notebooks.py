@@ -61,6 +61,14 @@ def test_images(tmp_path):
     check(images, tmp_path)
 
 
+def test_strategies(tmp_path):
+    options = ("--quick", "--epochs", 12, "--repeats", 2, "--results", tmp_path / "results")
+    assert scan_script("0", *options, name="strategies").returncode == 0
+    images = execute("strategies.ipynb", tmp_path / "results", tmp_path)
+    assert len(images) == 7
+    check(images, tmp_path)
+
+
 def test_spirals_from_the_committed_tables_alone(tmp_path):
     fresh = tmp_path / "results"
     fresh.mkdir()

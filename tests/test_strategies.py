@@ -2,20 +2,27 @@
 
 import copy
 
+import pandas as pd
 import pytest
 import torch
+from conftest import scan_script
+from scipy.stats import kendalltau
 from torch.func import functional_call
 
-from depthsearch import conv_resnet, mlp_resnet
+from depthsearch import comparison, conv_resnet, mlp_resnet, verdict
 from depthsearch.data import Split, spiral_split
 from depthsearch.evaluation import exact_posterior, predict
 from depthsearch.objectives import log_likelihood
+from depthsearch.report import markdown
 from depthsearch.scan import seeded
 from depthsearch.strategies import darts
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
 from depthsearch.strategies.darts import Darts, second_order
 from depthsearch.strategies.drnas import DirichletWeights, DrNAS
+from depthsearch.strategies.evaluation import under_shift
 from depthsearch.strategies.mixing import MixtureWeights, gradient_of_alpha
+from depthsearch.strategies.predictor import encode, fit_predictor, predict_labels
+from depthsearch.strategies.search import SEARCHES
 from depthsearch.training import Method, Replicates, Training, train
 
 
@@ -247,3 +254,172 @@ def test_a_method_of_images_trains_through_the_same_loop():
         (trained,) = train([network], [method.posterior(2)], [split], Training(4, batch_size=6), [0], method=method)
         assert len(trained.elbo) == 4 and all(map(torch.isfinite, torch.tensor(trained.elbo)))
         assert not torch.equal(trained.network.stem.conv.weight, twin.stem.conv.weight)
+
+
+# The searches of a pool.
+
+WIDTHS = (10, 20, 40)
+SIZES = [(depth, width) for width in WIDTHS for depth in range(13)]
+
+
+def pool(best=(7, 20)):
+    """Every size, the validation log-likelihood falling with the distance from the best; costs that tell rows apart."""
+    rows = [
+        {
+            "max_depth": depth,
+            "width": width,
+            "valid_log_likelihood": -((depth - best[0]) ** 2) / 20 - abs(width - best[1]) / 10,
+            "seconds": 1.0 + depth,
+            "block_evaluations": 100.0 * depth,
+            "networks": 1,
+        }
+        for depth, width in SIZES
+    ]
+    return pd.DataFrame(rows).sort_values(["max_depth", "width"], ignore_index=True)
+
+
+def test_a_chain_is_encoded_in_slots():
+    code = encode([(2, 20), (0, 10)], max_depth=3, widths=WIDTHS)
+    assert code.shape == (2, 5, 4 + 3)
+    assert code[0, :, :4].argmax(-1).tolist() == [0, 1, 1, 2, 3] and code[1, :, :4].argmax(-1).tolist() == [
+        0,
+        2,
+        2,
+        2,
+        3,
+    ]
+    assert (code[0, :, 4:] == torch.tensor([0, 1, 0])).all() and (code.sum(-1) == 2).all()
+
+
+def test_the_predictor_overfits_20_settings_and_ranks_the_rest():
+    """A grid whose labels grow with depth and width: fitted to 20 of them."""
+    truth = torch.tensor([depth / 6 + (0.5, 1.0, 1.5)[WIDTHS.index(width)] for depth, width in SIZES])
+    order = torch.randperm(len(SIZES), generator=torch.Generator().manual_seed(0)).tolist()
+    known, rest = order[:20], order[20:]
+    labels = (truth - truth[known].mean()) / truth[known].std()
+    network = fit_predictor([SIZES[i] for i in known], labels[known].tolist(), 12, WIDTHS)
+    fitted, found = (predict_labels(network, [SIZES[i] for i in which], 12, WIDTHS) for which in (known, rest))
+    assert ((torch.from_numpy(fitted) - labels[known]) ** 2).mean() < 0.01
+    assert kendalltau(found, truth[rest]).statistic > 0.9
+
+
+def test_searches_choose_by_validation_and_pay_for_what_they_train():
+    table = pool()
+    found = {name: search(table, 20, seed=0) for name, search in SEARCHES.items()}
+    assert (found["manual"].chosen["max_depth"], found["manual"].costs()["networks"]) == (7, 13)
+    assert found["manual"].costs()["block_evaluations"] == 100 * sum(range(13))
+    assert found["random"].costs()["networks"] == found["predictor"].costs()["networks"] == 20
+    for name, result in found.items():
+        assert result.chosen["valid_log_likelihood"] == result.trained["valid_log_likelihood"].max(), name
+        assert result.costs() == SEARCHES[name](table, 20, seed=0).costs(), name  # seeded
+    assert found["random"].costs() != SEARCHES["random"](table, 20, seed=1).costs()
+    assert set(found["predictor"].extra) == {"predictor_tau", "predictor_mse", "ridge_tau", "ridge_mse"}
+
+
+def test_shift_leaves_unmoved_points_alone_and_moves_the_others():
+    split = spiral_split(400, 360.0, 0.2, 0)
+    network, depth = mlp_resnet(3), Method().posterior(3)
+    rows = under_shift(Method(), network, depth, split)
+    assert [row["shift"] for row in rows][:2] == [0.0, 0.25] and rows[0]["auroc"] == 0.5
+    assert len({row["log_likelihood"] for row in rows}) == len(rows)
+    images = torch.zeros(6, 1, 9, 9, dtype=torch.uint8)
+    images[:, :, 1] = 255
+    split = Split(images, torch.arange(6) % 3, images, torch.arange(6) % 3, mean=(0.3,), std=(0.3,))
+    rows = under_shift(Method(), conv_resnet(1, 1, 3, 8, 4, stem_kernel=3), Method().posterior(1), split)
+    assert [row["shift"] for row in rows] == list(range(0, 181, 15))
+
+
+# From the scan to the verdict.
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A results folder with a tiny comparison in it."""
+    results = tmp_path_factory.mktemp("results")
+    out = scan_script("0", "--quick", "--epochs", 20, "--repeats", 2, "--results", results, name="strategies")
+    assert out.returncode == 0, out.stderr
+    assert "not there yet" not in out.stdout
+    return results
+
+
+def test_the_scan_compares_all_strategies_in_all_modes(compared):
+    tables = comparison.collect(compared)
+    rows = tables["strategies"]
+    assert set(rows["strategy"]) == set(verdict.ORDER) and set(rows["data_set"]) == {"spirals360", "digits"}
+    assert (rows.groupby(["data_set", "strategy"]).size() == 2).all()
+    for column in ("searched_ece", "retrained_error", "retrained_log_likelihood", "regret", "block_evaluations"):
+        assert rows[column].notna().all(), column
+    at_preset = rows[rows["width"] == rows["preset_width"]]
+    assert (at_preset["regret"] >= 0).all()
+    best = at_preset[at_preset["depth"] == at_preset["best_depth"]]
+    assert (best["regret"] == 0).all()
+    manual = rows[(rows["strategy"] == "manual") & (rows["data_set"] == "spirals360")]
+    mine = tables["strategies_pool"].query("data_set == 'spirals360' and points == 'train' and width == 10")
+    for _, row in manual.iterrows():
+        trained = mine[mine["seed"] == row["seed"]]
+        assert row["networks"] == 7 and row["block_evaluations"] == trained["block_evaluations"].sum()
+        assert row["depth"] == trained.loc[trained["valid_log_likelihood"].idxmax(), "max_depth"]
+    assert set(tables["strategies_shift"].groupby(["data_set", "strategy", "seed"]).size()) == {10, 13}
+    assert not list(compared.rglob("*.pkl"))
+
+
+def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(compared, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in compared.rglob("summary.json")}
+    out = scan_script("0", "--quick", "--epochs", 20, "--repeats", 2, "--results", compared, name="strategies")
+    assert out.returncode == 0 and "are finished" in out.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in compared.rglob("summary.json")}
+    tables = comparison.read_tables(compared)
+    comparison.write_tables(tmp_path, tables)
+    again = comparison.read_tables(tmp_path)
+    for name in comparison.TABLES:
+        pd.testing.assert_frame_equal(again[name], tables[name], rtol=1e-3, check_dtype=False)
+    with pytest.raises(FileNotFoundError):
+        comparison.read_tables(tmp_path / "nowhere")
+
+
+def test_the_verdict_is_computed(compared):
+    tables = comparison.read_tables(compared)
+    text = verdict.page(tables, markdown) + verdict.details(tables, markdown)
+    assert "### spirals" in text and "### digits" in text and "nan" not in text.lower()
+    assert all(f"| {name} |" in text for name in verdict.ORDER)
+
+
+def test_the_verdict_on_numbers_made_up():
+    """DARTS is 0.1 nats worse than LDN at every repeat, the rest as good; manual search dearer."""
+    rows = []
+    for seed in range(4):
+        for name in ("LDN", "DARTS", "manual"):
+            value = -0.1 - 0.01 * seed - (0.1 if name == "DARTS" else 0)
+            row = {
+                "data_set": "spirals720",
+                "strategy": name,
+                "seed": seed,
+                "regret": -value - 0.1,
+                "searched_ece": 0.1,
+            }
+            row |= {f"{mode}_log_likelihood": value for mode in comparison.MODES}
+            rows.append(row | {"block_evaluations": 100.0 if name == "manual" else 10.0})
+    table = pd.DataFrame(rows)
+    mean, low, high, n = verdict.differences(table, "retrained_log_likelihood")["DARTS"]
+    assert (round(mean, 6), n) == (-0.1, 4) and high - low < 1e-6
+    said = verdict.when_to_use_which(table, pd.DataFrame())
+    assert "LDN, manual come within" in said[0] and "the cheapest of them is LDN" in said[0]
+    assert "not told apart from it: manual" in said[1] and "DARTS" not in said[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--datasets", "spirals123"], "no data set 'spirals123' in this grid; there are spirals180"),
+        (["--epochs", "0"], "--epochs must be 1 or more"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path):
+    out = scan_script("0", *arguments, "--results", tmp_path, name="strategies")
+    assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and said in out.stderr
+
+
+def test_dry_run_lists_the_grid(tmp_path):
+    options = ("0", "--dry-run", "--repeats", 8, "--results", tmp_path, "--datasets", "spirals180")
+    lines = scan_script(*options, name="strategies").stdout.splitlines()
+    assert lines[-1] == f"{8 * (9 + 2 * 31)} runs missing"

@@ -192,6 +192,8 @@ Mean ± standard deviation over repeats, test set.
 
 ## Ways of choosing a depth
 
+All metrics: [strategies.md](strategies.md).
+
 {strategies}
 
 ## Speed
@@ -205,13 +207,14 @@ Mean ± standard deviation over repeats, test set.
 
 
 def strategies_page(results: Path) -> str:
-    """The comparison of strategies as text; its tables are written where they were read from runs."""
+    """The verdict on strategies; their tables and `results/strategies.md` are written, where there are any."""
     try:
         tables = comparison.read_tables(results)
     except FileNotFoundError:
         return "(not run)"
     for path in comparison.write_tables(results, tables):
         print(path)
+    (results / "strategies.md").write_text(verdict.details(tables, markdown))
     return verdict.page(tables, markdown)
 
 

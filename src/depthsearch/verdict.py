@@ -5,7 +5,7 @@ A *family* is all spirals together or one image data set. Differences are paired
 network seeds for every strategy; on spirals a repeat counts once, with its mean over the angles.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from depthsearch.strategies import METHODS, SEARCHES
 
 ORDER = [*METHODS, *SEARCHES]
 REFERENCE = "LDN"
+FREE_WIDTH = ("random", "predictor")  # choose a width too
 HOW_TO_READ = """
 Every strategy sees the same training and validation points; epochs, depths and widths are chosen by validation
 log-likelihood, and the test points are touched once. *Searched*: as the search leaves it, with all depths mixed;
@@ -132,14 +133,17 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
     cost = rows.groupby("strategy")["block_evaluations"].mean()
     if "regret" in rows and rows["regret"].notna().any():
         regret = by_repeat(rows, "regret").mean().dropna()
-        best = str(regret.idxmin())
-        good = [str(name) for name in regret.index if regret[name] <= regret.min() + LIKELIHOOD_MARGIN]
+        here = regret[[name for name in regret.index if name not in FREE_WIDTH]]
+        best = str(here.idxmin())
+        good = [str(name) for name in here.index if here[name] <= here.min() + LIKELIHOOD_MARGIN]
         cheapest = min(good, key=lambda name: cost[name])
         said.append(
             f"To choose a depth and retrain at it: {_list(good)} come within {LIKELIHOOD_MARGIN:g} nats of the least "
-            f"regret ({best}, {regret[best]:.3g} nats); the cheapest of them is {cheapest}, {cost[cheapest]:.2g} block "
-            f"evaluations against {cost.max():.2g} of the dearest strategy ({cost.idxmax()})."
+            f"regret ({best}, {here[best]:.3g} nats); the cheapest of them is {cheapest}, {cost[cheapest]:.2g} block "
+            f"evaluations against {cost['manual']:.2g} of manual search."
         )
+        wide = ", ".join(f"{name} {regret[name]:.3g} nats" for name in FREE_WIDTH if name in regret)
+        said.append(f"To choose a width too: regret of {wide}, against the same reference." if wide else "")
     said.append(_best(rows, "searched_log_likelihood", "To predict with what the search itself leaves", 1))
     cut = "To cut the searched network at the chosen depth and keep it"
     said.append(_best(rows[rows["strategy"].isin(list(METHODS))], "truncated_log_likelihood", cut, 1))
@@ -166,32 +170,45 @@ def _best(rows: pd.DataFrame, column: str, purpose: str, scale: float, unit: str
     return f"{purpose}: {best} ({scale * means[best]:.3g} {unit}){among}."
 
 
-def page(tables: Mapping[str, pd.DataFrame], markdown) -> str:
-    """The section of results/README.md; `markdown` makes a pipe table of a table."""
-    rows, shift = tables["strategies"], tables["strategies_shift"]
-    if rows.empty:
-        return "(not run)"
+def page(tables: Mapping[str, pd.DataFrame], markdown: Callable[[pd.DataFrame], str]) -> str:
+    """The verdict for results/README.md; `markdown` makes a pipe table of a table."""
     text = [HOW_TO_READ.strip()]
-    shifts = dict(families(shift))
-    for family, mine in families(rows):
-        sets = ", ".join(sorted(mine["data_set"].unique(), key=lambda n: (len(n), n)))
-        limit, repeats = mine["epochs_limit"].max(), mine.groupby(["data_set", "strategy"])["seed"].nunique()
-        n = f"{repeats.min()}" if repeats.min() == repeats.max() else f"{repeats.min()} to {repeats.max()}"
-        reduced = " Reduced: 6000 training images." if family not in ("spirals", "digits") else ""
-        text += [f"### {family}", f"{sets}; {n} repeats, at most {limit} epochs.{reduced}", "**When to use which**"]
-        text.append("\n".join(f"- {s}" for s in when_to_use_which(mine, shifts.get(family, pd.DataFrame()))))
-        text += ["Choice and cost", markdown(cost_table(mine))]
-        for metric, title in (
-            ("log_likelihood", "Test log-likelihood (nats)"),
-            ("error", "Test error (%)"),
-            ("brier", "Brier score"),
-            ("ece", "ECE (%)"),
-        ):
-            text += [title, markdown(quality_table(mine, metric))]
-        if family in shifts:
-            text += ["Off the data, as searched", markdown(shift_table(shifts[family]))]
-        text += ["The predictor on settings that it did not see", markdown(predictor_table(mine))]
+    shifts = dict(families(tables["strategies_shift"]))
+    for family, rows in families(tables["strategies"]):
+        text += [f"### {family}", _what(family, rows), "When to use which:"]
+        text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
+        text += [markdown(cost_table(rows)), "Test log-likelihood (nats):"]
+        text += [markdown(quality_table(rows, "log_likelihood"))]
+        predictor = predictor_table(rows)
+        text += ["The predictor on settings that it did not see:", markdown(predictor)] if len(predictor) else []
     return "\n\n".join(text)
+
+
+def details(tables: Mapping[str, pd.DataFrame], markdown: Callable[[pd.DataFrame], str]) -> str:
+    """The text of results/strategies.md: the other metrics, and what happens off the data."""
+    text = [
+        "# Ways of choosing a depth: all metrics",
+        "Generated, as [the verdict](README.md) is. " + HOW_TO_READ.strip(),
+    ]
+    shifts = dict(families(tables["strategies_shift"]))
+    for family, rows in families(tables["strategies"]):
+        text += [f"## {family}", _what(family, rows)]
+        for metric, title in (("error", "Test error (%)"), ("brier", "Brier score"), ("ece", "ECE (%)")):
+            text += [title, markdown(quality_table(rows, metric))]
+        if family in shifts:
+            text += [
+                "Off the data, as searched: means over all amounts of shift",
+                markdown(shift_table(shifts[family])),
+            ]
+    return "\n\n".join(text) + "\n"
+
+
+def _what(family: str, rows: pd.DataFrame) -> str:
+    sets = ", ".join(sorted(rows["data_set"].unique(), key=lambda name: (len(name), name)))
+    counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
+    n = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+    reduced = "" if family in ("spirals", "digits") else " Reduced: 6000 training images."
+    return f"{sets}; {n} repeats, at most {rows['epochs_limit'].max()} epochs.{reduced}"
 
 
 def _in_order(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
