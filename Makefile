@@ -23,7 +23,7 @@ demo: $(VENV)/ready
 	@echo "figures: results/figures/demo, numbers: results/demo/README.md"
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

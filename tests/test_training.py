@@ -3,10 +3,10 @@ import copy
 import pytest
 import torch
 
-from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, mlp_resnet
+from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, elbo, geometric_prior, mlp_resnet
 from depthsearch.data import Split, spiral_split
 from depthsearch.jobs import seeded
-from depthsearch.training import Training, train
+from depthsearch.training import Replicates, Training, train
 
 
 def run(seeds, epochs, kind="LDN", max_depth=10, n=2000, **training):
@@ -100,3 +100,35 @@ def test_it_learns_and_chooses_a_depth():
 def test_numbers_must_match():
     with pytest.raises(ValueError, match="as many"):
         train([mlp_resnet(1)], [], [], Training(1), [0])
+
+
+def test_norms_estimated_anew_are_means_over_the_first_batches_of_the_epoch():
+    """Against torch's cumulative average (momentum None), and of the head by hand."""
+    training, seed = Training(batch_size=16, norm_batches=3), 5
+    network = seeded(0, lambda: conv_resnet(2, outer_width=8, inner_width=4))
+    split = Split(torch.randn(80, 1, 12, 12), torch.arange(80) % 10, torch.zeros(1), torch.zeros(1))
+    replicates = Replicates([network], [CategoricalDepth(geometric_prior(2))], training)
+    replicates.step(split.x_train[None, :16], split.y_train[None, :16], 80)  # the averages lag behind by now
+    plain, before = copy.deepcopy(replicates.network), replicates.state.clone()
+    replicates.estimate_norms(Split.stack([split]), [torch.Generator().manual_seed(seed)])
+
+    norms = [m for m in plain.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    order, pooled = torch.randperm(80, generator=torch.Generator().manual_seed(seed)), []
+    plain.head.register_forward_pre_hook(lambda head, inputs: pooled.append(torch.stack(list(inputs[0]))))
+    for batch in order[:48].split(16):
+        plain.train()(split.x_train[batch])
+    assert [m.momentum for m in replicates.network.modules() if isinstance(m, torch.nn.BatchNorm2d)] == [0.1] * 6
+    for ours, theirs in zip(replicates.network.blocks, plain.blocks, strict=True):
+        for name in ("norm1", "norm2", "norm3"):
+            for statistic in ("running_mean", "running_var"):
+                torch.testing.assert_close(*(getattr(getattr(b, name), statistic) for b in (ours, theirs)))
+    hidden = [torch.relu(plain.head.linear1(p)) for p in pooled]  # (depths, B, width) each
+    norm = replicates.network.head.norm
+    torch.testing.assert_close(norm.running_mean, torch.stack([h.mean(1) for h in hidden]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([h.var(1) for h in hidden]).mean(0))
+    after = replicates.state
+    n = replicates.velocity.shape[1]
+    assert torch.equal(before[:, :n], after[:, :n]) and not torch.equal(before[:, n:], after[:, n:])

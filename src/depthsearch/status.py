@@ -68,7 +68,7 @@ def main() -> None:
     if next((results / "runs").glob("*/*/*/version_*"), None) is None:
         parser.exit(2, f"{parser.prog}: no runs in {results / 'runs'}\n")
     table = status(results)
-    print(table.to_string())
+    print(table.to_string(sparsify=False))
     cells = pd.Series([cell.split()[0] for cell in table.to_numpy().flat if cell])
     print("\n" + ", ".join(f"{n} {what}" for what, n in cells.value_counts().items()))
 
