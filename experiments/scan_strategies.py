@@ -21,7 +21,7 @@ def grid(data_set: str, max_depth: int, width: int, other_widths: dict[int, rang
 SPIRALS = [f"spirals{angle}" for angle in (180, 360, 540, 720, 900)]
 GRID = [
     *(setting for name in SPIRALS for setting in grid(name, 16, 20, {10: range(0, 17, 2), 40: range(0, 17, 4)})),
-    *grid("digits", 10, 32, {16: range(0, 11, 2), 64: range(0, 11, 2)}),
+    *grid("digits", 8, 32, {16: range(0, 9, 2)}),
     *grid("Fashion-MNIST", 6, 32, {16: range(0, 7, 2)}),
 ]
 QUICK = [*grid("spirals360", 6, 10, {20: range(0, 7, 2)}), *grid("digits", 2, 8, {16: range(3)})]

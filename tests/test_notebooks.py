@@ -62,10 +62,10 @@ def test_images(tmp_path):
 
 
 def test_strategies(tmp_path):
-    options = ("--quick", "--epochs", 12, "--repeats", 2, "--results", tmp_path / "results")
+    options = ("--quick", "--epochs", 6, "--datasets", "spirals360", "--results", tmp_path / "results")
     assert scan_script("0", *options, name="strategies").returncode == 0
     images = execute("strategies.ipynb", tmp_path / "results", tmp_path)
-    assert len(images) == 7
+    assert len(images) == 6
     check(images, tmp_path)
 
 

@@ -336,7 +336,7 @@ def test_shift_leaves_unmoved_points_alone_and_moves_the_others():
 def compared(tmp_path_factory):
     """A results folder with a tiny comparison in it."""
     results = tmp_path_factory.mktemp("results")
-    out = scan_script("0", "--quick", "--epochs", 20, "--repeats", 2, "--results", results, name="strategies")
+    out = scan_script("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", results, name="strategies")
     assert out.returncode == 0, out.stderr
     assert "not there yet" not in out.stdout
     return results
@@ -365,7 +365,7 @@ def test_the_scan_compares_all_strategies_in_all_modes(compared):
 
 def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(compared, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in compared.rglob("summary.json")}
-    out = scan_script("0", "--quick", "--epochs", 20, "--repeats", 2, "--results", compared, name="strategies")
+    out = scan_script("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", compared, name="strategies")
     assert out.returncode == 0 and "are finished" in out.stdout
     assert before == {path: path.stat().st_mtime_ns for path in compared.rglob("summary.json")}
     tables = comparison.read_tables(compared)

@@ -200,7 +200,7 @@ class Strategy(Setting):
 
     @property
     def compile_from(self) -> int:  # type: ignore[override]
-        return Setting.compile_from if self.spirals is None else Spirals.compile_from
+        return Spirals.compile_from
 
     @property
     def cost(self) -> float:

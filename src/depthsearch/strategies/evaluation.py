@@ -16,7 +16,7 @@ from depthsearch.training import PAPER, Method, Trained, Training
 
 DEGREES = tuple(range(0, 181, 15))
 DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)  # in standard deviations of the training points
-BATCH = 2048
+SHIFTED, BATCH = 2000, 2048  # test points moved, at most, and points predicted at once
 
 
 def evaluate_choice(method: Method, trained: Trained, split: Split, training: Training, shift: bool = True) -> dict:
@@ -84,22 +84,23 @@ def with_statistics_per_depth(network: DepthNetwork, split: Split, batch_size: i
 
 
 def under_shift(method: Method, network: DepthNetwork, depth: DepthPosterior, split: Split) -> list[dict]:
-    """One row an amount of shift: `shift`, log-likelihood, error and ECE on the test points so moved, and `auroc`.
+    """One row an amount of shift: `shift`, log-likelihood, error and ECE on `SHIFTED` test points moved, and `auroc`.
 
     Images are rotated by `DEGREES`. Points of the plane move away from the origin by `DISTANCES`; they keep their
     labels, which say less and less. `auroc`: of the predictive entropy, for telling moved from unmoved points.
     """
-    images = split.x_test.dim() == 4
+    points, y = split.x_test[:SHIFTED], split.y_test[:SHIFTED]
+    images = points.dim() == 4
     rows, unmoved = [], None
     for amount in DEGREES if images else DISTANCES:
         if images:
-            x = rotate(split.x_test, float(amount), InterpolationMode.BILINEAR)
+            x = rotate(points, float(amount), InterpolationMode.BILINEAR)
         else:
-            x = split.x_test * (1 + amount / split.x_test.norm(dim=1, keepdim=True).clamp(min=1e-6))
+            x = points * (1 + amount / points.norm(dim=1, keepdim=True).clamp(min=1e-6))
         log_probs = log_probabilities(method, network, depth, split, x)
         entropy = -(log_probs.exp() * log_probs).sum(-1).cpu()
         unmoved = entropy if unmoved is None else unmoved
-        found = metrics(log_probs, split.y_test)
+        found = metrics(log_probs, y)
         labels = torch.cat([torch.zeros(len(unmoved)), torch.ones(len(entropy))])
         row: dict = {"shift": float(amount)} | {k: found[k] for k in ("log_likelihood", "error", "ece")}
         rows.append(row | {"auroc": float(roc_auc_score(labels, torch.cat([unmoved, entropy])))})
