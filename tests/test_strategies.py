@@ -1,6 +1,8 @@
 """The rivals: each against an oracle, then all of them through the scan."""
 
 import copy
+import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -9,12 +11,12 @@ from conftest import scan_script
 from scipy.stats import kendalltau
 from torch.func import functional_call
 
-from depthsearch import comparison, conv_resnet, mlp_resnet, verdict
+from depthsearch import comparison, conv_resnet, mlp_resnet, runs, verdict
 from depthsearch.data import Split, spiral_split
 from depthsearch.evaluation import exact_posterior, predict
+from depthsearch.jobs import seeded
 from depthsearch.objectives import log_likelihood
 from depthsearch.report import markdown
-from depthsearch.scan import seeded
 from depthsearch.strategies import darts
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
 from depthsearch.strategies.darts import Darts, second_order
@@ -382,6 +384,28 @@ def test_the_verdict_is_computed(compared):
     text = verdict.page(tables, markdown) + verdict.details(tables, markdown)
     assert "### spirals" in text and "### digits" in text and "nan" not in text.lower()
     assert all(f"| {name} |" in text for name in verdict.ORDER)
+
+
+def test_runs_that_diverged_are_counted_and_never_chosen(compared, tmp_path):
+    """The network that manual search chose, and one LDN, turned into runs that diverged."""
+    shutil.copytree(compared, tmp_path, dirs_exist_ok=True)
+    place = tmp_path / "runs" / "scan_strategies" / "spirals360"
+    manual = place / "manual_depth6_width10_train_epochs6" / "version_0"
+    chosen = runs.read_run(manual)[1]["pruned_depth"]
+    for name in (f"DDN_depth{chosen}_width10_train_epochs6", "LDN_depth6_width10_train_epochs6"):
+        path = place / name / "version_0" / "summary.json"
+        whole = json.loads(path.read_text())
+        left = {"diverged_epoch": 3, "epochs": 3, "best_epoch": 2, "history": [], "seconds": whole["seconds"]}
+        path.write_text(json.dumps(left))
+    shutil.rmtree(manual)
+    options = ("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", tmp_path, "--datasets", "spirals360")
+    assert scan_script(*options, name="strategies").returncode == 0
+    assert runs.read_run(manual)[1]["pruned_depth"] != chosen
+    tables = comparison.collect(tmp_path)
+    rows = tables["strategies"].query("strategy == 'LDN' and data_set == 'spirals360'").set_index("seed")
+    assert rows["diverged_epoch"].tolist()[0] == 3 and rows["diverged_epoch"].isna().tolist() == [False, True]
+    assert verdict.cost_table(tables["strategies"]).set_index("strategy")["diverged"].to_dict()["LDN"] == 1
+    assert verdict.differences(tables["strategies"].query("data_set == 'spirals360'"), "searched_ece")["DARTS"][3] == 1
 
 
 def test_the_verdict_on_numbers_made_up():

@@ -6,7 +6,8 @@ those on the training points. Those on all points but the test points are every 
 and say how good the best depth is.
 """
 
-import json
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.data import Split
-from depthsearch.runs import Reservation, as_plain, finished, load_weights, reserve
+from depthsearch.jobs import configuration
+from depthsearch.runs import SUMMARY, Reservation, as_plain, finished, load_weights, read_run, reserve, setting_folder
 from depthsearch.settings import Setting, Strategy
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.strategies.evaluation import under_shift
-from depthsearch.strategies.search import Found
+from depthsearch.strategies.search import LABEL, Found
 from depthsearch.training import PAPER, Training
 
 SCAN = "scan_strategies"
@@ -48,18 +50,19 @@ def search_pools(wanted: Sequence[tuple[Setting, Training, list[Path]]], data: P
                 print(f"{preset.data_set}, repeat {repeat}: {waiting} networks of the pool are not there yet")
                 continue
             table = pd.DataFrame([_pool_row(f) for f in pool]).sort_values(["max_depth", "width"], ignore_index=True)
+            table[LABEL] = table[LABEL].fillna(table[LABEL].min())  # one that diverged is as bad as any
             for kind, search in SEARCHES.items():
                 setting = replace(preset, kind=kind)
-                place = folder.parents[1] / setting.folder(training) / folder.name
-                reservation = reserve(place)
+                asked, defaults = configuration(setting, training), configuration(Strategy(), Training())
+                place = setting_folder(folder.parents[1] / setting.folder(training), asked, defaults) / folder.name
+                reservation = None if finished(place) else reserve(place)
                 if reservation is None:
                     continue
                 try:
                     found = search(table, preset.width, repeat)
                     _save(reservation, setting, training, repeat, found, pool, setting.split(repeat, data))
-                except BaseException:
+                finally:
                     reservation.release()
-                    raise
 
 
 def _save(
@@ -73,7 +76,7 @@ def _save(
 ) -> None:
     chosen = found.chosen
     at = next(f for f in pool if str(f) == chosen["folder"])
-    config, summary = _read(at)
+    config, summary = _finished(at)
     ddn = Strategy(**config["setting"])
     network, depth = ddn.network(), ddn.posterior()
     load_weights(at, network, depth)
@@ -84,23 +87,29 @@ def _save(
         "width": int(chosen["width"]),
         "extra": found.extra,
     }
-    config |= {"setting": asdict(setting)}
+    config |= configuration(setting, training)
     tags = {**asdict(setting), "seed": seed, **asdict(training)}
     state = {"network": network, "depth": depth}
     reservation.finish(config, as_plain(summary), summary["history"], state, tags)
 
 
-def _read(folder: Path) -> tuple[dict, dict]:
-    return json.loads((folder / "config.json").read_text()), json.loads((folder / "summary.json").read_text())
+def _finished(folder: Path) -> tuple[dict, dict]:
+    run = read_run(folder)
+    assert run is not None, folder
+    return run
 
 
 def _pool_row(folder: Path) -> dict:
-    config, summary = _read(folder)
+    config, summary = _finished(folder)
     row = {"folder": str(folder), "seed": config["seed"], "epochs_limit": config["epochs"]}
     row |= {k: config["setting"][k] for k in ("data_set", "max_depth", "width", "points")}
-    found = summary["variants"]["searched"]
+    found = summary.get("variants", {}).get("searched", {})  # nothing of one that diverged
     row |= {f"{name}_{m}": found.get(f"{name}_{m}") for name in ("valid", "test") for m in METRICS}
-    return row | {"seconds": summary["seconds"]["training_seconds"], "epochs": summary["epochs"]} | summary["costs"]
+    return (
+        row
+        | {"seconds": summary["seconds"]["training_seconds"], "epochs": summary["epochs"]}
+        | summary.get("costs", {})
+    )
 
 
 # Tables.
@@ -112,15 +121,18 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
     - `strategies`: one row a run: chosen depth and width, costs, test metrics under `<mode>_<metric>`, of which
       `retrained` is looked up in the pool; `regret`: how far its retrained log-likelihood lies below that of
       `best_depth`, the best of the preset's width on the test points; Kendall's tau and mean squared error of the
-      predictor.
+      predictor. Of a run whose loss was no longer finite there is `diverged_epoch` and nothing else.
     - `strategies_pool`: one row a deterministic network.
     - `strategies_shift`: one row a run and amount of shift.
     - `strategies_curves`: one row a run and logged epoch: entropy of q, expected depth.
     """
     rows: dict[str, list[dict]] = {name: [] for name in TABLES}
-    folders = sorted(p.parent for p in (results / "runs" / SCAN).glob("*/*/version_*/summary.json"))
-    for folder in folders:
-        config, summary = _read(folder)
+    for folder in sorted(p.parent for p in (results / "runs" / SCAN).glob(f"*/*/version_*/{SUMMARY}")):
+        run = read_run(folder)
+        if run is None or "~" in folder.parent.name:
+            print(f"{folder} is {'damaged' if run is None else 'of another configuration'}: left out", file=sys.stderr)
+            continue
+        config, summary = run
         setting = config["setting"]
         if setting["kind"] == "DDN":
             pool_row = _pool_row(folder)
@@ -130,6 +142,11 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
         key = {"data_set": setting["data_set"], "strategy": setting["kind"], "seed": config["seed"]}
         key |= {"epochs_limit": config["epochs"]}
         row = key | {"max_depth": setting["max_depth"], "preset_width": setting["width"]}
+        diverged = summary.get("diverged_epoch")
+        row |= {"diverged_epoch": math.nan if diverged is None else diverged}
+        if diverged is not None:
+            rows["strategies"].append(row)
+            continue
         row |= {"depth": summary["pruned_depth"], "width": summary.get("width", setting["width"])}
         row |= {"expected_depth": summary["expected_depth"], "epochs": summary["epochs"]}
         row |= {"seconds": summary["seconds"]["training_seconds"]} | summary["costs"]
@@ -170,7 +187,7 @@ def read_tables(results: Path) -> dict[str, pd.DataFrame]:
         FileNotFoundError: there is neither.
     """
     paths = {name: results / "tables" / f"{name}.csv" for name in TABLES}
-    if next((results / "runs" / SCAN).glob("*/*/version_*/summary.json"), None) is not None:
+    if next((results / "runs" / SCAN).glob(f"*/*/version_*/{SUMMARY}"), None) is not None:
         tables = collect(results)
     elif all(path.exists() for path in paths.values()):
         tables = {name: pd.read_csv(path) for name, path in paths.items()}

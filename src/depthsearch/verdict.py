@@ -69,6 +69,7 @@ def cost_table(rows: pd.DataFrame) -> pd.DataFrame:
             {
                 "strategy": name,
                 "n": runs["seed"].nunique(),
+                "diverged": int(runs["diverged_epoch"].notna().sum()),
                 "chosen depth": _spread(runs["depth"]),
                 "width": _spread(runs["width"]),
                 "regret (nats)": _spread(runs["regret"]) if "regret" in runs else "",
