@@ -32,8 +32,8 @@ from depthsearch.data import IMAGE_SETS, Split
 from depthsearch.evaluation import predict_seconds
 from depthsearch.jobs import can_compile, describe
 from depthsearch.networks import Bottleneck
+from depthsearch.replicates import Replicates, Training
 from depthsearch.scan import pick_device, precision_of
-from depthsearch.training import Replicates, Training
 
 N, BATCH, STEPS_AN_EPOCH = 60_000, 512, 118
 

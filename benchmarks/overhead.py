@@ -19,9 +19,9 @@ import torch
 from depthsearch import jobs
 from depthsearch.jobs import Job, describe, train_missing
 from depthsearch.leases import Lease
+from depthsearch.replicates import Training
 from depthsearch.runs import Reservation
 from depthsearch.settings import Spirals
-from depthsearch.training import Training
 
 spent: dict[str, float] = {}
 _inside = threading.local()

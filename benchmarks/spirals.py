@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet
 from depthsearch.data import Split, spiral_split
 from depthsearch.jobs import can_compile, describe
-from depthsearch.training import Replicates, Training
+from depthsearch.replicates import Replicates, Training
 
 
 class Block(nn.Module):

@@ -10,8 +10,8 @@ from depthsearch.chain import objective_gradient
 from depthsearch.jobs import can_compile
 from depthsearch.networks import stack_modules
 from depthsearch.objectives import marginal_likelihood
+from depthsearch.replicates import Replicates, Training
 from depthsearch.strategies.bayesian import MarginalLikelihood
-from depthsearch.training import Replicates, Training
 
 
 def flat(tensors):

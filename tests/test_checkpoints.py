@@ -14,7 +14,8 @@ from conftest import scan_script
 
 from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet, runs, workers
 from depthsearch.data import spiral_split
-from depthsearch.training import Training, train
+from depthsearch.replicates import Training
+from depthsearch.training import train
 
 SPIRALS = ("0", "--depths", 2, 4, "--epochs", 60, "--repeats", 2, "--workers", 1)
 DIGITS = ("0", "--quick", "--depths", 2, "--epochs", 6, "--protocol", "fair")

@@ -5,7 +5,7 @@ import pytest
 
 from depthsearch.claims import best_ddn, image_claims, paired
 from depthsearch.report import image_runs, image_table
-from depthsearch.runs import cohorts
+from depthsearch.tables import cohorts
 
 METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
 

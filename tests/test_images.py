@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from depthsearch import data, runs
 from depthsearch.data import DataError, image_split
 from depthsearch.settings import Images
+from depthsearch.tables import read_tables
 
 
 def idx(array):
@@ -188,7 +189,7 @@ def test_runs_on_digits(finished):
         assert summary["depths"][-1]["test_error"] == pytest.approx(wrong.double().mean().item(), abs=1 / 360 + 1e-9)
         deep = summary["variants"]["DDN" if setting.kind == "DDN" else "LDN-full"]
         assert deep["test_error"] < 0.8 and all(v > 0 for v in summary["seconds"].values())
-    tables = runs.read_tables(finished)
+    tables = read_tables(finished)
     assert set(tables["runs"]["protocol"]) == {"paper", "fair"}
 
 

@@ -15,10 +15,12 @@ import torch
 from conftest import EXPERIMENTS, scan_script
 
 from depthsearch import jobs, leases, runs, scan, slurm
+from depthsearch.replicates import Training
 from depthsearch.report import costs
 from depthsearch.settings import Images, Spirals
 from depthsearch.status import status
-from depthsearch.training import Training, train
+from depthsearch.tables import collect, read_tables, write_tables
+from depthsearch.training import train
 
 SMALL = ("0", "--depths", 2, "--epochs", 20, "--repeats", 2, "--workers", 1)
 
@@ -39,8 +41,8 @@ def test_runs_of_another_configuration_are_of_another_setting(tmp_path, monkeypa
     assert "are finished" in scan_script(*SMALL, "--results", tmp_path).stdout
     rates = [runs.read_run(f)[0]["learning_rate"] for f in runs.run_folders(tmp_path)]
     assert sorted(rates) == [0.05, 0.05, 0.1, 0.1]
-    assert len(runs.collect(tmp_path)["runs"]) == 4
-    assert set(runs.read_tables(tmp_path)["runs"]["configuration"]) == {1}
+    assert len(collect(tmp_path)["runs"]) == 4
+    assert set(read_tables(tmp_path)["runs"]["configuration"]) == {1}
     assert "2 runs of another configuration" in capsys.readouterr().err
 
 
@@ -63,13 +65,13 @@ def test_a_damaged_run_is_set_aside_and_repeated(file, content, tmp_path, capsys
     first, _ = runs.run_folders(tmp_path)
     whole = json.loads((first / "summary.json").read_text())
     (first / file).write_text(content)
-    assert len(runs.collect(tmp_path)["runs"]) == 1 and "is damaged: left out" in capsys.readouterr().err
+    assert len(collect(tmp_path)["runs"]) == 1 and "is damaged: left out" in capsys.readouterr().err
     assert "damaged" in set(status(tmp_path).to_numpy().flat)
     out = scan_script(*SMALL, "--results", tmp_path)
     said = [line for line in out.stderr.splitlines() if "kept as set_aside_" in line]
     assert out.returncode == 0 and len(said) == 1
     assert json.loads((first / "summary.json").read_text()) | {"seconds": 0} == whole | {"seconds": 0}
-    assert len(list(first.glob("set_aside_*.json"))) == 1 and len(runs.collect(tmp_path)["runs"]) == 2
+    assert len(list(first.glob("set_aside_*.json"))) == 1 and len(collect(tmp_path)["runs"]) == 2
 
 
 def test_a_run_that_diverges_stops_and_is_told_from_others(tmp_path, monkeypatch):
@@ -87,14 +89,14 @@ def test_a_run_that_diverges_stops_and_is_told_from_others(tmp_path, monkeypatch
     out = scan_script(*SMALL, "--results", tmp_path)
     assert out.returncode == 0 and "1 repeats" in out.stdout and "1 diverged" in out.stdout
     monkeypatch.undo()
-    tables = runs.read_tables(tmp_path)
+    tables = read_tables(tmp_path)
     assert tables["runs"]["seed"].tolist() == [0]
     assert tables["diverged"][["max_depth", "seed", "epoch"]].to_numpy().tolist() == [[2, 1, 1]]
     healthy, whole = (next(runs.run_folders(f)) for f in (tmp_path, tmp_path / "whole"))
     assert runs.read_run(healthy)[1]["depths"] == runs.read_run(whole)[1]["depths"]
     assert status(tmp_path).loc[("scan_max_depth_spirals", "spirals")].iloc[0].tolist() == ["done", "diverged at 1"]
     assert costs(tables)["diverged"].tolist() == ["D = 2, repeat 1 at epoch 1"]
-    runs.write_tables(tmp_path)
+    write_tables(tmp_path)
     read = pd.read_csv(tmp_path / "tables" / "diverged.csv")
     assert read["epoch"].tolist() == [1]
     assert "are finished" in scan_script(*SMALL, "--results", tmp_path).stdout

@@ -15,6 +15,7 @@ from depthsearch import figures, jobs, runs, scan
 from depthsearch.claims import spiral_claims
 from depthsearch.report import draw_maps
 from depthsearch.settings import Spirals
+from depthsearch.tables import TABLES, collect, read_tables, write_tables
 
 SCANS = ("max_depth_spirals", "deterministic_depth_spirals", "width_spirals", "data_amount", "spiral_complexity")
 
@@ -225,30 +226,30 @@ def test_weights_with_code_in_them_are_refused(tmp_path):
 
 
 def test_tables_survive_the_disk(finished, tmp_path):
-    tables = runs.read_tables(finished)
-    assert set(tables) == set(runs.TABLES) and len(tables["runs"]) >= 8
-    runs.write_tables(finished)
+    tables = read_tables(finished)
+    assert set(tables) == set(TABLES) and len(tables["runs"]) >= 8
+    write_tables(finished)
     (tmp_path / "tables").mkdir()
     for path in (finished / "tables").glob("*.csv"):
         (tmp_path / "tables" / path.name).write_bytes(path.read_bytes())
-    again = runs.read_tables(tmp_path)
-    for name in runs.TABLES:
+    again = read_tables(tmp_path)
+    for name in TABLES:
         pd.testing.assert_frame_equal(again[name], tables[name], rtol=1e-4, check_dtype=False)
     with pytest.raises(FileNotFoundError, match="no finished runs"):
-        runs.read_tables(tmp_path / "nowhere")
+        read_tables(tmp_path / "nowhere")
 
 
 def test_runs_of_different_lengths_never_mix(finished, tmp_path):
     (tmp_path / "tables").mkdir()
-    for name, table in runs.collect(finished).items():
+    for name, table in collect(finished).items():
         both = pd.concat([table, table.assign(epochs_limit=80)])
         both.to_csv(tmp_path / "tables" / f"{name}.csv", index=False)
-    for name, table in runs.read_tables(tmp_path).items():
+    for name, table in read_tables(tmp_path).items():
         assert set(table["epochs_limit"]) == (set() if name == "diverged" else {80})
 
 
 def test_claims_and_figures_from_small_runs(finished):
-    tables, maps = runs.read_tables(finished), draw_maps(finished)
+    tables, maps = read_tables(finished), draw_maps(finished)
     assert set(spiral_claims(tables)["n"]) <= {0, 2, 3}
     assert maps["per_depth"].shape == (21, 110, 110) and maps["predictive"].min() >= 0
     assert figures.spiral_scan(tables, "scan_width_spirals", "width") is None

@@ -16,6 +16,7 @@ from depthsearch.data import Split, spiral_split
 from depthsearch.evaluation import exact_posterior, predict
 from depthsearch.jobs import seeded
 from depthsearch.objectives import log_likelihood
+from depthsearch.replicates import Method, Replicates, Training
 from depthsearch.report import markdown
 from depthsearch.strategies import darts
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
@@ -25,7 +26,7 @@ from depthsearch.strategies.evaluation import under_shift
 from depthsearch.strategies.mixing import MixtureWeights, gradient_of_alpha
 from depthsearch.strategies.predictor import encode, fit_predictor, predict_labels
 from depthsearch.strategies.search import SEARCHES
-from depthsearch.training import Method, Replicates, Training, train
+from depthsearch.training import train
 
 
 def batch(n=12, r=2, seed=0):

@@ -6,7 +6,8 @@ import torch
 from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, elbo, geometric_prior, mlp_resnet
 from depthsearch.data import Split, spiral_split
 from depthsearch.jobs import seeded
-from depthsearch.training import Replicates, Training, train
+from depthsearch.replicates import Replicates, Training
+from depthsearch.training import train
 
 
 def run(seeds, epochs, kind="LDN", max_depth=10, n=2000, **training):

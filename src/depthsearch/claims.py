@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from depthsearch.runs import cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
+from depthsearch.tables import cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
 
 # What counts as "costs nothing" and "stays put": points of error / 100, nats, layers a layer.
 ERROR_MARGIN, LIKELIHOOD_MARGIN, SLOPE_MARGIN = 0.005, 0.02, 0.1

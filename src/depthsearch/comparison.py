@@ -16,12 +16,12 @@ import pandas as pd
 
 from depthsearch.data import Split
 from depthsearch.jobs import configuration
+from depthsearch.replicates import PAPER, Training
 from depthsearch.runs import SUMMARY, Reservation, as_plain, finished, load_weights, read_run, reserve, setting_folder
 from depthsearch.settings import Setting, Strategy
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.strategies.evaluation import under_shift
 from depthsearch.strategies.search import LABEL, Found
-from depthsearch.training import PAPER, Training
 
 SCAN = "scan_strategies"
 TABLES = ("strategies", "strategies_pool", "strategies_shift", "strategies_curves")

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from depthsearch.runs import ldn_and_ddn, of_scan, reference_depth
+from depthsearch.tables import ldn_and_ddn, of_scan, reference_depth
 
 COLOURS = {
     "LDN-95": "tab:blue",

@@ -13,9 +13,10 @@ from statistics import mean
 import torch
 
 from depthsearch.leases import LeaseLost
+from depthsearch.replicates import Training
 from depthsearch.runs import Reservation, as_plain, reserve
 from depthsearch.settings import Setting
-from depthsearch.training import Checkpoint, Progress, Training, train
+from depthsearch.training import Checkpoint, Progress, train
 
 
 @dataclass(frozen=True)

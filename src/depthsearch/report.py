@@ -28,18 +28,10 @@ from depthsearch.data import spiral_split
 from depthsearch.evaluation import predict
 from depthsearch.objectives import log_predictive
 from depthsearch.pruning import prune, pruned_depth
-from depthsearch.runs import (
-    cohorts,
-    load_weights,
-    of_data_sets,
-    of_scan,
-    read_tables,
-    reference_depth,
-    run_folders,
-    write_tables,
-)
+from depthsearch.runs import load_weights, run_folders
 from depthsearch.scan import RESULTS
 from depthsearch.settings import Spirals
+from depthsearch.tables import cohorts, of_data_sets, of_scan, read_tables, reference_depth, write_tables
 
 EXTENT, PIXELS = 5.5, 110  # of the predictive map
 MAP_SETTING, MAP_SEED = Spirals(), 0

@@ -15,10 +15,10 @@ from submitit.core.utils import FailedJobError
 
 from depthsearch.data import IMAGE_SETS, DataError
 from depthsearch.jobs import Job, configuration
+from depthsearch.replicates import Training
 from depthsearch.runs import finished, setting_folder
 from depthsearch.settings import Images, Setting
 from depthsearch.slurm import FOLDER, Array, submit
-from depthsearch.training import Training
 from depthsearch.workers import DISK_FULL, WorkerFailed, run_jobs
 
 ROOT = Path(__file__).parents[2]

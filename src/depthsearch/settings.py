@@ -13,9 +13,10 @@ from depthsearch.data import IMAGE_SETS, Split, image_split, spiral_split
 from depthsearch.evaluation import evaluate
 from depthsearch.networks import DepthNetwork, conv_resnet, mlp_resnet
 from depthsearch.posteriors import CategoricalDepth, DepthPosterior, FixedDepth, geometric_prior
+from depthsearch.replicates import PAPER, Method, Training
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.strategies.evaluation import evaluate_choice
-from depthsearch.training import PAPER, Method, Trained, Training
+from depthsearch.training import Trained
 
 
 @dataclass(frozen=True, kw_only=True)

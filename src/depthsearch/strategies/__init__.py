@@ -3,11 +3,11 @@
 Adding a method is a file with a subclass of `training.Method` and a line here.
 """
 
+from depthsearch.replicates import Method
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
 from depthsearch.strategies.darts import Darts
 from depthsearch.strategies.drnas import DrNAS
 from depthsearch.strategies.search import SEARCHES
-from depthsearch.training import Method
 
 TUNED = 0.02  # learning rate of alpha: the paper's 3e-4 leaves the weights of the depths all but uniform here
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from depthsearch.data import Split
 from depthsearch.objectives import marginal_likelihood_of_depths
 from depthsearch.posteriors import DepthPosterior, DiscretisedNormal, ExactDepth, TruncatedPoisson, geometric_prior
-from depthsearch.training import Method, Replicates
+from depthsearch.replicates import Method, Replicates
 
 
 @dataclass(frozen=True)

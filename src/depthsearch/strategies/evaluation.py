@@ -12,7 +12,8 @@ from depthsearch.evaluation import metrics
 from depthsearch.networks import DepthBatchNorm, DepthNetwork
 from depthsearch.posteriors import DepthPosterior, FixedDepth
 from depthsearch.pruning import expected_depth
-from depthsearch.training import PAPER, Method, Trained, Training
+from depthsearch.replicates import PAPER, Method, Training
+from depthsearch.training import Trained
 
 DEGREES = tuple(range(0, 181, 15))
 DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)  # in standard deviations of the training points

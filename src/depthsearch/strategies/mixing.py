@@ -15,7 +15,7 @@ from torch.distributions import Categorical
 from depthsearch.data import Split
 from depthsearch.networks import DepthNetwork
 from depthsearch.posteriors import DepthPosterior
-from depthsearch.training import Method, Replicates
+from depthsearch.replicates import Method, Replicates
 
 BETAS, EPS = (0.5, 0.999), 1e-8  # of Adam (Liu et al. 2019, appendix A.1.1)
 Batch = tuple[Tensor, Tensor]
