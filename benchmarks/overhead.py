@@ -52,7 +52,8 @@ def main() -> None:
     train: Any = jobs.train
 
     def train_timed(*args: Any):
-        return train(*args[:-1], timed("end of epochs, checkpoints", args[-1]))
+        *others, on_epoch, method = args
+        return train(*others, timed("end of epochs, checkpoints", on_epoch), method)
 
     jobs.train = train_timed
     jobs.reserve = timed("taking leases", jobs.reserve)

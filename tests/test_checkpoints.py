@@ -151,7 +151,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert [line for line in out.stderr.splitlines() if "is on a full disk" in line and "To go on: python" in line]
     monkeypatch.undo()
     (folder,) = cut.rglob("version_0")
-    assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.pt", "config.json"}
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"] >= 4
     assert scan_script(*options, "--results", cut).returncode == 0
     assert_same(contents(cut), contents(whole))

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -52,14 +54,13 @@ def test_a_config_from_before_there_was_an_option_has_its_default(tmp_path):
     folder.mkdir(parents=True)
     old = {key: value for key, value in asked.items() if key != "norm_batches"}
     (folder / "config.json").write_text(json.dumps(old))
-    (folder / "summary.json").write_text(json.dumps({"epochs": 1}))
     assert runs.setting_folder(folder.parent, asked, defaults) == folder.parent
     fair = jobs.configuration(setting, replace(setting.training, norm_batches=8))
     assert runs.setting_folder(folder.parent, fair, defaults).name == "name~2"
 
 
 @pytest.mark.parametrize("file", ["summary.json", "config.json"])
-@pytest.mark.parametrize("content", ["{half", "[]", "{}"])
+@pytest.mark.parametrize("content", ["{half", "[]", '{"epochs": 1, "setting": 1}'])
 def test_a_damaged_run_is_set_aside_and_repeated(file, content, tmp_path, capsys):
     assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
     first, _ = runs.run_folders(tmp_path)
@@ -206,3 +207,98 @@ def test_without_slurm_it_is_said_in_a_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     out = scan_script(*SMALL, "--slurm", "gpu", "--results", tmp_path)
     assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and "Slurm does not take the jobs" in out.stderr
+
+
+def test_a_configuration_that_was_only_begun_counts_too(tmp_path, monkeypatch):
+    """One process has a run in hand, or left it at a checkpoint; another is asked for another learning rate."""
+    assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
+    first, second = runs.run_folders(tmp_path)
+    shutil.rmtree(second)
+    mine = runs.reserve(second)
+    mine.begin(runs.read_run(first)[0])
+    shutil.rmtree(first)
+    monkeypatch.setattr(Spirals, "training", property(lambda self: Training(learning_rate=0.05)))
+    assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
+    assert {f.parent.name for f in runs.run_folders(tmp_path)} == {f"{second.parent.name}~2"}
+    mine.save({"epoch": 1})
+    mine.release()
+    assert {path.name for path in second.iterdir()} == {"checkpoint.pt", "config.json"}
+
+
+def test_two_configurations_that_begin_at_once_back_off(tmp_path, monkeypatch):
+    begin = runs.Reservation.begin
+
+    def late(self, config):
+        twin = self.folder.with_name("version_9")
+        twin.mkdir(exist_ok=True)
+        (twin / "config.json").write_text(json.dumps(config | {"learning_rate": 7.0}))
+        begin(self, config)
+
+    monkeypatch.setattr(runs.Reservation, "begin", late)
+    out = scan_script("0", "--depths", 2, "--epochs", 20, "--repeats", 1, "--workers", 1, "--results", tmp_path)
+    assert out.returncode == 1 and "begun elsewhere in another configuration" in out.stderr
+    assert not list(runs.run_folders(tmp_path)) and not list(tmp_path.rglob("claim*"))
+
+
+def test_a_dry_run_changes_nothing(tmp_path):
+    assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
+    first, _ = runs.run_folders(tmp_path)
+    (first / "summary.json").write_text("{half")
+    before = sorted(tmp_path.rglob("*"))
+    assert "1 runs missing" in scan_script(*SMALL, "--dry-run", "--results", tmp_path).stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_who_has_the_rest_is_said(tmp_path):
+    assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
+    first, _ = runs.run_folders(tmp_path)
+    shutil.rmtree(first)
+    mine = runs.reserve(first)
+    said = scan_script(*SMALL, "--results", tmp_path).stdout
+    assert f"1 runs are in the hands of {os.uname().nodename}:{os.getpid()}" in said
+    mine.release()
+
+
+def test_tables_from_before_divergence_was_told_can_be_read(tmp_path):
+    assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
+    write_tables(tmp_path)
+    (tmp_path / "tables" / "diverged.csv").unlink()
+    shutil.rmtree(tmp_path / "runs")
+    tables = read_tables(tmp_path)
+    assert len(tables["runs"]) == 2 and tables["diverged"].empty and costs(tables)["diverged"].tolist() == ["none"]
+
+
+def test_where_all_runs_diverged_tables_and_report_say_so(tmp_path):
+    assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
+    for folder in runs.run_folders(tmp_path):
+        summary = runs.read_run(folder)[1]
+        left = {key: summary[key] for key in ("epochs", "best_epoch", "history", "seconds")} | {"diverged_epoch": 2}
+        (folder / "summary.json").write_text(json.dumps(left))
+    subprocess.run([sys.executable, "-m", "depthsearch.report", str(tmp_path)], check=True, capture_output=True)
+    assert "D = 2, repeat 0 at epoch 2; D = 2, repeat 1 at epoch 2" in (tmp_path / "README.md").read_text()
+
+
+def test_a_job_that_was_stopped_waits_for_what_puts_it_back_into_the_queue(monkeypatch):
+    """SIGTERM ends the scan with 130; the SIGUSR2 that follows must find the job."""
+
+    def work():
+        raise SystemExit(slurm.INTERRUPTED)
+
+    def requeue(number, frame):
+        raise SystemExit(7)
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR2)).start()
+    with pytest.raises(SystemExit, match="7"):
+        slurm._Share(work)()
+    signal.signal(signal.SIGUSR2, before)
+    with pytest.raises(SystemExit, match="2"):
+        slurm._Share(lambda: sys.exit(2))()
+
+
+def test_the_overhead_benchmark_runs():
+    script = Path(__file__).parents[1] / "benchmarks" / "overhead.py"
+    out = subprocess.run(
+        [sys.executable, str(script), "--depths", "2", "--epochs", "200"], capture_output=True, text=True, check=True
+    )
+    assert "checkpoints and leases" in out.stdout

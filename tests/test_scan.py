@@ -180,7 +180,9 @@ def test_an_interrupt_stops_the_workers_too(tmp_path):
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "To go on: python scan_max_depth_spirals.py 0 --depths 2 3 4" in said
     folders = list(tmp_path.rglob("version_*"))
-    assert folders and all([path.name for path in folder.iterdir()] == ["checkpoint.pt"] for folder in folders)
+    assert folders and all(
+        {path.name for path in folder.iterdir()} == {"checkpoint.pt", "config.json"} for folder in folders
+    )
 
 
 def test_reserve_is_exclusive_and_takes_over_what_the_dead_left(tmp_path):

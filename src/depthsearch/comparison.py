@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.data import Split
-from depthsearch.jobs import configuration
+from depthsearch.jobs import configuration, defaults
 from depthsearch.replicates import PAPER, Training
 from depthsearch.runs import SUMMARY, Reservation, as_plain, finished, load_weights, read_run, reserve, setting_folder
 from depthsearch.settings import Setting, Strategy
@@ -53,8 +53,8 @@ def search_pools(wanted: Sequence[tuple[Setting, Training, list[Path]]], data: P
             table[LABEL] = table[LABEL].fillna(table[LABEL].min())  # one that diverged is as bad as any
             for kind, search in SEARCHES.items():
                 setting = replace(preset, kind=kind)
-                asked, defaults = configuration(setting, training), configuration(Strategy(), Training())
-                place = setting_folder(folder.parents[1] / setting.folder(training), asked, defaults) / folder.name
+                root, asked = folder.parents[1] / setting.folder(training), configuration(setting, training)
+                place = setting_folder(root, asked, defaults(setting)) / folder.name
                 reservation = None if finished(place) else reserve(place)
                 if reservation is None:
                     continue
@@ -163,7 +163,7 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
 
 
 def _with_retrained(strategies: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame:
-    if strategies.empty or pool.empty:
+    if "depth" not in strategies or pool.empty:
         return strategies
     keys = ["data_set", "seed", "epochs_limit"]
     retrained = pool[pool["points"] == "all"].rename(columns={f"test_{m}": f"retrained_{m}" for m in METRICS})
@@ -171,7 +171,7 @@ def _with_retrained(strategies: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFram
     columns = [*keys, "depth", "width"]
     table = strategies.merge(retrained[columns + [f"retrained_{m}" for m in METRICS]], on=columns, how="left")
     at_preset = retrained.merge(strategies[[*keys, "preset_width"]].drop_duplicates(), on=keys)
-    at_preset = at_preset[at_preset["width"] == at_preset["preset_width"]]
+    at_preset = at_preset[at_preset["width"] == at_preset["preset_width"]].dropna(subset="retrained_log_likelihood")
     if at_preset.empty:
         return table
     best = at_preset.loc[at_preset.groupby(keys)["retrained_log_likelihood"].idxmax()]

@@ -14,7 +14,7 @@ import torch
 
 from depthsearch.leases import LeaseLost
 from depthsearch.replicates import Training
-from depthsearch.runs import Reservation, as_plain, reserve
+from depthsearch.runs import Clash, Reservation, as_plain, reserve, setting_folder
 from depthsearch.settings import Setting
 from depthsearch.training import Checkpoint, Progress, train
 
@@ -72,6 +72,11 @@ def train_job(
 def configuration(setting: Setting, training: Training) -> dict:
     """What makes the runs of a setting comparable, as plain values; part of each `config.json`."""
     return json.loads(json.dumps({"setting": asdict(setting), **asdict(training)}))
+
+
+def defaults(setting: Setting) -> dict:
+    """The same of a setting of this kind with nothing chosen."""
+    return configuration(type(setting)(), Training())
 
 
 def _train_group(
@@ -182,6 +187,7 @@ def train_missing(job: Job, report: Callable[[int, str], None], stop: Callable[[
 
     Raises:
         KeyboardInterrupt: it was stopped, and its runs stand at a checkpoint.
+        Clash: another process began another configuration under the name of this one.
     """
 
     def show(progress: Progress) -> None:
@@ -191,11 +197,15 @@ def train_missing(job: Job, report: Callable[[int, str], None], stop: Callable[[
         raise KeyboardInterrupt
     reservations: list[Reservation] = []
     try:
+        asked = configuration(job.setting, job.training)
         for folder in job.folders:
             if (reservation := reserve(folder)) is not None:
                 reservations.append(reservation)
+                reservation.begin(asked)
         if not reservations:
             return None
+        if setting_folder(job.folders[0].parent, asked, defaults(job.setting)) != job.folders[0].parent:
+            raise Clash(f"{job} was begun elsewhere in another configuration at the same moment")
         summaries = train_job(job, reservations, show, stop)
     except LeaseLost as lost:
         return f"{job}: {lost}"

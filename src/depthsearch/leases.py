@@ -8,6 +8,7 @@ next one.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -30,8 +31,8 @@ class Lease:
         progress: what `holder` tells others of the work, plain values.
     """
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path, self._descriptor = path, descriptor
+    def __init__(self, path: Path, descriptor: int, machine: str) -> None:
+        self.path, self._descriptor, self._machine = path, descriptor, machine
         self.progress: dict = {}
         self._since = time.time()
         self.renew()
@@ -39,7 +40,7 @@ class Lease:
 
     def renew(self) -> None:
         """Tells everybody that the owner is alive, and how far it is."""
-        about = {"host": socket.gethostname(), "pid": os.getpid(), "machine": _machine()}
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "machine": self._machine}
         times = {"since": self._since, "renewed": time.time()}
         content = json.dumps(about | times | self.progress).encode()
         os.pwrite(self._descriptor, content, 0)
@@ -94,9 +95,12 @@ def take(folder: Path) -> Lease | None:
             return None
         except FileNotFoundError:  # the folder was empty, and its owner removed it just now
             continue
+        if _claims(folder)[-1] != path:  # somebody was faster, and gone on to a higher number
+            path.unlink()
+            os.close(descriptor)
+            return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            lease = Lease(path, descriptor)
+            lease = Lease(path, descriptor, _machine() if _lock_file(descriptor) else "")
         except OSError:  # the disk is full
             path.unlink()
             os.close(descriptor)
@@ -113,7 +117,26 @@ def holder(folder: Path) -> dict | None:
 
 
 def is_claim(path: Path) -> bool:
-    return path.name.startswith("claim_")
+    """Whether a file belongs to this module."""
+    return path.name.startswith("claim")
+
+
+def remove_dead(folder: Path) -> None:
+    """Removes the claims of a folder that nobody works on any more."""
+    for path in _claims(folder):
+        if not _alive(path):
+            path.unlink(missing_ok=True)
+
+
+def _lock_file(descriptor: int) -> bool:
+    # Some file systems have no locks: a claim there can but expire.
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            return False
+        raise
+    return True
 
 
 def _claims(folder: Path) -> list[Path]:
@@ -131,10 +154,11 @@ def _read(path: Path) -> dict | None:
 
 def _alive(path: Path) -> bool:
     about = _read(path)
+    now = _now(path.parent)  # before the claim is looked at: renewed meanwhile, it is alive
     try:
         if about is not None and about.get("machine") == _machine() != "":
             return not _is_unlocked(path)
-        return _now(path.parent) - path.stat().st_mtime < EXPIRY
+        return now - path.stat().st_mtime < EXPIRY
     except FileNotFoundError:
         return False
 
@@ -151,12 +175,18 @@ def _is_unlocked(path: Path) -> bool:
 
 
 def _now(folder: Path) -> float:
-    # Clocks of several machines differ, that of the file system is one
+    # Clocks of several machines differ, that of the file system is one. Where nothing can be written, as in a folder of
+    # somebody else's, this machine's has to do.
     probe = folder / f"claim-probe-{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}"
-    probe.touch()
-    now = probe.stat().st_mtime
-    probe.unlink()
-    return now
+    try:
+        with probe.open("w") as file:
+            os.utime(file.fileno())
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def _machine() -> str:

@@ -28,7 +28,7 @@ from depthsearch.data import spiral_split
 from depthsearch.evaluation import predict
 from depthsearch.objectives import log_predictive
 from depthsearch.pruning import prune, pruned_depth
-from depthsearch.runs import load_weights, run_folders
+from depthsearch.runs import load_weights, read_run, run_folders
 from depthsearch.scan import RESULTS
 from depthsearch.settings import Spirals
 from depthsearch.tables import cohorts, of_data_sets, of_scan, read_tables, reference_depth, write_tables
@@ -53,7 +53,7 @@ def draw_maps(results: Path) -> dict[str, np.ndarray]:
     """
     name = MAP_SETTING.folder(MAP_SETTING.training).rpartition("_epochs")[0]
     pattern = f"scan_max_depth_spirals/spirals/{name}_epochs*/version_{MAP_SEED}/weights.pt"
-    folders = sorted((w.parent for w in (results / "runs").glob(pattern)), key=_epochs_limit)
+    folders = sorted((w.parent for w in (results / "runs").glob(pattern) if _is_sound(w.parent)), key=_epochs_limit)
     stored = results / "tables" / "spiral_maps.npz"
     if not folders:
         if not stored.exists():
@@ -80,6 +80,11 @@ def draw_maps(results: Path) -> dict[str, np.ndarray]:
     }
 
 
+def _is_sound(folder: Path) -> bool:
+    run = read_run(folder)
+    return run is not None and "~" not in folder.parent.name and run[1].get("diverged_epoch") is None
+
+
 def _epochs_limit(folder: Path) -> int:
     return int(folder.parent.name.rpartition("epochs")[2])
 
@@ -90,8 +95,11 @@ def _epochs_limit(folder: Path) -> int:
 def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """What each scan is made of and what it took."""
     rows = []
-    for scan in tables["runs"]["scan"].unique():
-        runs = of_scan(tables["runs"], scan)
+    for scan in sorted({*tables["runs"]["scan"], *tables["diverged"]["scan"]}):
+        runs, diverged = (of_scan(tables[name], scan) for name in ("runs", "diverged"))
+        if runs.empty:
+            rows.append({"scan": scan, "diverged": _diverged(diverged)})
+            continue
         keys = ("data_set", "protocol", "precision", "max_depth", "width", "n", "stop_angle")
         settings = runs.groupby([key for key in keys if key in runs], dropna=False)["seed"].nunique()
         rows.append(
@@ -103,12 +111,12 @@ def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 else f"{settings.min()} to {settings.max()}",
                 "epochs (mean, limit)": f"{runs['epochs'].mean():.0f}, {runs['epochs_limit'].max()}",
                 "swept": _swept(runs),
-                "diverged": _diverged(of_scan(tables["diverged"], scan)),
+                "diverged": _diverged(diverged),
                 "minutes of training": f"{runs['training_seconds'].sum() / 60:.1f}",
                 "hardware": ", ".join(runs["device"].unique()),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).fillna("")
 
 
 def _diverged(runs: pd.DataFrame) -> str:

@@ -14,7 +14,6 @@ import itertools
 import json
 import math
 import os
-import pickle
 import shutil
 import sys
 import time
@@ -28,9 +27,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from depthsearch.leases import Lease, LeaseLost, is_claim, take
+from depthsearch.leases import Lease, LeaseLost, is_claim, remove_dead, take
 
 CHECKPOINT, SUMMARY, CONFIG, ASIDE = "checkpoint.pt", "summary.json", "config.json", "set_aside_"
+
+
+class Clash(Exception):
+    """Two configurations were begun under the same name at the same moment; the next attempt sees both."""
 
 
 @dataclass
@@ -39,6 +42,10 @@ class Reservation:
 
     folder: Path
     lease: Lease
+
+    def begin(self, config: dict) -> None:
+        """Says what the run is of, for others who are asked for something else under the same name."""
+        write_json(self.folder / CONFIG, config)
 
     def save(self, checkpoint: dict) -> None:
         """Writes a checkpoint of tensors and plain values, whole or not at all.
@@ -84,7 +91,7 @@ class Reservation:
         with contextlib.suppress(LeaseLost):
             self.lease.check()
             if not (self.folder / SUMMARY).exists():
-                _clear(self.folder, CHECKPOINT)
+                _clear(self.folder)
         self.lease.release()
         with contextlib.suppress(OSError):
             self.folder.rmdir()  # if it is empty
@@ -103,47 +110,70 @@ def reserve(folder: Path) -> Reservation | None:
     if (folder / SUMMARY).exists():  # its owner finished it just now
         lease.release()
         return None
-    _clear(folder, CHECKPOINT)
+    try:
+        _clear(folder)
+    except BaseException:
+        lease.release()
+        raise
     return Reservation(folder, lease)
 
 
-def _clear(folder: Path, *kept: str) -> None:
+def _clear(folder: Path) -> None:
+    # All but what an unfinished run goes on from.
+    kept = (CHECKPOINT, CONFIG) if (folder / CHECKPOINT).exists() else ()
     for entry in folder.iterdir():
         if not (entry.name in kept or entry.name.startswith(ASIDE) or is_claim(entry)):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict | None:
     """A checkpoint, None if it is damaged or would run code."""
+    read = io.BytesIO(path.read_bytes())  # a disk that cannot be read is another matter
     try:
-        content = torch.load(path, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
+        content = torch.load(read, weights_only=True)
+    except Exception:  # torch raises whatever the damage leads to
         return None
     return content if isinstance(content, dict) else None
 
 
-def finished(folder: Path) -> bool:
-    """Whether a run is finished. A summary that cannot be read is set aside, and the run is not.
+def finished(folder: Path, mend: bool = True) -> bool:
+    """Whether a run is finished. A summary that cannot be read is set aside (if `mend`), and the run is not.
 
-    A checkpoint that a kill at the last moment left beside the summary is removed.
+    What a kill at the last moment left beside the summary, a checkpoint or a claim, is removed.
     """
     if not (folder / SUMMARY).exists():
         return False
-    if read_run(folder) is None:
+    whole = read_run(folder) is not None
+    if mend and whole:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        remove_dead(folder)
+    elif mend:
         _set_aside(folder / SUMMARY, "or its config.json is damaged")
-        return False
-    (folder / CHECKPOINT).unlink(missing_ok=True)
-    return True
+    return whole
 
 
 def read_run(folder: Path) -> tuple[dict, dict] | None:
     """Configuration and summary of a finished run; None where one of them is damaged."""
-    try:
-        config, summary = (json.loads((folder / name).read_text()) for name in (CONFIG, SUMMARY))
-    except (OSError, ValueError):
+    config, summary = _read_config(folder), _read_json(folder / SUMMARY)
+    if config is None or summary is None:
         return None
-    whole = isinstance(config, dict) and isinstance(summary, dict) and "setting" in config and "epochs" in summary
-    return (config, summary) if whole else None
+    needed = {"epochs", "best_epoch", "history", "seconds"}
+    if summary.get("diverged_epoch") is None:
+        needed |= {"pruned_depth", "variants"}
+    return (config, summary) if needed <= summary.keys() else None
+
+
+def _read_config(folder: Path) -> dict | None:
+    config = _read_json(folder / CONFIG)
+    return config if config is not None and isinstance(config.get("setting"), dict) else None
+
+
+def _read_json(path: Path) -> dict | None:
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def setting_folder(folder: Path, asked: Mapping, defaults: Mapping) -> Path:
@@ -155,15 +185,15 @@ def setting_folder(folder: Path, asked: Mapping, defaults: Mapping) -> Path:
     """
     for n in itertools.count(1):
         candidate = folder if n == 1 else folder.with_name(f"{folder.name}~{n}")
-        made = (read_run(path.parent) for path in candidate.glob(f"version_*/{SUMMARY}"))
-        if all(run is None or _agree(run[0], asked, defaults) for run in made):
+        made = (_read_config(folder) for folder in candidate.glob("version_*"))
+        if all(config is None or _agree(config, asked, defaults) for config in made):
             return candidate
     raise AssertionError
 
 
 def _agree(config: Mapping, asked: Mapping, defaults: Mapping) -> bool:
     return all(
-        _agree(config.get(key, {}), value, defaults[key])
+        _agree(config[key], value, defaults[key])
         if isinstance(value, Mapping)
         else config.get(key, defaults[key]) == value
         for key, value in asked.items()

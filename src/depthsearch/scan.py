@@ -14,9 +14,10 @@ import torch
 from submitit.core.utils import FailedJobError
 
 from depthsearch.data import IMAGE_SETS, DataError
-from depthsearch.jobs import Job, configuration
+from depthsearch.jobs import Job, configuration, defaults
+from depthsearch.leases import holder
 from depthsearch.replicates import Training
-from depthsearch.runs import finished, setting_folder
+from depthsearch.runs import Clash, finished, setting_folder
 from depthsearch.settings import Images, Setting
 from depthsearch.slurm import FOLDER, Array, submit
 from depthsearch.workers import DISK_FULL, WorkerFailed, run_jobs
@@ -84,9 +85,9 @@ def _run(scan: _Scan, options: argparse.Namespace) -> None:
             training = _training(setting, options, devices[0])
             asked = configuration(setting, training)
             root = results / "runs" / scan.name / setting.data_set / setting.folder(training)
-            root = setting_folder(root, asked, configuration(type(setting)(), Training()))
+            root = setting_folder(root, asked, defaults(setting))
             wanted.append((setting, training, [root / f"version_{r}" for r in range(repeats)]))
-            missing = [f for f in wanted[-1][-1] if not finished(f)]
+            missing = [f for f in wanted[-1][-1] if not finished(f, mend=not options.dry_run)]
             n = setting.side_by_side
             for folders in (missing[i : i + n] for i in range(0, len(missing), n)):
                 how = (training, devices[0], data, options.checkpoint_seconds)
@@ -103,11 +104,12 @@ def _run(scan: _Scan, options: argparse.Namespace) -> None:
                 setting.split(0, data)  # a missing or damaged file is known before anything is trained
             run_jobs(jobs, devices)
         if not options.dry_run and options.slurm is None:
+            _tell_of_others(wanted)
             scan.then(wanted, data)
     except (Problem, DataError) as problem:
         print(f"{program}: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
-    except WorkerFailed as failed:
+    except (WorkerFailed, Clash) as failed:
         print(f"{program}: {failed}. {KEPT} To go on: {options.command}", file=sys.stderr)
         raise SystemExit(1) from None
     except (KeyboardInterrupt, OSError) as stopped:
@@ -117,6 +119,14 @@ def _run(scan: _Scan, options: argparse.Namespace) -> None:
         why = f"{program}: {results} is on a full disk." if full else "\ninterrupted."
         print(f"{why} {KEPT} To go on: {options.command}", file=sys.stderr)
         raise SystemExit(1 if full else 130) from None
+
+
+def _tell_of_others(wanted: Sequence[Wanted]) -> None:
+    # Who else is at work, of whom nobody takes over what they have if they die from now on.
+    owners = [owner for _, _, folders in wanted for folder in folders if (owner := holder(folder)) is not None]
+    if owners:
+        who = sorted({f"{owner.get('host', '?')}:{owner.get('pid', '?')}" for owner in owners})
+        print(f"{len(owners)} runs are in the hands of {', '.join(who)}; the same command goes on with them if need be")
 
 
 KEPT = "Finished runs are kept, the others at their last checkpoint."
@@ -155,6 +165,8 @@ def _pick_devices(options: argparse.Namespace, images: bool) -> list[torch.devic
     """One for each process that is to work."""
     if options.workers is not None and options.workers < 1:
         raise Problem(f"--workers must be 1 or more, got {options.workers}")
+    if options.slurm is not None:  # the devices are those of the jobs
+        return [torch.device("cuda" if options.gpus_per_job else "cpu")]
     devices = [pick_device(name) for name in options.device.split(",")]
     # Small networks use one core well and several badly
     in_parallel = devices[0].type == "cpu" and not options.quick and not images
@@ -189,6 +201,8 @@ def precision_of(name: str, device: torch.device) -> str:
         raise Problem("--precision tf32 needs a CUDA device; give float32 or auto")
     if name != "auto":
         return name
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise Problem("no GPU here to tell what those of the jobs can do; give --precision bfloat16 or float32")
     if device.type == "cuda":
         with torch.cuda.device(device):
             return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"

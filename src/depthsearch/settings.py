@@ -182,6 +182,7 @@ class Strategy(Setting):
     points: str = "train"
 
     MOST_IMAGES: ClassVar[int] = 6000
+    compile_from: ClassVar[int] = 10_000  # what is compiled serves other angles and strategies too
 
     @property
     def spirals(self) -> Spirals | None:
@@ -198,10 +199,6 @@ class Strategy(Setting):
     @property
     def quick_epochs(self) -> int:  # type: ignore[override]
         return 8 if self.spirals is None else 200
-
-    @property
-    def compile_from(self) -> int:  # type: ignore[override]
-        return Spirals.compile_from
 
     @property
     def cost(self) -> float:

@@ -3,6 +3,7 @@
 submitit keeps its scripts, logs and pickles outside the results folder, in `FOLDER`: nothing in results is unpickled.
 """
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import submitit
 from submitit.helpers import DelayedSubmission
 
 FOLDER = "slurm"  # beside src
+INTERRUPTED = 130  # exit status of a scan that was
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,18 @@ class Array:
 
     def parameters(self, name: str) -> dict:
         """As submitit wants them."""
-        return {
+        parameters: dict = {
             "name": name,
             "timeout_min": self.minutes,
             "cpus_per_task": self.cpus,
             "slurm_partition": self.partition,
             "slurm_array_parallelism": self.jobs,
             "slurm_additional_parameters": {"requeue": True},
-        } | ({"gpus_per_node": self.gpus} if self.gpus else {})
+            "slurm_srun_args": [f"--cpus-per-task={self.cpus}"],  # since 22.05 srun does not take it from sbatch
+        }
+        if self.gpus:
+            return parameters | {"gpus_per_node": self.gpus}
+        return parameters | {"slurm_setup": ["export CUDA_VISIBLE_DEVICES="]}  # some clusters show them all
 
 
 class _Share:
@@ -48,7 +54,14 @@ class _Share:
         self.work = work
 
     def __call__(self) -> None:
-        self.work()
+        try:
+            self.work()
+        except SystemExit as end:
+            # Stopped by SIGTERM, which comes before a preemption: the job has to be there for what puts it back into
+            # the queue, submitit's SIGUSR2 or Slurm itself.
+            while end.code == INTERRUPTED:
+                signal.pause()
+            raise
 
     def checkpoint(self) -> DelayedSubmission:
         return DelayedSubmission(self)

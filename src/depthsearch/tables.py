@@ -54,8 +54,13 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
                     values = {"bin": i, "count": count, "confidence": confidence, "accuracy": accuracy}
                     tables["reliability"].append(key | {"variant": variant} | values)
         tables["curves"] += [key | point for point in _thin(summary["history"])]
-    empty = ["scan", "data_set", "seed", "epochs_limit", "epoch"]
-    return {name: pd.DataFrame(rows) if rows else pd.DataFrame(columns=empty) for name, rows in tables.items()}
+    return {name: _table(rows) for name, rows in tables.items()}
+
+
+def _table(rows: list[dict]) -> pd.DataFrame:
+    # Where there are none, with the columns that all tables share: an empty file cannot be read back.
+    shared = ["scan", "data_set", "kind", "max_depth", "seed", "epochs_limit"]
+    return pd.DataFrame(rows, columns=None if rows else shared)
 
 
 def _hardware(device: dict) -> str:
@@ -79,9 +84,9 @@ def read_tables(results: Path) -> dict[str, pd.DataFrame]:
         tables = collect(results)
     else:
         paths = {name: results / "tables" / f"{name}.csv" for name in TABLES}
-        if not all(path.exists() for path in paths.values()):
+        if not all(path.exists() for name, path in paths.items() if name != "diverged"):
             raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
-        tables = {name: pd.read_csv(path) for name, path in paths.items()}
+        tables = {name: pd.read_csv(path) if path.exists() else _table([]) for name, path in paths.items()}
     return {name: _longest(_first_configuration(name, table)) for name, table in tables.items()}
 
 

@@ -138,10 +138,11 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
         best = str(here.idxmin())
         good = [str(name) for name in here.index if here[name] <= here.min() + LIKELIHOOD_MARGIN]
         cheapest = min(good, key=lambda name: cost[name])
+        manual = f" against {cost['manual']:.2g} of manual search" if "manual" in cost else ""
         said.append(
             f"To choose a depth and retrain at it: {_list(good)} come within {LIKELIHOOD_MARGIN:g} nats of the least "
             f"regret ({best}, {here[best]:.3g} nats); the cheapest of them is {cheapest}, {cost[cheapest]:.2g} block "
-            f"evaluations against {cost['manual']:.2g} of manual search."
+            f"evaluations{manual}."
         )
         wide = ", ".join(f"{name} {regret[name]:.3g} nats" for name in FREE_WIDTH if name in regret)
         said.append(f"To choose a width too: regret of {wide}, against the same reference." if wide else "")

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from depthsearch.jobs import Job, train_missing
+from depthsearch.runs import Clash
 
 MOST_DEATHS = 3  # of workers killed from outside, for each: others of them go on with their runs
 
@@ -32,6 +33,7 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[torch.device]) -> None:
     Raises:
         KeyboardInterrupt: SIGINT or SIGTERM came, and all runs stand at a checkpoint; a second signal does not wait.
         OSError: the disk is full, and all runs stand at their last checkpoint.
+        Clash: another process began another configuration under the name of one of these.
         WorkerFailed: a worker failed otherwise, or was killed again and again.
     """
     if devices[0].type == "cpu":
@@ -99,10 +101,11 @@ def _stopping(*ignored: signal.Signals) -> Iterator[Callable[[], bool]]:
 
     def note(number: int, frame) -> None:
         came.append(number)
+        if ignored:  # a worker: its parent kills it where it does not want to wait
+            return
         if len(came) > 1:
             raise KeyboardInterrupt
-        if not ignored:
-            print("\nstopping at the end of the epoch; once more to stop at once", file=sys.stderr)
+        print("\nstopping at the end of the epoch; once more to stop at once", file=sys.stderr)
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, signal.SIG_IGN if number in ignored else note) for number in numbers}
@@ -153,7 +156,7 @@ def _supervise(
                     elif process.exitcode:
                         raise WorkerFailed("a worker failed, as said above") from None
                     continue
-                if isinstance(said, OSError):
+                if isinstance(said, Exception):
                     raise said
                 board.show(said)
     finally:
@@ -192,6 +195,8 @@ def _worker(jobs: Sequence[tuple[int, Job]], pipe: Connection, parent: int) -> N
             if full.errno not in DISK_FULL:
                 raise
             pipe.send(OSError(full.errno, full.strerror))
+        except Clash as clash:
+            pipe.send(clash)
 
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
