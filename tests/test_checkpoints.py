@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     sync, calls = os.fsync, iter(range(10**9))
 
     def full(descriptor):
-        if next(calls) >= 9:
+        if next(calls) >= 12:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         sync(descriptor)
 

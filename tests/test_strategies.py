@@ -223,7 +223,7 @@ def test_a_resumed_run_ends_with_the_same_numbers(method):
 
     kept = []
 
-    def stop(checkpoints):
+    def stop(epoch, checkpoints):
         kept[:] = checkpoints()
         if kept[0].epoch == 25:
             raise Stop

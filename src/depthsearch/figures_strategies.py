@@ -3,12 +3,13 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from depthsearch.comparison import MODES
 from depthsearch.figures import LABELS, Tables, _row, _titled, band
-from depthsearch.strategies import METHODS
+from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.verdict import ORDER, families
 
 COLOURS = dict(zip(ORDER, plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
@@ -21,8 +22,9 @@ def choices(tables: Tables) -> Figure | None:
     if rows is None:
         return None
     rows = rows.assign(angle=rows["data_set"].str.removeprefix("spirals").astype(float))
-    figure, axes = _row(2, width=5)
-    for ax, kinds in zip(axes, ([k for k in METHODS], [k for k in ORDER if k not in METHODS]), strict=True):
+    posteriors, mixtures = ([k for k in METHODS if METHODS[k].depthwise == depthwise] for depthwise in (True, False))
+    figure, axes = _row(3, width=4.8)
+    for ax, kinds in zip(axes, (posteriors, mixtures, list(SEARCHES)), strict=True):
         for name in kinds:
             runs = rows[rows["strategy"] == name]
             if len(runs):
@@ -32,7 +34,7 @@ def choices(tables: Tables) -> Figure | None:
             ax.plot(best.mean().index, best.mean(), "k:", label="best on the test points")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set(xlabel=LABELS["stop_angle"], ylabel="chosen depth")
-        ax.legend(frameon=False, fontsize="x-small", ncols=2)
+        _legend(ax)
     return _titled(figure, f"chosen depth on spirals, {_n(rows)}")
 
 
@@ -55,7 +57,7 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
         ax.set(title=data_set, xlabel=LABELS.get(metric, metric))
         ax.set_yticks(range(len(names)), names, fontsize="small")
     axes[0, 0].invert_yaxis()
-    axes[0, -1].legend(fontsize="x-small")
+    _legend(axes[0, -1])
     return _titled(figure, f"test set, {_n(rows)}")
 
 
@@ -74,7 +76,8 @@ def costs(tables: Tables) -> Figure | None:
                 ax.errorbar(x, y, yerr=0 if np.isnan(error) else error, fmt="o", color=COLOURS[name], label=name)
         ax.axhline(0, color="k", lw=0.8, ls=":")
         ax.set(xscale="log", xlabel="block evaluations", ylabel="regret, retrained (nats)", title=family)
-        ax.legend(fontsize="x-small", ncols=2)
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    _legend(axes[-1])
     return _titled(figure, f"cost and regret, {_n(tables['strategies'])}")
 
 
@@ -89,10 +92,12 @@ def entropies(tables: Tables) -> Figure | None:
         for name in METHODS:
             runs = curves[(curves["data_set"] == data_set) & (curves["strategy"] == name)]
             if len(runs):
-                mean = runs.groupby("epoch")["depth_entropy"].mean()
+                # Repeats are logged at epochs of their own, and those that have stopped stay what they are.
+                curves_of_repeats = runs.pivot(index="epoch", columns="seed", values="depth_entropy")
+                mean = curves_of_repeats.interpolate(method="index", limit_area="inside").ffill().bfill().mean(axis=1)
                 ax.plot(mean.index, mean, lw=1.2, color=COLOURS[name], label=name)
         ax.set(xlabel="epoch", ylabel="entropy over depth (nats)", title=data_set)
-    axes[-1].legend(fontsize="x-small")
+    _legend(axes[-1])
     return _titled(figure, f"entropy of the weights of the depths, {_n(curves)}")
 
 
@@ -110,8 +115,13 @@ def shifts(tables: Tables, family: str) -> Figure | None:
                 ax.plot(mean.index, mean, "o-", ms=2.5, lw=1, color=COLOURS[name], label=name)
         ax.set(xlabel="distance moved (std)" if family == "spirals" else "rotation (degrees)", ylabel=label)
     axes[0].set_yscale("symlog", linthresh=1)
-    axes[2].legend(fontsize="xx-small", ncols=2)
+    _legend(axes[-1])
     return _titled(figure, f"{family} under shift, {_n(rows)}")
+
+
+def _legend(ax: Axes) -> None:
+    # Beside the panel: twelve names would hide what they name.
+    ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _n(rows: pd.DataFrame) -> str:

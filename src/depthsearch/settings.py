@@ -206,8 +206,10 @@ class Strategy(Setting):
 
     @property
     def method(self) -> Method:
-        # A handful of validation points may like a network best long before its weights of depths say anything.
-        settle, every = (0.5 if self.kind in METHODS else 0.0), (1 if self.spirals is None else 10)
+        # A handful of validation points may like a network best long before its weights of depths say anything, and an
+        # easy training set may be fitted before the running averages of batch norm are any good.
+        waits = self.kind in METHODS or self.points == "all"
+        settle, every = (0.5 if waits else 0.0), (1 if self.spirals is None else 10)
         method = METHODS.get(self.kind, PAPER)
         return replace(method, select_by="log_likelihood", validate_every=every, settle=settle)
 
