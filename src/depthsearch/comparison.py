@@ -22,6 +22,7 @@ from depthsearch.settings import Setting, Strategy
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.strategies.evaluation import under_shift
 from depthsearch.strategies.search import LABEL, Found
+from depthsearch.tables import hardware
 
 SCAN = "scan_strategies"
 TABLES = ("strategies", "strategies_pool", "strategies_shift", "strategies_curves")
@@ -102,6 +103,7 @@ def _finished(folder: Path) -> tuple[dict, dict]:
 def _pool_row(folder: Path) -> dict:
     config, summary = _finished(folder)
     row = {"folder": str(folder), "seed": config["seed"], "epochs_limit": config["epochs"]}
+    row |= {"device": hardware(config["device"])}
     row |= {k: config["setting"][k] for k in ("data_set", "max_depth", "width", "points")}
     found = summary.get("variants", {}).get("searched", {})  # nothing of one that diverged
     row |= {f"{name}_{m}": found.get(f"{name}_{m}") for name in ("valid", "test") for m in METRICS}
@@ -142,6 +144,7 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
         key = {"data_set": setting["data_set"], "strategy": setting["kind"], "seed": config["seed"]}
         key |= {"epochs_limit": config["epochs"]}
         row = key | {"max_depth": setting["max_depth"], "preset_width": setting["width"]}
+        row |= {"device": hardware(config["device"])}
         diverged = summary.get("diverged_epoch")
         row |= {"diverged_epoch": math.nan if diverged is None else diverged}
         if diverged is not None:

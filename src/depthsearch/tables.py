@@ -43,7 +43,7 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
         row |= {k: summary[k] for k in ("pruned_parameters", "best_epoch", "epochs")}
         selected = next((point for point in summary["history"] if point["epoch"] == summary["best_epoch"]), {})
         row |= {k: v for k, v in selected.items() if k.startswith("valid_")}
-        row |= summary["seconds"] | {"device": _hardware(config["device"]), "replicates": config["replicates"]}
+        row |= summary["seconds"] | {"device": hardware(config["device"]), "replicates": config["replicates"]}
         for variant, values in summary["variants"].items():
             row |= {f"{variant}_{k}": v for k, v in values.items()}
         tables["runs"].append(row)
@@ -63,7 +63,8 @@ def _table(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else shared)
 
 
-def _hardware(device: dict) -> str:
+def hardware(device: dict) -> str:
+    """The device of a `config.json` in a few words."""
     threads = device["threads"]
     return device["name"] if threads is None else f"{device['name']}, {threads} thread{'s' if threads > 1 else ''}"
 

@@ -176,9 +176,9 @@ def _best(rows: pd.DataFrame, column: str, purpose: str, scale: float, unit: str
 def page(tables: Mapping[str, pd.DataFrame], markdown: Callable[[pd.DataFrame], str]) -> str:
     """The verdict for results/README.md; `markdown` makes a pipe table of a table."""
     text = [HOW_TO_READ.strip()]
-    shifts = dict(families(tables["strategies_shift"]))
+    shifts, pools = (dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool"))
     for family, rows in families(tables["strategies"]):
-        text += [f"### {family}", _what(family, rows), "When to use which:"]
+        text += [f"### {family}", _what(family, rows, pools[family]), "When to use which:"]
         text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
         text += [markdown(cost_table(rows)), "Test log-likelihood (nats):"]
         text += [markdown(quality_table(rows, "log_likelihood"))]
@@ -193,9 +193,9 @@ def details(tables: Mapping[str, pd.DataFrame], markdown: Callable[[pd.DataFrame
         "# Ways of choosing a depth: all metrics",
         "Generated, as [the verdict](README.md) is. " + HOW_TO_READ.strip(),
     ]
-    shifts = dict(families(tables["strategies_shift"]))
+    shifts, pools = (dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool"))
     for family, rows in families(tables["strategies"]):
-        text += [f"## {family}", _what(family, rows)]
+        text += [f"## {family}", _what(family, rows, pools[family])]
         for metric, title in (("error", "Test error (%)"), ("brier", "Brier score"), ("ece", "ECE (%)")):
             text += [title, markdown(quality_table(rows, metric))]
         if family in shifts:
@@ -206,12 +206,17 @@ def details(tables: Mapping[str, pd.DataFrame], markdown: Callable[[pd.DataFrame
     return "\n\n".join(text) + "\n"
 
 
-def _what(family: str, rows: pd.DataFrame) -> str:
+def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame) -> str:
     sets = ", ".join(sorted(rows["data_set"].unique(), key=lambda name: (len(name), name)))
     counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
     n = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
     reduced = "" if family in ("spirals", "digits") else " Reduced: 6000 training images."
-    return f"{sets}; {n} repeats, at most {rows['epochs_limit'].max()} epochs.{reduced}"
+    minutes = (rows.loc[rows["strategy"].isin(list(METHODS)), "seconds"].sum() + pool["seconds"].sum()) / 60
+    where = ", ".join(sorted({*rows["device"], *pool["device"]}))
+    return (
+        f"{sets}; {n} repeats, at most {rows['epochs_limit'].max()} epochs; {minutes:.0f} minutes of training in all, "
+        f"the pool of deterministic networks included ({where}).{reduced}"
+    )
 
 
 def _in_order(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
