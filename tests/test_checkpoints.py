@@ -120,7 +120,7 @@ def test_a_useless_checkpoint_is_set_aside_and_the_run_repeated(damage, tmp_path
     if damage == "code":
         torch.save(content | {"state": Evil(tmp_path / "ran")}, path)
     elif damage == "other setting":
-        torch.save(content | {"asked": content["asked"].replace('"momentum": 0.5', '"momentum": 0.9')}, path)
+        torch.save(content | {"asked": content["asked"] | {"momentum": 0.9}}, path)
     elif damage == "no checkpoint":
         torch.save(torch.ones(3), path)
     else:

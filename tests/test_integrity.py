@@ -97,7 +97,7 @@ def test_a_run_that_diverges_stops_and_is_told_from_others(tmp_path, monkeypatch
     assert runs.read_run(healthy)[1]["depths"] == runs.read_run(whole)[1]["depths"]
     assert status(tmp_path).loc[("scan_max_depth_spirals", "spirals")].iloc[0].tolist() == ["done", "diverged at 1"]
     assert costs(tables)["diverged"].tolist() == ["D = 2, repeat 1 at epoch 1"]
-    write_tables(tmp_path)
+    write_tables(tmp_path, collect(tmp_path))
     read = pd.read_csv(tmp_path / "tables" / "diverged.csv")
     assert read["epoch"].tolist() == [1]
     assert "are finished" in scan_script(*SMALL, "--results", tmp_path).stdout
@@ -257,15 +257,6 @@ def test_who_has_the_rest_is_said(tmp_path):
     said = scan_script(*SMALL, "--results", tmp_path).stdout
     assert f"1 runs are in the hands of {os.uname().nodename}:{os.getpid()}" in said
     mine.release()
-
-
-def test_tables_from_before_divergence_was_told_can_be_read(tmp_path):
-    assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
-    write_tables(tmp_path)
-    (tmp_path / "tables" / "diverged.csv").unlink()
-    shutil.rmtree(tmp_path / "runs")
-    tables = read_tables(tmp_path)
-    assert len(tables["runs"]) == 2 and tables["diverged"].empty and costs(tables)["diverged"].tolist() == ["none"]
 
 
 def test_where_all_runs_diverged_tables_and_report_say_so(tmp_path):

@@ -230,7 +230,7 @@ def test_weights_with_code_in_them_are_refused(tmp_path):
 def test_tables_survive_the_disk(finished, tmp_path):
     tables = read_tables(finished)
     assert set(tables) == set(TABLES) and len(tables["runs"]) >= 8
-    write_tables(finished)
+    write_tables(finished, collect(finished))
     (tmp_path / "tables").mkdir()
     for path in (finished / "tables").glob("*.csv"):
         (tmp_path / "tables" / path.name).write_bytes(path.read_bytes())

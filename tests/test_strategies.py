@@ -17,7 +17,6 @@ from depthsearch.evaluation import exact_posterior, predict
 from depthsearch.jobs import seeded
 from depthsearch.objectives import log_likelihood
 from depthsearch.replicates import Method, Replicates, Training
-from depthsearch.report import markdown
 from depthsearch.strategies import darts
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
 from depthsearch.strategies.darts import Darts, second_order
@@ -26,6 +25,7 @@ from depthsearch.strategies.evaluation import under_shift
 from depthsearch.strategies.mixing import MixtureWeights, gradient_of_alpha
 from depthsearch.strategies.predictor import encode, fit_predictor, predict_labels
 from depthsearch.strategies.search import SEARCHES
+from depthsearch.tables import write_tables
 from depthsearch.training import train
 
 
@@ -372,7 +372,7 @@ def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(com
     assert out.returncode == 0 and "are finished" in out.stdout
     assert before == {path: path.stat().st_mtime_ns for path in compared.rglob("summary.json")}
     tables = comparison.read_tables(compared)
-    comparison.write_tables(tmp_path, tables)
+    write_tables(tmp_path, tables)
     again = comparison.read_tables(tmp_path)
     for name in comparison.TABLES:
         pd.testing.assert_frame_equal(again[name], tables[name], rtol=1e-3, check_dtype=False)
@@ -382,7 +382,7 @@ def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(com
 
 def test_the_verdict_is_computed(compared):
     tables = comparison.read_tables(compared)
-    text = verdict.page(tables, markdown) + verdict.details(tables, markdown)
+    text = verdict.page(tables) + verdict.details(tables)
     assert "### spirals" in text and "### digits" in text and "nan" not in text.lower()
     assert all(f"| {name} |" in text for name in verdict.ORDER)
 

@@ -8,7 +8,7 @@ and say how good the best depth is.
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,18 +17,25 @@ import pandas as pd
 from depthsearch.data import Split
 from depthsearch.jobs import configuration, defaults
 from depthsearch.replicates import PAPER, Training
-from depthsearch.runs import SUMMARY, Reservation, as_plain, finished, load_weights, read_run, reserve, setting_folder
+from depthsearch.runs import (
+    Reservation,
+    as_plain,
+    finished,
+    load_weights,
+    read_run,
+    reserve,
+    run_folders,
+    setting_folder,
+)
 from depthsearch.settings import Setting, Strategy
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.strategies.evaluation import under_shift
 from depthsearch.strategies.search import LABEL, Found
-from depthsearch.tables import hardware
+from depthsearch.tables import hardware, stored_tables, thin
 
-SCAN = "scan_strategies"
 TABLES = ("strategies", "strategies_pool", "strategies_shift", "strategies_curves")
 METRICS = ("error", "log_likelihood", "brier", "ece")
 MODES = ("searched", "truncated", "retrained")
-CURVE_POINTS = 40
 
 
 # The searches of a pool.
@@ -129,7 +136,7 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
     - `strategies_curves`: one row a run and logged epoch: entropy of q, expected depth.
     """
     rows: dict[str, list[dict]] = {name: [] for name in TABLES}
-    for folder in sorted(p.parent for p in (results / "runs" / SCAN).glob(f"*/*/version_*/{SUMMARY}")):
+    for folder in run_folders(results, comparison=True):
         run = read_run(folder)
         if run is None or "~" in folder.parent.name:
             print(f"{folder} is {'damaged' if run is None else 'of another configuration'}: left out", file=sys.stderr)
@@ -157,8 +164,7 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
             row |= {f"{mode}_{m}": found[f"test_{m}"] for m in METRICS}
         rows["strategies"].append(row | summary.get("extra", {}))
         rows["strategies_shift"] += [key | point for point in summary["shift"]]
-        history = summary["history"]
-        for point in history[:: -(-len(history) // CURVE_POINTS) or 1] if setting["kind"] in METHODS else []:
+        for point in thin(summary["history"]) if setting["kind"] in METHODS else []:
             columns = ("epoch", "depth_entropy", "expected_depth", "pruned_depth", "valid_log_likelihood")
             rows["strategies_curves"].append(key | {k: point[k] for k in columns})
     tables = {name: pd.DataFrame(found) for name, found in rows.items()}
@@ -189,13 +195,8 @@ def read_tables(results: Path) -> dict[str, pd.DataFrame]:
     Raises:
         FileNotFoundError: there is neither.
     """
-    paths = {name: results / "tables" / f"{name}.csv" for name in TABLES}
-    if next((results / "runs" / SCAN).glob(f"*/*/version_*/{SUMMARY}"), None) is not None:
-        tables = collect(results)
-    elif all(path.exists() for path in paths.values()):
-        tables = {name: pd.read_csv(path) for name, path in paths.items()}
-    else:
-        raise FileNotFoundError(f"no runs in {results / 'runs' / SCAN} and no tables in {results / 'tables'}")
+    there = next(run_folders(results, comparison=True), None) is not None
+    tables = collect(results) if there else stored_tables(results, TABLES)
     return {name: _longest(table) for name, table in tables.items()}
 
 
@@ -204,13 +205,3 @@ def _longest(table: pd.DataFrame) -> pd.DataFrame:
         return table
     limit = table.groupby("data_set")["epochs_limit"].transform("max")
     return table[table["epochs_limit"] == limit].reset_index(drop=True)
-
-
-def write_tables(results: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
-    """Writes `results/tables/strategies*.csv`; returns the paths."""
-    (results / "tables").mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, table in tables.items():
-        paths.append(results / "tables" / f"{name}.csv")
-        table.to_csv(paths[-1], index=False, float_format="%.5g")
-    return paths

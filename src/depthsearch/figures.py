@@ -102,17 +102,17 @@ def spiral_run(tables: Tables, max_depth: int = 20) -> Figure | None:
     depths = _at(tables["depths"], "scan_max_depth_spirals", max_depth)
     if depths.empty:
         return None
-    figure, axes = _row(3)
+    figure, axes = panels(3)
     depth_posterior(axes[0], depths)
     per_depth(axes[1], depths, "log_likelihood")
     per_depth(axes[2], depths, "error")
     axes[1].set_yscale("symlog", linthresh=1e-2)
-    return _titled(figure, f"LDN on spirals, D = {max_depth}, {_repeats(depths)}")
+    return titled(figure, f"LDN on spirals, D = {max_depth}, {_repeats(depths)}")
 
 
 def spiral_maps(maps: Mapping[str, np.ndarray]) -> Figure:
     """Predictive of the pruned network with the training points, and uncertainty as entropy."""
-    figure, axes = _row(3, width=3.2)
+    figure, axes = panels(3, width=3.2)
     probs, extent = maps["predictive"].astype(float), float(maps["extent"])
     probability_map(axes[0], probs, extent)
     axes[0].set_title("predictive p(arm 1), LDN-95")
@@ -126,7 +126,7 @@ def spiral_maps(maps: Mapping[str, np.ndarray]) -> Figure:
     image = axes[2].imshow(entropy, origin="lower", extent=(-extent, extent, -extent, extent), cmap="viridis")
     axes[2].set(title="predictive entropy (nats)", xticks=[], yticks=[])
     figure.colorbar(image, ax=axes[2], shrink=0.8)
-    return _titled(figure, f"LDN on spirals, D = {len(maps['per_depth']) - 1}, repeat 0, one run")
+    return titled(figure, f"LDN on spirals, D = {len(maps['per_depth']) - 1}, repeat 0, one run")
 
 
 def spiral_depth_functions(maps: Mapping[str, np.ndarray]) -> Figure:
@@ -142,7 +142,7 @@ def spiral_depth_functions(maps: Mapping[str, np.ndarray]) -> Figure:
             ax.set_title(f"d = {depth}, q = {maps['q'][depth]:.2f}", fontsize="small")
         else:
             ax.axis("off")
-    return _titled(figure, "p(arm 1) at each depth, LDN on spirals, repeat 0, one run")
+    return titled(figure, "p(arm 1) at each depth, LDN on spirals, repeat 0, one run")
 
 
 def spiral_calibration(tables: Tables, max_depth: int = 20) -> Figure | None:
@@ -155,9 +155,9 @@ def spiral_calibration(tables: Tables, max_depth: int = 20) -> Figure | None:
     )
     if bins.empty:
         return None
-    figure, axes = _row(1, width=4.2)
+    figure, axes = panels(1, width=4.2)
     reliability(axes[0], bins, runs, ("LDN-95", "LDN-full", "DDN"))
-    return _titled(figure, f"calibration on spirals, D = {max_depth}, {_repeats(runs)}")
+    return titled(figure, f"calibration on spirals, D = {max_depth}, {_repeats(runs)}")
 
 
 def spiral_depths(tables: Tables) -> Figure | None:
@@ -165,7 +165,7 @@ def spiral_depths(tables: Tables) -> Figure | None:
     ldn, ddn = ldn_and_ddn(tables["runs"], "spirals")
     if ldn.empty:
         return None
-    figure, axes = _row(3)
+    figure, axes = panels(3)
     _chosen(axes[0], ldn, "max_depth")
     axes[0].set_ylim(0, 1.6 * ldn["expected_depth"].max())
     axes[0].legend(fontsize="small", loc="upper left")
@@ -176,7 +176,7 @@ def spiral_depths(tables: Tables) -> Figure | None:
         ax.set(xlabel="depth D", ylabel=LABELS[metric])
         ax.legend(frameon=False)
     _focus(axes[1], ldn["LDN-95_test_log_likelihood"])
-    return _titled(figure, f"spirals, LDN {_repeats(ldn)}, DDN {_repeats(ddn)}")
+    return titled(figure, f"spirals, LDN {_repeats(ldn)}, DDN {_repeats(ddn)}")
 
 
 def spiral_variants(tables: Tables) -> Figure | None:
@@ -184,13 +184,13 @@ def spiral_variants(tables: Tables) -> Figure | None:
     runs = of_scan(tables["runs"], "scan_max_depth_spirals")
     if runs.empty:
         return None
-    figure, axes = _row(2, width=4)
+    figure, axes = panels(2, width=4)
     for ax, metric in zip(axes, ("test_log_likelihood", "test_error"), strict=True):
         for variant in ("LDN-full", "LDN-E", "LDN-95"):
             band(ax, runs, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
         ax.set(xlabel="maximum depth D", ylabel=LABELS[metric])
         ax.legend(frameon=False)
-    return _titled(figure, f"pruning on spirals, {_repeats(runs)}")
+    return titled(figure, f"pruning on spirals, {_repeats(runs)}")
 
 
 def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
@@ -199,7 +199,7 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
     if runs.empty:
         return None
     runs = runs.assign(n_train=runs["n"] // 10)
-    figure, axes = _row(3)
+    figure, axes = panels(3)
     _chosen(axes[0], runs, swept)
     axes[0].legend(frameon=False)
     for ax, metric in ((axes[1], "test_log_likelihood"), (axes[2], "test_error")):
@@ -212,7 +212,7 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
             apart = [v for i, v in enumerate(values) if i == len(values) - 1 or values[i + 1] > 1.2 * v]
             ax.set_xticks(apart, [f"{v:g}" for v in apart])
             ax.minorticks_off()
-    return _titled(figure, f"LDN on spirals, D = {int(runs['max_depth'].max())}, {_repeats(runs)}")
+    return titled(figure, f"LDN on spirals, D = {int(runs['max_depth'].max())}, {_repeats(runs)}")
 
 
 def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
@@ -221,12 +221,12 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
     runs = of_scan(tables["runs"], "scan_max_depth_spirals")
     if depths.empty:
         return None
-    figure, axes = _row(2, width=4)
+    figure, axes = panels(2, width=4)
     depth_posterior(axes[0], depths, other="exact_posterior")
     axes[0].set_title(f"D = {max_depth}", fontsize="medium")
     band(axes[1], runs, "max_depth", "kl_to_exact", "KL(q || exact)")
     axes[1].set(xlabel="maximum depth D", ylabel="KL(q || exact posterior) (nats)", yscale="log")
-    return _titled(figure, f"learnt and exact posterior over depth, {_repeats(runs)}")
+    return titled(figure, f"learnt and exact posterior over depth, {_repeats(runs)}")
 
 
 # Images: one panel or column a data set; the tables are one of `runs.cohorts`.
@@ -242,7 +242,7 @@ def image_posteriors(tables: Tables) -> Figure | None:
     if ldn.empty:
         return None
     sets = ldn["data_set"].unique()
-    figure, axes = _row(len(sets), width=4.2)
+    figure, axes = panels(len(sets), width=4.2)
     for ax, name in zip(axes, sets, strict=True):
         here, rows, other = (t[t["data_set"] == name] for t in (ldn, depths, ddn))
         max_depth = reference_depth(here)
@@ -261,7 +261,7 @@ def image_posteriors(tables: Tables) -> Figure | None:
             _focus(likelihood, pd.concat([here["LDN-95_test_log_likelihood"], other["DDN_test_log_likelihood"]]), 1.1)
         likelihood.set_ylabel(LABELS["test_log_likelihood"])
         likelihood.legend(loc="lower right", fontsize="x-small")
-    return _titled(figure, f"q(d) of LDN, DDN at each depth, {_made(ldn)}")
+    return titled(figure, f"q(d) of LDN, DDN at each depth, {_made(ldn)}")
 
 
 def image_depths(tables: Tables) -> Figure | None:
@@ -291,7 +291,7 @@ def image_depths(tables: Tables) -> Figure | None:
             ax.set(xlabel=LABELS["max_depth"], ylabel=LABELS[metric])
         for ax in column:
             ax.legend(frameon=False, fontsize="small")
-    return _titled(figure, f"LDN {_made(ldn)}, DDN {_repeats(ddn)}")
+    return titled(figure, f"LDN {_made(ldn)}, DDN {_repeats(ddn)}")
 
 
 def image_calibration(tables: Tables, data_set: str) -> Figure | None:
@@ -301,11 +301,11 @@ def image_calibration(tables: Tables, data_set: str) -> Figure | None:
     if max_depth is None:
         return None
     bins, runs = (t[t["max_depth"] == max_depth] for t in (bins, runs))
-    figure, axes = _row(3, width=3.2)
+    figure, axes = panels(3, width=3.2)
     for ax, variant in zip(axes, ("DDN", "LDN-95", "LDN-full"), strict=True):
         reliability(ax, bins, runs, (variant,))
         ax.set_xlim(0, 1.02)
-    return _titled(figure, f"calibration on {data_set}, D = {max_depth}, {_made(runs)}")
+    return titled(figure, f"calibration on {data_set}, D = {max_depth}, {_made(runs)}")
 
 
 def image_speedups(tables: Tables) -> Figure | None:
@@ -319,13 +319,13 @@ def image_speedups(tables: Tables) -> Figure | None:
     sets = both["data_set"].unique()
     if not len(sets):
         return None
-    figure, axes = _row(len(sets))
+    figure, axes = panels(len(sets))
     for ax, name in zip(axes, sets, strict=True):
         band(ax, both[both["data_set"] == name], "max_depth", "saved", "LDN-95 against DDN", COLOURS["LDN-95"])
         ax.axhline(0, color="k", lw=0.8, ls=":")
         ax.set(xlabel=LABELS["max_depth"], ylabel="time saved (%)", title=name)
     hardware = ", ".join(both["device"].unique())
-    return _titled(figure, f"prediction of the test set, {_made(ldn)}, {hardware}")
+    return titled(figure, f"prediction of the test set, {_made(ldn)}, {hardware}")
 
 
 def _made(runs: pd.DataFrame) -> str:
@@ -361,12 +361,14 @@ def _repeats(table: pd.DataFrame) -> str:
     return f"n = {low} repeats" if low == high else f"n = {low} to {high} repeats"
 
 
-def _row(n: int, width: float = 3.6) -> tuple[Figure, np.ndarray]:
+def panels(n: int, width: float = 3.6) -> tuple[Figure, np.ndarray]:
+    """A row of n axes, each so many inches wide."""
     figure, axes = plt.subplots(1, n, figsize=(width * n, 3.1), squeeze=False)
     return figure, axes[0]
 
 
-def _titled(figure: Figure, title: str) -> Figure:
+def titled(figure: Figure, title: str) -> Figure:
+    """The figure, with a title that is broken into lines of its width."""
     figure.suptitle(textwrap.fill(title, int(13 * figure.get_figwidth())), fontsize="medium")
     figure.tight_layout()
     return figure

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from depthsearch.comparison import MODES
-from depthsearch.figures import LABELS, Tables, _row, _titled, band
+from depthsearch.figures import LABELS, Tables, band, panels, titled
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.verdict import ORDER, families
 
@@ -23,7 +23,7 @@ def choices(tables: Tables) -> Figure | None:
         return None
     rows = rows.assign(angle=rows["data_set"].str.removeprefix("spirals").astype(float))
     posteriors, mixtures = ([k for k in METHODS if METHODS[k].depthwise == depthwise] for depthwise in (True, False))
-    figure, axes = _row(3, width=4.8)
+    figure, axes = panels(3, width=4.8)
     for ax, kinds in zip(axes, (posteriors, mixtures, list(SEARCHES)), strict=True):
         for name in kinds:
             runs = rows[rows["strategy"] == name]
@@ -35,7 +35,7 @@ def choices(tables: Tables) -> Figure | None:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set(xlabel=LABELS["stop_angle"], ylabel="chosen depth")
         _legend(ax)
-    return _titled(figure, f"chosen depth on spirals, {_n(rows)}")
+    return titled(figure, f"chosen depth on spirals, {_n(rows)}")
 
 
 def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
@@ -58,7 +58,7 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
         ax.set_yticks(range(len(names)), names, fontsize="small")
     axes[0, 0].invert_yaxis()
     _legend(axes[0, -1])
-    return _titled(figure, f"test set, {_n(rows)}")
+    return titled(figure, f"test set, {_n(rows)}")
 
 
 def costs(tables: Tables) -> Figure | None:
@@ -66,7 +66,7 @@ def costs(tables: Tables) -> Figure | None:
     found = [(name, rows) for name, rows in families(tables["strategies"]) if "regret" in rows]
     if not found:
         return None
-    figure, axes = _row(len(found), width=5.5)
+    figure, axes = panels(len(found), width=5.5)
     for ax, (family, rows) in zip(axes, found, strict=True):
         for name in ORDER:
             runs = rows[rows["strategy"] == name]
@@ -78,7 +78,7 @@ def costs(tables: Tables) -> Figure | None:
         ax.set(xscale="log", xlabel="block evaluations", ylabel="regret, retrained (nats)", title=family)
         ax.xaxis.set_minor_formatter(NullFormatter())
     _legend(axes[-1])
-    return _titled(figure, f"cost and regret, {_n(tables['strategies'])}")
+    return titled(figure, f"cost and regret, {_n(tables['strategies'])}")
 
 
 def entropies(tables: Tables) -> Figure | None:
@@ -87,7 +87,7 @@ def entropies(tables: Tables) -> Figure | None:
     if curves.empty:
         return None
     sets = sorted(curves["data_set"].unique(), key=lambda name: (len(name), name))
-    figure, axes = _row(len(sets), width=3.2)
+    figure, axes = panels(len(sets), width=3.2)
     for ax, data_set in zip(axes, sets, strict=True):
         for name in METHODS:
             runs = curves[(curves["data_set"] == data_set) & (curves["strategy"] == name)]
@@ -98,7 +98,7 @@ def entropies(tables: Tables) -> Figure | None:
                 ax.plot(mean.index, mean, lw=1.2, color=COLOURS[name], label=name)
         ax.set(xlabel="epoch", ylabel="entropy over depth (nats)", title=data_set)
     _legend(axes[-1])
-    return _titled(figure, f"entropy of the weights of the depths, {_n(curves)}")
+    return titled(figure, f"entropy of the weights of the depths, {_n(curves)}")
 
 
 def shifts(tables: Tables, family: str) -> Figure | None:
@@ -106,7 +106,7 @@ def shifts(tables: Tables, family: str) -> Figure | None:
     rows: pd.DataFrame | None = dict(families(tables["strategies_shift"])).get(family)
     if rows is None:
         return None
-    figure, axes = _row(len(SHIFTS), width=4)
+    figure, axes = panels(len(SHIFTS), width=4)
     for ax, (metric, label) in zip(axes, SHIFTS.items(), strict=True):
         for name in ORDER:
             runs = rows[rows["strategy"] == name]
@@ -116,7 +116,7 @@ def shifts(tables: Tables, family: str) -> Figure | None:
         ax.set(xlabel="distance moved (std)" if family == "spirals" else "rotation (degrees)", ylabel=label)
     axes[0].set_yscale("symlog", linthresh=1)
     _legend(axes[-1])
-    return _titled(figure, f"{family} under shift, {_n(rows)}")
+    return titled(figure, f"{family} under shift, {_n(rows)}")
 
 
 def _legend(ax: Axes) -> None:

@@ -58,7 +58,7 @@ def train_job(
     Raises:
         KeyboardInterrupt: it was stopped.
     """
-    asked = json.dumps(configuration(job.setting, job.training), sort_keys=True)
+    asked = configuration(job.setting, job.training)
     groups: dict[int, list[tuple[Reservation, dict | None]]] = {}
     for reservation in reservations:
         saved = reservation.saved()
@@ -66,7 +66,8 @@ def train_job(
             reservation.set_aside("belongs to another setting")
             saved = None
         groups.setdefault(saved["epoch"] if saved else 0, []).append((reservation, saved))
-    return [summary for group in groups.values() for summary in _train_group(job, asked, group, on_progress, stop)]
+    trained = [_train_group(job, asked, group, on_progress, stop) for group in groups.values()]
+    return [summary for summaries in trained for summary in summaries]
 
 
 def configuration(setting: Setting, training: Training) -> dict:
@@ -80,7 +81,7 @@ def defaults(setting: Setting) -> dict:
 
 
 def _train_group(
-    job: Job, asked: str, group: Sequence[tuple[Reservation, dict | None]], on_progress, stop
+    job: Job, asked: dict, group: Sequence[tuple[Reservation, dict | None]], on_progress, stop
 ) -> list[dict]:
     setting, training, device = job.setting, job.training, job.device
     seeds = [int(r.folder.name.removeprefix("version_")) for r, _ in group]
@@ -132,7 +133,7 @@ def _train_group(
         config = {
             "scan": job.scan,
             "seed": seed,
-            **configuration(setting, training),
+            **asked,
             "compiled": compiled,
             "replicates": len(seeds),
             "device": describe(device),

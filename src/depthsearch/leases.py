@@ -95,19 +95,17 @@ def take(folder: Path) -> Lease | None:
             return None
         except FileNotFoundError:  # the folder was empty, and its owner removed it just now
             continue
-        if _claims(folder)[-1] != path:  # somebody was faster, and gone on to a higher number
-            path.unlink()
-            os.close(descriptor)
-            return None
+        lease = None
         try:
-            lease = Lease(path, descriptor, _machine() if _lock_file(descriptor) else "")
-        except OSError:  # the disk is full
-            path.unlink()
-            os.close(descriptor)
-            raise
-        for dead in before:
-            dead.unlink(missing_ok=True)
-        return lease
+            if _claims(folder)[-1] == path:  # else somebody was faster, and gone on to a higher number
+                lease = Lease(path, descriptor, _machine() if _lock_file(descriptor) else "")
+                for dead in before:
+                    dead.unlink(missing_ok=True)
+            return lease
+        finally:
+            if lease is None:  # also where the disk is full
+                path.unlink()
+                os.close(descriptor)
 
 
 def holder(folder: Path) -> dict | None:

@@ -31,7 +31,17 @@ from depthsearch.pruning import prune, pruned_depth
 from depthsearch.runs import load_weights, read_run, run_folders
 from depthsearch.scan import RESULTS
 from depthsearch.settings import Spirals
-from depthsearch.tables import cohorts, of_data_sets, of_scan, read_tables, reference_depth, write_tables
+from depthsearch.tables import (
+    cohorts,
+    collect,
+    markdown,
+    of_data_sets,
+    of_scan,
+    read_tables,
+    reference_depth,
+    spread,
+    write_tables,
+)
 
 EXTENT, PIXELS = 5.5, 110  # of the predictive map
 MAP_SETTING, MAP_SEED = Spirals(), 0
@@ -132,14 +142,6 @@ def _swept(runs: pd.DataFrame) -> str:
     return ""
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """A pipe table."""
-    if table.empty:
-        return "(no runs)"
-    rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
-
-
 def results_page(tables: dict[str, pd.DataFrame], benchmark: str = "(not run)", strategies: str = "(not run)") -> str:
     """The text of results/README.md; `benchmark` is what `make bench` printed, `strategies` a `verdict.page`."""
     commands = "`make figures` (tables, this page and the figures)"
@@ -212,10 +214,10 @@ def strategies_page(results: Path) -> str:
         tables = comparison.read_tables(results)
     except FileNotFoundError:
         return "(not run)"
-    for path in comparison.write_tables(results, tables):
+    for path in write_tables(results, tables):
         print(path)
-    (results / "strategies.md").write_text(verdict.details(tables, markdown))
-    return verdict.page(tables, markdown)
+    (results / "strategies.md").write_text(verdict.details(tables))
+    return verdict.page(tables)
 
 
 def image_runs(tables: dict[str, pd.DataFrame]) -> str:
@@ -254,7 +256,7 @@ def image_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 methods.append(("DDN", f"DDN best on {chosen_on} (D = {best['max_depth'].iloc[0]})", best))
             for variant, title, runs in methods:
                 row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}
-                rows.append(row | {"depth used": _spread(runs[f"{variant}_depth"])} | _test_metrics(runs, variant))
+                rows.append(row | {"depth used": spread(runs[f"{variant}_depth"])} | _test_metrics(runs, variant))
     return pd.DataFrame(rows)
 
 
@@ -270,13 +272,9 @@ METRIC_COLUMNS = {
 
 def _test_metrics(runs: pd.DataFrame, variant: str) -> dict[str, str]:
     return {
-        name: _spread(runs[f"{variant}_test_{metric}"] * (100 if "%" in name else 1))
+        name: spread(runs[f"{variant}_test_{metric}"] * (100 if "%" in name else 1))
         for name, metric in METRIC_COLUMNS.items()
     }
-
-
-def _spread(values: pd.Series) -> str:
-    return f"{values.mean():.3g} ± {values.std():.2g}"
 
 
 def _by_depth(tables: dict[str, pd.DataFrame], scan: str, variant: str) -> pd.DataFrame:
@@ -284,7 +282,7 @@ def _by_depth(tables: dict[str, pd.DataFrame], scan: str, variant: str) -> pd.Da
     for depth, group in of_scan(tables["runs"], scan).groupby("max_depth"):
         row: dict = {"D": depth, "n": len(group)}
         if variant != "DDN":
-            row["chosen depth"] = _spread(group["pruned_depth"])
+            row["chosen depth"] = spread(group["pruned_depth"])
         rows.append(row | _test_metrics(group, variant))
     return pd.DataFrame(rows)
 
@@ -328,7 +326,7 @@ def main() -> None:
         print(f"{parser.prog}: {problem}; run a scan first", file=sys.stderr)
         raise SystemExit(2) from None
     if next(run_folders(results), None) is not None:
-        for path in write_tables(results):
+        for path in write_tables(results, collect(results)):
             print(path)
     with contextlib.suppress(FileNotFoundError):  # no spirals of the preset
         np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **draw_maps(results))

@@ -29,6 +29,7 @@ from torch import nn
 
 from depthsearch.leases import Lease, LeaseLost, is_claim, remove_dead, take
 
+COMPARISON = "scan_strategies"
 CHECKPOINT, SUMMARY, CONFIG, ASIDE = "checkpoint.pt", "summary.json", "config.json", "set_aside_"
 
 
@@ -100,7 +101,7 @@ class Reservation:
 def reserve(folder: Path) -> Reservation | None:
     """Makes a run folder ours; None if the run is finished or another process works on it.
 
-    A folder that a process left unfinished is taken over; all but its checkpoint is removed.
+    A folder that a process left unfinished is taken over; all but its checkpoint and configuration is removed.
 
     Raises:
         OSError: the folder cannot be written.
@@ -253,10 +254,10 @@ def _log(folder: Path, history: list[dict], tags: dict) -> None:
         experiment.close()
 
 
-def run_folders(results: Path) -> Iterator[Path]:
-    """The folders of all finished runs, in order, but those of the comparison of strategies (`comparison.py`)."""
+def run_folders(results: Path, comparison: bool = False) -> Iterator[Path]:
+    """The folders of all finished runs, in order: those of the comparison of strategies, or all others."""
     paths = sorted((results / "runs").glob(f"*/*/*/version_*/{SUMMARY}"))
-    return (path.parent for path in paths if path.parents[3].name != "scan_strategies")
+    return (path.parent for path in paths if (path.parents[3].name == COMPARISON) == comparison)
 
 
 def load_weights(folder: Path, network: nn.Module, depth: nn.Module) -> None:

@@ -24,7 +24,7 @@ from depthsearch.workers import DISK_FULL, WorkerFailed, run_jobs
 
 ROOT = Path(__file__).parents[2]
 RESULTS, DATA = ROOT / "results", ROOT / "data"
-
+KEPT = "Finished runs are kept, the others at their last checkpoint."
 
 Wanted = tuple[Setting, Training, list[Path]]  # a setting, how it is trained, and the folders of its repeats
 
@@ -127,9 +127,6 @@ def _tell_of_others(wanted: Sequence[Wanted]) -> None:
     if owners:
         who = sorted({f"{owner.get('host', '?')}:{owner.get('pid', '?')}" for owner in owners})
         print(f"{len(owners)} runs are in the hands of {', '.join(who)}; the same command goes on with them if need be")
-
-
-KEPT = "Finished runs are kept, the others at their last checkpoint."
 
 
 def _grid(scan: _Scan, options: argparse.Namespace) -> list[Setting]:

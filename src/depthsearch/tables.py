@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -53,7 +53,7 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
                 if count:
                     values = {"bin": i, "count": count, "confidence": confidence, "accuracy": accuracy}
                     tables["reliability"].append(key | {"variant": variant} | values)
-        tables["curves"] += [key | point for point in _thin(summary["history"])]
+        tables["curves"] += [key | point for point in thin(summary["history"])]
     return {name: _table(rows) for name, rows in tables.items()}
 
 
@@ -69,7 +69,8 @@ def hardware(device: dict) -> str:
     return device["name"] if threads is None else f"{device['name']}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _thin(history: list[dict], most: int = 40) -> list[dict]:
+def thin(history: list[dict], most: int = 40) -> list[dict]:
+    """Every so many of the evaluations of a run, that at most so many are left."""
     return history[:: math.ceil(len(history) / most)] if history else []
 
 
@@ -81,13 +82,8 @@ def read_tables(results: Path) -> dict[str, pd.DataFrame]:
     Raises:
         FileNotFoundError: there is neither.
     """
-    if next(run_folders(results), None) is not None:
-        tables = collect(results)
-    else:
-        paths = {name: results / "tables" / f"{name}.csv" for name in TABLES}
-        if not all(path.exists() for name, path in paths.items() if name != "diverged"):
-            raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
-        tables = {name: pd.read_csv(path) if path.exists() else _table([]) for name, path in paths.items()}
+    there = next(run_folders(results), None) is not None
+    tables = collect(results) if there else stored_tables(results, TABLES)
     return {name: _longest(_first_configuration(name, table)) for name, table in tables.items()}
 
 
@@ -155,12 +151,38 @@ def reference_depth(*tables: pd.DataFrame) -> int | None:
     return 50 if 50 in shared else max(map(int, shared), default=None)
 
 
-def write_tables(results: Path) -> list[Path]:
-    """Writes `results/tables/*.csv` from the finished runs; returns the paths."""
+# Tables on disk and on a page.
+
+
+def write_tables(results: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
+    """Writes `results/tables/<name>.csv`; returns the paths."""
     (results / "tables").mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, table in collect(results).items():
-        path = results / "tables" / f"{name}.csv"
+    paths = {results / "tables" / f"{name}.csv": table for name, table in tables.items()}
+    for path, table in paths.items():
         table.to_csv(path, index=False, float_format="%.6g")
-        paths.append(path)
-    return paths
+    return list(paths)
+
+
+def stored_tables(results: Path, names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """
+    Raises:
+        FileNotFoundError: there are none, or not all of them.
+    """
+    paths = {name: results / "tables" / f"{name}.csv" for name in names}
+    if not all(path.exists() for path in paths.values()):
+        raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
+    # An empty table is an empty line on disk.
+    return {name: pd.read_csv(path) if path.stat().st_size > 1 else pd.DataFrame() for name, path in paths.items()}
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A pipe table."""
+    if table.empty:
+        return "(no runs)"
+    rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def spread(values: pd.Series) -> str:
+    """Mean and standard deviation."""
+    return f"{values.mean():.3g} ± {values.std():.2g}"

@@ -169,10 +169,10 @@ def train(
         decayed = training.decay_epoch is not None and epoch > training.decay_epoch
         replicates.learning_rate = training.learning_rate / (10 if decayed else 1)
         replicates.epoch = epoch
-        before = [generator.get_state() for generator in generators]
+        same = [torch.Generator().set_state(g.get_state()) for g in generators] if training.norm_batches else []
         value = method.run_epoch(replicates, data, generators)
         if training.norm_batches:
-            replicates.estimate_norms(data, [torch.Generator().set_state(state) for state in before])
+            replicates.estimate_norms(data, same)
         for r, v in zip(alive, value.tolist(), strict=True):
             if r is not None:
                 curves[r].append(v)

@@ -5,7 +5,7 @@ A *family* is all spirals together or one image data set. Differences are paired
 network seeds for every strategy; on spirals a repeat counts once, with its mean over the angles.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ import pandas as pd
 from depthsearch.claims import LIKELIHOOD_MARGIN, paired
 from depthsearch.comparison import MODES
 from depthsearch.strategies import METHODS, SEARCHES
+from depthsearch.tables import markdown, spread
 
 ORDER = [*METHODS, *SEARCHES]
 REFERENCE = "LDN"
@@ -70,9 +71,9 @@ def cost_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "strategy": name,
                 "n": runs["seed"].nunique(),
                 "diverged": int(runs["diverged_epoch"].notna().sum()),
-                "chosen depth": _spread(runs["depth"]),
-                "width": _spread(runs["width"]),
-                "regret (nats)": _spread(runs["regret"]) if "regret" in runs else "",
+                "chosen depth": spread(runs["depth"]),
+                "width": spread(runs["width"]),
+                "regret (nats)": spread(runs["regret"]) if "regret" in runs else "",
                 "seconds": f"{runs['seconds'].mean():.3g}",
                 "block evaluations": f"{runs['block_evaluations'].mean():.2e}",
                 "networks": f"{runs['networks'].mean():.3g}",
@@ -91,7 +92,7 @@ def quality_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         row = {"strategy": name}
         for mode, others in found.items():
             values = scale * runs[f"{mode}_{metric}"].dropna()
-            row[mode] = _spread(values) if len(values) else "-"
+            row[mode] = spread(values) if len(values) else "-"
             row[f"{mode} − LDN"] = _interval(others[name], scale) if name in others else "-"
         table.append(row)
     return pd.DataFrame(table)
@@ -103,8 +104,8 @@ def shift_table(shift: pd.DataFrame) -> pd.DataFrame:
     others = differences(rows, "auroc")
     table = []
     for name, runs in _in_order(rows):
-        row = {"strategy": name, "log-likelihood (nats)": _spread(runs["log_likelihood"])}
-        row |= {"ECE (%)": _spread(100 * runs["ece"]), "AUROC of entropy": _spread(runs["auroc"])}
+        row = {"strategy": name, "log-likelihood (nats)": spread(runs["log_likelihood"])}
+        row |= {"ECE (%)": spread(100 * runs["ece"]), "AUROC of entropy": spread(runs["auroc"])}
         table.append(row | {"AUROC − LDN": _interval(others[name], 1) if name in others else "-"})
     return pd.DataFrame(table)
 
@@ -120,7 +121,7 @@ def predictor_table(rows: pd.DataFrame) -> pd.DataFrame:
             {
                 "regression": title,
                 "n": len(runs),
-                "Kendall's tau": _spread(runs[f"{name}_tau"]),
+                "Kendall's tau": spread(runs[f"{name}_tau"]),
                 # Where all networks of a sample do alike, normalised labels of others may be anything.
                 "mean squared error (labels normalised), median": f"{runs[f'{name}_mse'].median():.3g}",
             }
@@ -173,8 +174,8 @@ def _best(rows: pd.DataFrame, column: str, purpose: str, scale: float, unit: str
     return f"{purpose}: {best} ({scale * means[best]:.3g} {unit}){among}."
 
 
-def page(tables: Mapping[str, pd.DataFrame], markdown: Callable[[pd.DataFrame], str]) -> str:
-    """The verdict for results/README.md; `markdown` makes a pipe table of a table."""
+def page(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The verdict for results/README.md."""
     text = [HOW_TO_READ.strip()]
     shifts, pools = (dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool"))
     for family, rows in families(tables["strategies"]):
@@ -187,7 +188,7 @@ def page(tables: Mapping[str, pd.DataFrame], markdown: Callable[[pd.DataFrame], 
     return "\n\n".join(text)
 
 
-def details(tables: Mapping[str, pd.DataFrame], markdown: Callable[[pd.DataFrame], str]) -> str:
+def details(tables: Mapping[str, pd.DataFrame]) -> str:
     """The text of results/strategies.md: the other metrics, and what happens off the data."""
     text = [
         "# Ways of choosing a depth: all metrics",
@@ -228,10 +229,6 @@ def _in_order(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _list(names: list[str]) -> str:
     return ", ".join(sorted(names, key=ORDER.index))
-
-
-def _spread(values: pd.Series) -> str:
-    return f"{values.mean():.3g} ± {values.std():.2g}"
 
 
 def _interval(interval: tuple[float, float, float, int], scale: float) -> str:

@@ -21,6 +21,10 @@ from depthsearch.jobs import Job, train_missing
 from depthsearch.runs import Clash
 
 MOST_DEATHS = 3  # of workers killed from outside, for each: others of them go on with their runs
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+Numbered = tuple[int, Job]  # the number tells the progress bar which job a worker speaks of
 
 
 class WorkerFailed(Exception):
@@ -38,14 +42,13 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[torch.device]) -> None:
     """
     if devices[0].type == "cpu":
         print("no CUDA device here: running on the CPU", file=sys.stderr)
-    devices = devices[: len(jobs)]
+    devices, numbered = devices[: len(jobs)], list(enumerate(jobs))
     with tqdm(total=sum(job.training.epochs for job in jobs), unit="epoch", smoothing=0.05) as bar, _stopping() as stop:
         board = _Board(jobs, bar)
         if len(devices) == 1:
-            _work_through([replace(job, device=devices[0]) for job in jobs], board.show, stop)
+            _work_through(_on(devices[0], numbered), board.show, stop)
         else:
-            longest_first = sorted(enumerate(jobs), key=lambda item: -item[1].setting.cost)
-            _supervise(longest_first, devices, board, stop)
+            _supervise(sorted(numbered, key=lambda item: -item[1].setting.cost), devices, board, stop)
         bar.total = bar.n  # without what others did
         bar.refresh()
 
@@ -73,17 +76,16 @@ class _Board:
             self._bar.set_postfix_str(said.line)
 
 
-def _work_through(
-    jobs: Sequence[Job],
-    tell: Callable[[_Said], None],
-    stop: Callable[[], bool],
-    numbers: Sequence[int] | None = None,
-) -> None:
+def _on(device: torch.device, jobs: Sequence[Numbered]) -> list[Numbered]:
+    return [(number, replace(job, device=device)) for number, job in jobs]
+
+
+def _work_through(jobs: Sequence[Numbered], tell: Callable[[_Said], None], stop: Callable[[], bool]) -> None:
     # Again as long as there was something to do: a run that another process had in hand may be free, its owner dead.
     found = True
     while found:
         found = False
-        for number, job in zip(numbers or range(len(jobs)), jobs, strict=True):
+        for number, job in jobs:
 
             def report(epoch: int, line: str, number: int = number) -> None:
                 tell(_Said(number, epoch, line))
@@ -120,15 +122,14 @@ def _stopping(*ignored: signal.Signals) -> Iterator[Callable[[], bool]]:
 
 
 def _supervise(
-    jobs: Sequence[tuple[int, Job]], devices: Sequence[torch.device], board: _Board, stop: Callable[[], bool]
+    jobs: Sequence[Numbered], devices: Sequence[torch.device], board: _Board, stop: Callable[[], bool]
 ) -> None:
     context = multiprocessing.get_context("spawn")
     workers: dict[Connection, tuple[BaseProcess, torch.device]] = {}
 
     def start(device: torch.device) -> None:
         here, there = context.Pipe(duplex=False)  # one each: a queue would be locked for all by one that is killed
-        own = [(number, replace(job, device=device)) for number, job in jobs]
-        process = context.Process(target=_worker, args=(own, there, os.getpid()))
+        process = context.Process(target=_worker, args=(_on(device, jobs), there, os.getpid()))
         process.start()
         there.close()
         workers[here] = (process, device)
@@ -180,15 +181,14 @@ def _ready(workers: Iterable[Connection], timeout: float) -> list[Connection]:
     return [pipe for pipe in wait(list(workers), timeout) if isinstance(pipe, Connection)]
 
 
-def _worker(jobs: Sequence[tuple[int, Job]], pipe: Connection, parent: int) -> None:
+def _worker(jobs: Sequence[Numbered], pipe: Connection, parent: int) -> None:
     if jobs[0][1].device.type == "cpu":
         torch.set_num_threads(1)
     else:
         torch.cuda.set_device(jobs[0][1].device)
-    numbers, own = zip(*jobs, strict=True)
     with _stopping(signal.SIGINT) as stop:  # a terminal sends SIGINT to all, and the parent then SIGTERM to its workers
         try:
-            _work_through(own, pipe.send, lambda: stop() or os.getppid() != parent, numbers)  # killed, it cannot tell
+            _work_through(jobs, pipe.send, lambda: stop() or os.getppid() != parent)  # killed, it cannot tell
         except KeyboardInterrupt:
             return
         except OSError as full:
@@ -197,6 +197,3 @@ def _worker(jobs: Sequence[tuple[int, Job]], pipe: Connection, parent: int) -> N
             pipe.send(OSError(full.errno, full.strerror))
         except Clash as clash:
             pipe.send(clash)
-
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
