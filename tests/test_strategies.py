@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,7 +12,7 @@ from conftest import scan_script
 from scipy.stats import kendalltau
 from torch.func import functional_call
 
-from depthsearch import comparison, conv_resnet, mlp_resnet, runs, verdict
+from depthsearch import comparison, conv_resnet, figures_strategies, mlp_resnet, runs, verdict
 from depthsearch.data import Split, spiral_split
 from depthsearch.evaluation import exact_posterior, predict
 from depthsearch.jobs import seeded
@@ -343,6 +344,14 @@ def compared(tmp_path_factory):
     assert out.returncode == 0, out.stderr
     assert "not there yet" not in out.stdout
     return results
+
+
+def test_the_figure_of_errors_is_in_percent(compared):
+    tables = comparison.collect(compared)
+    axes = figures_strategies.quality(tables, "error").axes[0]  # digits, searched first
+    rows = tables["strategies"].query("data_set == 'digits'").groupby("strategy")["searched_error"].mean()
+    assert axes.get_xlabel() == "error (%)"
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), 100 * rows.reindex(verdict.ORDER))
 
 
 def test_the_scan_compares_all_strategies_in_all_modes(compared):

@@ -46,12 +46,13 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
     sets = sorted(rows["data_set"].unique(), key=lambda name: (len(name), name))
     figure, axes = plt.subplots(1, len(sets), figsize=(2.6 * len(sets) + 1.2, 4), squeeze=False, sharey=True)
     names = [name for name in ORDER if name in set(rows["strategy"])]
+    scale = 100 if metric == "error" else 1
     for ax, data_set in zip(axes[0], sets, strict=True):
         here = rows[rows["data_set"] == data_set].groupby("strategy")
         for i, (mode, marker) in enumerate(zip(MODES, "osD", strict=True)):
             column = f"{mode}_{metric}"
             if column in rows:
-                mean, std = here[column].mean().reindex(names), here[column].std().fillna(0).reindex(names)
+                mean, std = (scale * v.reindex(names) for v in (here[column].mean(), here[column].std().fillna(0)))
                 y = np.arange(len(names)) + 0.22 * (i - 1)
                 ax.errorbar(mean, y, xerr=std, fmt=marker, ms=3.5, lw=0.8, label=mode)
         ax.set(title=data_set, xlabel=LABELS.get(metric, metric))

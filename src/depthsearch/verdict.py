@@ -19,14 +19,14 @@ ORDER = [*METHODS, *SEARCHES]
 REFERENCE = "LDN"
 FREE_WIDTH = ("random", "predictor")  # choose a width too
 HOW_TO_READ = """
-Every strategy sees the same training and validation points; epochs, depths and widths are chosen by validation
-log-likelihood, and the test points are touched once. *Searched*: as the search leaves it, with all depths mixed;
+Every strategy sees the same training and validation points; epochs, depths and widths are chosen by validation log-
+likelihood, and the test points are touched once. *Searched*: as the search leaves it, with all depths mixed;
 *truncated*: the network of the chosen depth alone, weights inherited; *retrained*: a deterministic network of the
 chosen depth trained from scratch on training and validation points. Regret: log-likelihood lost, retrained, against
 the best deterministic depth of the preset width, picked on the test points (another width can do better: negative).
 Searches are charged the seconds, block evaluations (blocks run forward x points) and networks of what they would have
-trained. Mean ± standard deviation over data sets and repeats; differences are paired over repeats, mean and 95 %
-t-interval.
+trained; other work on the machine may be in the seconds, it is not in the block evaluations. Mean ± standard deviation
+over data sets and repeats; differences are paired over repeats, mean and 95 % t-interval.
 """
 
 
@@ -42,9 +42,9 @@ def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def by_repeat(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Means over data sets: one row a repeat, one column a strategy; NaN where a repeat misses one of the data sets."""
     table = pd.DataFrame()
-    for name, runs in rows.groupby("strategy"):
+    for name, runs in _in_order(rows):
         cells = runs.pivot(index="seed", columns="data_set", values=column)
-        table[str(name)] = cells.mean(axis=1).where(cells.notna().all(axis=1))
+        table[name] = cells.mean(axis=1).where(cells.notna().all(axis=1))
     return table
 
 
