@@ -351,7 +351,8 @@ def test_the_figure_of_errors_is_in_percent(compared):
     axes = figures_strategies.quality(tables, "error").axes[0]  # digits, searched first
     rows = tables["strategies"].query("data_set == 'digits'").groupby("strategy")["searched_error"].mean()
     assert axes.get_xlabel() == "error (%)"
-    np.testing.assert_allclose(axes.lines[0].get_xdata(), 100 * rows.reindex(verdict.ORDER))
+    drawn = np.asarray(axes.lines[0].get_xdata(), dtype=float)
+    np.testing.assert_allclose(drawn, 100 * rows.reindex(verdict.ORDER))
 
 
 def test_the_scan_compares_all_strategies_in_all_modes(compared):
