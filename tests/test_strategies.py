@@ -390,6 +390,13 @@ def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(com
         comparison.read_tables(tmp_path / "nowhere")
 
 
+def test_the_verdict_does_not_need_the_pool(compared):
+    """A scan that was stopped has its longest runs first, and those of the pool not yet."""
+    tables = comparison.read_tables(compared)
+    text = verdict.page(tables | {"strategies_pool": pd.DataFrame()})
+    assert "### digits" in text and "minutes of training in all" in text
+
+
 def test_the_verdict_is_computed(compared):
     tables = comparison.read_tables(compared)
     text = verdict.page(tables) + verdict.details(tables)

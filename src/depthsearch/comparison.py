@@ -20,6 +20,7 @@ from depthsearch.replicates import PAPER, Training
 from depthsearch.runs import (
     Reservation,
     as_plain,
+    configuration_number,
     finished,
     load_weights,
     read_run,
@@ -138,7 +139,7 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
     rows: dict[str, list[dict]] = {name: [] for name in TABLES}
     for folder in run_folders(results, comparison=True):
         run = read_run(folder)
-        if run is None or "~" in folder.parent.name:
+        if run is None or configuration_number(folder) > 1:
             print(f"{folder} is {'damaged' if run is None else 'of another configuration'}: left out", file=sys.stderr)
             continue
         config, summary = run

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from depthsearch.tables import ldn_and_ddn, of_scan, reference_depth
+from depthsearch.tables import ldn_and_ddn, of_scan, reference_depth, span
 
 COLOURS = {
     "LDN-95": "tab:blue",
@@ -39,9 +39,14 @@ LABELS = {
 Tables = Mapping[str, pd.DataFrame]
 
 
+def scale_of(column: str) -> int:
+    """By what a column is multiplied to have the unit of its label: shares are stored, errors drawn in percent."""
+    return 100 if column.endswith("error") else 1
+
+
 def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str | None = None) -> None:
     """Mean of y over the rows of each x, with a band of one standard deviation."""
-    scale = 100 if y.endswith("error") else 1
+    scale = scale_of(y)
     groups = table.groupby(x)[y]
     mean, std = scale * groups.mean(), scale * groups.std().fillna(0)
     # No band where there can be no data: a log-likelihood is at most 0, all else but time saved is at least 0.
@@ -357,8 +362,7 @@ def _repeats(table: pd.DataFrame) -> str:
         return "no runs"
     keys = ("kind", "data_set", "max_depth", "width", "n", "stop_angle")
     counts = table.groupby([key for key in keys if key in table], dropna=False)["seed"].nunique()
-    low, high = counts.min(), counts.max()
-    return f"n = {low} repeats" if low == high else f"n = {low} to {high} repeats"
+    return f"n = {span(counts)} repeats"
 
 
 def panels(n: int, width: float = 3.6) -> tuple[Figure, np.ndarray]:

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from depthsearch.comparison import MODES
-from depthsearch.figures import LABELS, Tables, band, panels, titled
+from depthsearch.figures import LABELS, Tables, band, panels, scale_of, titled
 from depthsearch.strategies import METHODS, SEARCHES
+from depthsearch.tables import span
 from depthsearch.verdict import ORDER, families
 
 COLOURS = dict(zip(ORDER, plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
@@ -46,7 +47,7 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
     sets = sorted(rows["data_set"].unique(), key=lambda name: (len(name), name))
     figure, axes = plt.subplots(1, len(sets), figsize=(2.6 * len(sets) + 1.2, 4), squeeze=False, sharey=True)
     names = [name for name in ORDER if name in set(rows["strategy"])]
-    scale = 100 if metric == "error" else 1
+    scale = scale_of(metric)
     for ax, data_set in zip(axes[0], sets, strict=True):
         here = rows[rows["data_set"] == data_set].groupby("strategy")
         for i, (mode, marker) in enumerate(zip(MODES, "osD", strict=True)):
@@ -127,5 +128,4 @@ def _legend(ax: Axes) -> None:
 
 def _n(rows: pd.DataFrame) -> str:
     counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
-    low, high = counts.min(), counts.max()
-    return f"n = {low} repeats" if low == high else f"n = {low} to {high} repeats"
+    return f"n = {span(counts)} repeats"

@@ -28,17 +28,19 @@ from depthsearch.data import spiral_split
 from depthsearch.evaluation import predict
 from depthsearch.objectives import log_predictive
 from depthsearch.pruning import prune, pruned_depth
-from depthsearch.runs import load_weights, read_run, run_folders
+from depthsearch.runs import configuration_number, load_weights, read_run, run_folders
 from depthsearch.scan import RESULTS
 from depthsearch.settings import Spirals
 from depthsearch.tables import (
     cohorts,
     collect,
+    comparable,
     markdown,
     of_data_sets,
     of_scan,
     read_tables,
     reference_depth,
+    span,
     spread,
     write_tables,
 )
@@ -92,7 +94,7 @@ def draw_maps(results: Path) -> dict[str, np.ndarray]:
 
 def _is_sound(folder: Path) -> bool:
     run = read_run(folder)
-    return run is not None and "~" not in folder.parent.name and run[1].get("diverged_epoch") is None
+    return run is not None and configuration_number(folder) == 1 and run[1].get("diverged_epoch") is None
 
 
 def _epochs_limit(folder: Path) -> int:
@@ -116,9 +118,7 @@ def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
             {
                 "scan": scan,
                 "settings": len(settings),
-                "repeats": f"{settings.min()}"
-                if settings.min() == settings.max()
-                else f"{settings.min()} to {settings.max()}",
+                "repeats": span(settings),
                 "epochs (mean, limit)": f"{runs['epochs'].mean():.0f}, {runs['epochs_limit'].max()}",
                 "swept": _swept(runs),
                 "diverged": _diverged(diverged),
@@ -321,13 +321,15 @@ def main() -> None:
     parser.add_argument("results", nargs="?", type=Path, default=RESULTS)
     results = parser.parse_args().results
     try:
-        tables = read_tables(results)
+        if next(run_folders(results), None) is None:
+            tables = read_tables(results)
+        else:
+            collected = collect(results)
+            tables = comparable(collected)
+            print(*write_tables(results, collected), sep="\n")
     except FileNotFoundError as problem:
         print(f"{parser.prog}: {problem}; run a scan first", file=sys.stderr)
         raise SystemExit(2) from None
-    if next(run_folders(results), None) is not None:
-        for path in write_tables(results, collect(results)):
-            print(path)
     with contextlib.suppress(FileNotFoundError):  # no spirals of the preset
         np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **draw_maps(results))
     benchmarks = [path.read_text().strip() for path in sorted((results / "benchmarks").glob("*.txt"), reverse=True)]

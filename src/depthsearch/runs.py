@@ -192,6 +192,11 @@ def setting_folder(folder: Path, asked: Mapping, defaults: Mapping) -> Path:
     raise AssertionError
 
 
+def configuration_number(folder: Path) -> int:
+    """The n of `<setting>~n` of a run folder, 1 where the name has none."""
+    return int(folder.parent.name.partition("~")[2] or 1)
+
+
 def _agree(config: Mapping, asked: Mapping, defaults: Mapping) -> bool:
     return all(
         _agree(config[key], value, defaults[key])

@@ -19,7 +19,7 @@ from depthsearch.leases import holder
 from depthsearch.replicates import Training
 from depthsearch.runs import Clash, finished, setting_folder
 from depthsearch.settings import Images, Setting
-from depthsearch.slurm import FOLDER, Array, submit
+from depthsearch.slurm import FOLDER, INTERRUPTED, Array, submit
 from depthsearch.workers import DISK_FULL, WorkerFailed, run_jobs
 
 ROOT = Path(__file__).parents[2]
@@ -118,7 +118,7 @@ def _run(scan: _Scan, options: argparse.Namespace) -> None:
         full = isinstance(stopped, OSError)
         why = f"{program}: {results} is on a full disk." if full else "\ninterrupted."
         print(f"{why} {KEPT} To go on: {options.command}", file=sys.stderr)
-        raise SystemExit(1 if full else 130) from None
+        raise SystemExit(1 if full else INTERRUPTED) from None
 
 
 def _tell_of_others(wanted: Sequence[Wanted]) -> None:

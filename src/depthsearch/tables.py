@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.runs import read_run, run_folders
+from depthsearch.runs import configuration_number, read_run, run_folders
 
 TABLES = ("runs", "depths", "reliability", "curves", "diverged")
 
@@ -33,7 +33,7 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
         config, summary = run
         key = {"scan": config["scan"], "data_set": folder.parents[1].name, **config["setting"]}
         key |= {"precision": config.get("precision", "float32")}
-        key |= {"configuration": int(folder.parent.name.partition("~")[2] or 1)}
+        key |= {"configuration": configuration_number(folder)}
         key |= {"seed": config["seed"], "epochs_limit": config["epochs"]}
         if summary.get("diverged_epoch") is not None:
             tables["diverged"].append(key | {"epoch": summary["diverged_epoch"]})
@@ -75,15 +75,17 @@ def thin(history: list[dict], most: int = 40) -> list[dict]:
 
 
 def read_tables(results: Path) -> dict[str, pd.DataFrame]:
-    """Tables of the finished runs under `results`; those in `results/tables` if there are no runs.
-
-    Of runs that share a name, those of the first configuration: the rows of `<setting>~2`, ... are in the files alone.
+    """`comparable` tables of the finished runs under `results`; those in `results/tables` if there are no runs.
 
     Raises:
         FileNotFoundError: there is neither.
     """
     there = next(run_folders(results), None) is not None
-    tables = collect(results) if there else stored_tables(results, TABLES)
+    return comparable(collect(results) if there else stored_tables(results, TABLES))
+
+
+def comparable(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Of runs that share a name, those of the first configuration (not `<setting>~2`, ...); the longest of a scan."""
     return {name: _longest(_first_configuration(name, table)) for name, table in tables.items()}
 
 
@@ -181,6 +183,12 @@ def markdown(table: pd.DataFrame) -> str:
         return "(no runs)"
     rows = [list(table.columns), ["---"] * table.shape[1], *table.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def span(counts: pd.Series) -> str:
+    """The number that all counts are, or the least and the largest: `4`, `4 to 16`."""
+    low, high = counts.min(), counts.max()
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def spread(values: pd.Series) -> str:

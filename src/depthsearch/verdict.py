@@ -12,15 +12,16 @@ import pandas as pd
 
 from depthsearch.claims import LIKELIHOOD_MARGIN, paired
 from depthsearch.comparison import MODES
+from depthsearch.settings import Strategy
 from depthsearch.strategies import METHODS, SEARCHES
-from depthsearch.tables import markdown, spread
+from depthsearch.tables import markdown, span, spread
 
 ORDER = [*METHODS, *SEARCHES]
 REFERENCE = "LDN"
 FREE_WIDTH = ("random", "predictor")  # choose a width too
 HOW_TO_READ = """
-Every strategy sees the same training and validation points; epochs, depths and widths are chosen by validation log-
-likelihood, and the test points are touched once. *Searched*: as the search leaves it, with all depths mixed;
+Every strategy sees the same training and validation points; epochs, depths and widths are chosen by validation
+log-likelihood, and the test points are touched once. *Searched*: as the search leaves it, with all depths mixed;
 *truncated*: the network of the chosen depth alone, weights inherited; *retrained*: a deterministic network of the
 chosen depth trained from scratch on training and validation points. Regret: log-likelihood lost, retrained, against
 the best deterministic depth of the preset width, picked on the test points (another width can do better: negative).
@@ -179,7 +180,7 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
     text = [HOW_TO_READ.strip()]
     shifts, pools = (dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool"))
     for family, rows in families(tables["strategies"]):
-        text += [f"### {family}", _what(family, rows, pools[family]), "When to use which:"]
+        text += [f"### {family}", _what(family, rows, pools.get(family)), "When to use which:"]
         text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
         text += [markdown(cost_table(rows)), "Test log-likelihood (nats):"]
         text += [markdown(quality_table(rows, "log_likelihood"))]
@@ -196,7 +197,7 @@ def details(tables: Mapping[str, pd.DataFrame]) -> str:
     ]
     shifts, pools = (dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool"))
     for family, rows in families(tables["strategies"]):
-        text += [f"## {family}", _what(family, rows, pools[family])]
+        text += [f"## {family}", _what(family, rows, pools.get(family))]
         for metric, title in (("error", "Test error (%)"), ("brier", "Brier score"), ("ece", "ECE (%)")):
             text += [title, markdown(quality_table(rows, metric))]
         if family in shifts:
@@ -207,16 +208,15 @@ def details(tables: Mapping[str, pd.DataFrame]) -> str:
     return "\n\n".join(text) + "\n"
 
 
-def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame) -> str:
+def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame | None) -> str:
     sets = ", ".join(sorted(rows["data_set"].unique(), key=lambda name: (len(name), name)))
     counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
-    n = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
-    reduced = "" if family in ("spirals", "digits") else " Reduced: 6000 training images."
-    minutes = (rows.loc[rows["strategy"].isin(list(METHODS)), "seconds"].sum() + pool["seconds"].sum()) / 60
-    where = ", ".join(sorted({*rows["device"], *pool["device"]}))
+    reduced = "" if family in ("spirals", "digits") else f" Reduced: {Strategy.MOST_IMAGES} training images."
+    trained = pd.concat([rows[rows["strategy"].isin(list(METHODS))], pool])  # searches train none of their own
+    minutes, where = trained["seconds"].sum() / 60, ", ".join(sorted(trained["device"].unique()))
     return (
-        f"{sets}; {n} repeats, at most {rows['epochs_limit'].max()} epochs; {minutes:.0f} minutes of training in all, "
-        f"the pool of deterministic networks included ({where}).{reduced}"
+        f"{sets}; {span(counts)} repeats, at most {rows['epochs_limit'].max()} epochs; {minutes:.0f} minutes of "
+        f"training in all, the pool of deterministic networks included ({where}).{reduced}"
     )
 
 

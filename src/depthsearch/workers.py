@@ -23,7 +23,6 @@ from depthsearch.runs import Clash
 MOST_DEATHS = 3  # of workers killed from outside, for each: others of them go on with their runs
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
-
 Numbered = tuple[int, Job]  # the number tells the progress bar which job a worker speaks of
 
 
