@@ -122,8 +122,8 @@ def work(max_depth: int, itemsize: int) -> tuple[float, float]:
     """
     pixels, outer, inner = BATCH * 12 * 12, 64, 32
     ins, outs = outer + 2 * inner, 2 * inner + outer  # channels into and out of the three convolutions
-    forward = ins + 2 * ins + ins + outs + 3 * outer + outer  # moments, norm, convolutions, residual sum, pool
-    backward = 2 * outer + (outs + ins) + (outs + ins) + 2 * ins + 3 * ins + outer  # pool, both gradients, sums, norm
+    forward = ins + 2 * ins + ins + outs + 3 * outer + inner  # moments, norm, convolutions, residual sum, mean
+    backward = 2 * inner + (outs + ins) + (outs + ins) + 2 * ins + 3 * ins + outer  # mean, both gradients, sums, norm
     multiplications = 2 * outer * inner + 9 * inner * inner
     return 3 * 2 * multiplications * pixels * max_depth, (forward + backward) * pixels * itemsize * max_depth
 

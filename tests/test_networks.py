@@ -7,7 +7,7 @@ from torch import nn
 
 from depthsearch import DepthNetwork, conv_resnet, mlp_resnet
 from depthsearch.jobs import can_compile
-from depthsearch.networks import Bottleneck, stack_modules
+from depthsearch.networks import Bottleneck, _MeanOverPixels, stack_modules
 
 
 @pytest.mark.parametrize("depth", [0, 1, 7])
@@ -120,16 +120,16 @@ def test_head_statistics_are_kept_per_depth():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_mean_pool_and_its_gradient(dtype):
-    head = conv_resnet(1, 1, 10, 8, 4).head.to(torch.float64 if dtype == torch.float64 else torch.float32)
+def test_the_mean_over_pixels_and_its_gradient(dtype):
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
     a = torch.randn(3, 8, 5, 6, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
-    again, pooled = head.read(a)
+    again, pooled = _MeanOverPixels.apply(a, wide)
     precision = {"rtol": 5e-3, "atol": 5e-4} if dtype == torch.bfloat16 else {}
     torch.testing.assert_close(pooled.double(), a.double().mean((-2, -1)), **precision, check_dtype=False)
     (ours,) = torch.autograd.grad((again * 2).sum() + (pooled * torch.arange(8)).sum(), a)
     expected = 2 + torch.arange(8).view(1, 8, 1, 1) / 30
     torch.testing.assert_close(ours.double(), expected.double().expand_as(a), rtol=5e-3, atol=1e-6)
-    (only,) = torch.autograd.grad(head.read(a)[1].sum(), a)
+    (only,) = torch.autograd.grad(_MeanOverPixels.apply(a, wide)[1].sum(), a)
     torch.testing.assert_close(only.double(), torch.full_like(a, 1 / 30).double(), rtol=5e-3, atol=1e-6)
 
 

@@ -24,14 +24,10 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class DepthHead(nn.Module):
     """A head that takes several depths at once.
 
-    `DepthNetwork` calls it as `head(seen, min_depth)` with what `read` made of the activations of the S depths
-    min_depth, min_depth + 1, ...; it returns logits (S, B, C). Any other module is used as an ordinary head: the
-    depths are folded into its batch.
+    `DepthNetwork` calls it as `head(seen, min_depth)` with the activations of the S depths min_depth, min_depth + 1,
+    ...; it returns logits (S, B, C). Any other module is used as an ordinary head: the depths are folded into its
+    batch.
     """
-
-    def read(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """An activation as it goes on to the next block, and what the head keeps of it."""
-        return a, a
 
     def truncate(self, max_depth: int) -> None:
         """Forgets whatever the head stores about depths beyond max_depth."""
@@ -75,23 +71,25 @@ class DepthNetwork(nn.Module):
 
     def activations(self, x: Tensor, max_depth: int | None = None, min_depth: int = 0) -> list[Tensor]:
         """What the head sees of the depths min_depth..max_depth; arguments and errors are those of a call."""
-        max_depth = self.max_depth if max_depth is None else max_depth
-        if not 0 <= min_depth <= max_depth <= self.max_depth:
-            raise ValueError(f"need 0 <= min_depth <= max_depth <= {self.max_depth}, got {min_depth} and {max_depth}")
-        a, seen = self.stem(x), []
-        for depth in range(max_depth + 1):
-            if depth > 0:
-                a = self.blocks[depth - 1](a)
-            if depth >= min_depth:
-                a, kept = self.head.read(a) if isinstance(self.head, DepthHead) else (a, a)
-                seen.append(kept)
-        return seen
+        max_depth = self._last(max_depth, min_depth)
+        a = self.stem(x)
+        seen = [a]
+        for block in self.blocks[:max_depth]:
+            a = block(a)
+            seen.append(a)
+        return seen[min_depth:]
 
     def read_out(self, seen: Sequence[Tensor], min_depth: int = 0) -> Tensor:
         """Logits (S, B, C) of what the head sees of the depths min_depth, min_depth + 1, ..."""
         if isinstance(self.head, DepthHead):
             return self.head(seen, min_depth)
         return self.head(torch.cat(list(seen))).unflatten(0, (len(seen), -1))
+
+    def _last(self, max_depth: int | None, min_depth: int) -> int:
+        max_depth = self.max_depth if max_depth is None else max_depth
+        if not 0 <= min_depth <= max_depth <= self.max_depth:
+            raise ValueError(f"need 0 <= min_depth <= max_depth <= {self.max_depth}, got {min_depth} and {max_depth}")
+        return max_depth
 
 
 # Fully connected. Activations are (..., width, B), features first: the batch statistics and all elementwise work
@@ -203,7 +201,7 @@ class DepthBatchNorm(nn.Module):
         else:
             mean, var = self.running_mean[depths], self.running_var[depths]
         gain = self.weight * torch.rsqrt(var + self.eps)
-        return (x - mean.unsqueeze(1)) * gain.unsqueeze(1) + self.bias
+        return torch.addcmul((self.bias - mean * gain).unsqueeze(1), x, gain.unsqueeze(1))
 
 
 class _ConvStem(nn.Module):
@@ -239,10 +237,22 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(inner_width, outer_width, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.join(*self.hidden(x))
+
+    def hidden(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x, for `join`, and what the last convolution sees (B, inner_width, H, W)."""
         x, out = self._norm_relu(self.norm1, x)
         _, out = self._norm_relu(self.norm2, self._pointwise(self.conv1, out))
         _, out = self._norm_relu(self.norm3, self.conv2(out))
-        return self._pointwise(self.conv3, out).add_(x)
+        return x, out
+
+    def join(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The block's output."""
+        return self._pointwise(self.conv3, hidden).add_(x)
+
+    def join_means(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """The mean over pixels of the output (B, C), from those of x and of what the last convolution sees."""
+        return F.linear(hidden, self.conv3.weight[:, :, 0, 0], self.conv3.bias) + x
 
     def _pointwise(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
         if not (self.training and self.fused):
@@ -257,16 +267,7 @@ class Bottleneck(nn.Module):
         return x, out
 
 
-def _mean_over_pixels(a: Tensor, dtype: torch.dtype) -> Tensor:
-    if a.device.type == "cpu" and a.dtype == torch.bfloat16:
-        # A product with ones, summed in float32 and rounded once: a mean of bfloat16 takes ten times as long.
-        batch, channels, height, width = a.shape
-        pixels = a.permute(0, 2, 3, 1).reshape(batch, height * width, channels)
-        return (a.new_ones(1, height * width) @ pixels).squeeze(1).to(dtype) / (height * width)
-    return a.mean((-2, -1), dtype=dtype)
-
-
-class _MeanPool(torch.autograd.Function):
+class _MeanOverPixels(torch.autograd.Function):
     """a (B, C, H, W) -> a, its mean over pixels (B, C) in `dtype`.
 
     The gradient of the mean is the same for all pixels: handed on with that of `a` it is added to it in one pass, where
@@ -277,28 +278,29 @@ class _MeanPool(torch.autograd.Function):
     def forward(ctx, a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.shape, ctx.dtype = a.shape, a.dtype
-        return a.view_as(a), _mean_over_pixels(a, dtype)
+        if a.device.type == "cpu" and a.dtype == torch.bfloat16:  # its `mean` takes six times as long
+            return a.view_as(a), F.avg_pool2d(a, a.shape[-2:]).flatten(1).to(dtype)
+        return a.view_as(a), a.mean((-2, -1), dtype=dtype)
 
     @staticmethod
-    def backward(ctx, grad_a: Tensor | None, grad_pooled: Tensor | None):  # type: ignore[override]
-        if grad_pooled is None:
+    def backward(ctx, grad_a: Tensor | None, grad_mean: Tensor | None):  # type: ignore[override]
+        if grad_mean is None:
             return grad_a, None
         height, width = ctx.shape[-2:]
-        mean = (grad_pooled / (height * width)).to(ctx.dtype)[..., None, None]
-        return mean.expand(ctx.shape) if grad_a is None else grad_a + mean, None
+        mean = (grad_mean / (height * width)).to(ctx.dtype)[..., None, None]
+        if grad_a is None:
+            return mean.expand(ctx.shape).contiguous(memory_format=torch.channels_last), None
+        return grad_a + mean, None
 
 
 class _ConvHead(DepthHead):
-    """Global mean pool, one residual fully connected block, linear; batch norm per depth."""
+    """Of means over pixels (B, C): one residual fully connected block, linear; batch norm per depth."""
 
     def __init__(self, width: int, n_classes: int, n_depths: int) -> None:
         super().__init__()
         self.linear1 = nn.Linear(width, width)
         self.norm = DepthBatchNorm(width, n_depths)
         self.linear2 = nn.Linear(width, n_classes)
-
-    def read(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        return _MeanPool.apply(a, self.linear1.weight.dtype)  # type: ignore[return-value]
 
     def forward(self, pooled: Sequence[Tensor], min_depth: int = 0) -> Tensor:
         # In the precision of the parameters under autocast too: small, and its sums over the batch need it.
@@ -311,6 +313,38 @@ class _ConvHead(DepthHead):
         self.norm.running_var = self.norm.running_var[: max_depth + 1].clone()
 
 
+class ConvNetwork(DepthNetwork):
+    """What `conv_resnet` makes. Its head sees the mean over pixels of an activation.
+
+    The last convolution of a block is 1 x 1, so the mean of what it makes is what it makes of the mean. Of each block
+    only the narrow tensor before that convolution is averaged, half the memory to read, and the last block's output is
+    never made. A fixed depth goes the same way.
+    """
+
+    head: _ConvHead
+
+    def activations(self, x: Tensor, max_depth: int | None = None, min_depth: int = 0) -> list[Tensor]:
+        max_depth = self._last(max_depth, min_depth)
+        blocks: list[Bottleneck] = list(self.blocks[:max_depth])  # type: ignore[arg-type]
+        first = min(min_depth, max(max_depth - 1, 0))
+        a = self.stem(x)
+        for block in blocks[:first]:
+            a = block(a)
+        a, mean = self._mean(a)
+        seen = [mean]
+        for block in blocks[first:]:
+            a, hidden = block.hidden(a)
+            hidden, mean = self._mean(hidden)
+            with torch.autocast(x.device.type, enabled=False):
+                seen.append(block.join_means(seen[-1], mean))
+            if block is not blocks[-1]:
+                a = block.join(a, hidden)
+        return seen[min_depth - first :]
+
+    def _mean(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        return _MeanOverPixels.apply(a, self.head.linear1.weight.dtype)  # type: ignore[return-value]
+
+
 def conv_resnet(
     max_depth: int,
     in_channels: int = 1,
@@ -318,7 +352,7 @@ def conv_resnet(
     outer_width: int = 64,
     inner_width: int = 32,
     stem_kernel: int = 5,
-) -> DepthNetwork:
+) -> ConvNetwork:
     """The convolutional network of the image experiments: conv 5x5 and pool, D x `Bottleneck`, pooled MLP head.
 
     `network(x)` maps x (B, in_channels, H, W) to logits (D + 1, B, n_classes), depth 0 first.
@@ -328,7 +362,7 @@ def conv_resnet(
     """
     sizes = {"in_channels": in_channels, "n_classes": n_classes, "outer_width": outer_width, "inner_width": inner_width}
     _check_sizes(max_depth, **sizes, stem_kernel=stem_kernel)
-    return DepthNetwork(
+    return ConvNetwork(
         _ConvStem(in_channels, outer_width, stem_kernel),
         (Bottleneck(outer_width, inner_width) for _ in range(max_depth)),
         _ConvHead(outer_width, n_classes, max_depth + 1),

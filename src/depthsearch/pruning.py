@@ -34,10 +34,8 @@ def prune(network: DepthNetwork, depth: DepthPosterior, max_depth: int) -> tuple
     """
     if not 0 <= max_depth <= network.max_depth:
         raise ValueError(f"cannot prune a network of depth {network.max_depth} to depth {max_depth}")
-    head = copy.deepcopy(network.head)
-    if isinstance(head, DepthHead):
-        head.truncate(max_depth)
-    small = DepthNetwork(
-        copy.deepcopy(network.stem), [copy.deepcopy(block) for block in network.blocks[:max_depth]], head
-    )
-    return small.train(network.training), depth.truncate(max_depth)
+    small = copy.deepcopy(network)
+    small.blocks = small.blocks[:max_depth]
+    if isinstance(small.head, DepthHead):
+        small.head.truncate(max_depth)
+    return small, depth.truncate(max_depth)
