@@ -7,6 +7,7 @@ evaluated in float32. The default is bfloat16 where the hardware multiplies in i
 """
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def main() -> None:
             values = evaluate(trained.network, trained.depth, split)["variants"]["LDN-95"]
             rows.append({"way": name, "seed": seed, "chosen depth": values["depth"]})
             rows[-1] |= {"error (%)": 100 * values["test_error"], "log-likelihood": values["test_log_likelihood"]}
-            print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1), flush=True)
+            print(name, seed, file=sys.stderr)
+    print(pd.DataFrame(rows).round(3).to_string(index=False))
     table = pd.DataFrame(rows).set_index(["way", "seed"])
     exact, quick = (table.loc[name] for name in ways)
     print(f"\n{describe(device)}\n{setting}, {options.epochs} epochs, n = {options.seeds} seeds")

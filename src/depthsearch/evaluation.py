@@ -118,7 +118,8 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precisi
         under `<split>_<metric>`; `variants`: for LDN-95, LDN-E and LDN-full (DDN for a fixed depth) the depth and the
         metric sets; `reliability`: for each variant the bins of the test set;
         `kl_to_exact`: KL(q || exact posterior over depth given the trained weights), nats;
-        `seconds`: of predicting the whole test set with LDN-95, really cut, and LDN-full, or with DDN.
+        `seconds`: of predicting the whole test set with LDN-95, really cut, and LDN-full, and with deterministic
+        networks of depths D (DDN) and d_opt (DDN-95), which need not be trained for that; or with DDN.
     """
     q = depth().probs.detach()
     splits = {"train": (split.x_train, split.y_train), "test": (split.x_test, split.y_test)}
@@ -141,7 +142,9 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precisi
 
     d_opt, d_mean = pruned_depth(q), expected_depth(q)
     full, small = (network, depth), prune(network, depth, d_opt)
-    timed = {"LDN-95": small, "LDN-full": full} if learnt else {"DDN": full}
+    timed = {"DDN": (network, FixedDepth(depth.max_depth).to(q.device))}
+    if learnt:
+        timed |= {"LDN-95": small, "LDN-full": full, "DDN-95": (small[0], FixedDepth(d_opt).to(q.device))}
     cuts = {"LDN-95": d_opt, "LDN-E": round(d_mean), "LDN-full": depth.max_depth}
     if not learnt:
         cuts = {"DDN": depth.max_depth}

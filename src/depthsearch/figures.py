@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from depthsearch.tables import ldn_and_ddn, of_scan, reference_depth, span
+from depthsearch.tables import ldn_and_ddn, of_scan, reference_depth, span, timed
 
 COLOURS = {
     "LDN-95": "tab:blue",
@@ -315,21 +315,17 @@ def image_calibration(tables: Tables, data_set: str) -> Figure | None:
 
 def image_speedups(tables: Tables) -> Figure | None:
     """100 (1 - t_pruned / t_DDN) against D, predicting the whole test set: the time that pruning saves."""
-    ldn, ddn = ldn_and_ddn(tables["runs"], "images")
-    if ldn.empty or ddn.empty:
-        return None
-    keys = ["data_set", "max_depth", "seed", "device"]
-    both = ldn.merge(ddn[[*keys, "DDN_predict_seconds"]], on=keys, suffixes=("_", ""))
-    both["saved"] = 100 * (1 - both["LDN-95_predict_seconds"] / both["DDN_predict_seconds"])
-    sets = both["data_set"].unique()
+    ldn, _ = ldn_and_ddn(tables["runs"], "images")
+    ldn = timed(ldn)
+    sets = ldn["data_set"].unique()
     if not len(sets):
         return None
     figure, axes = panels(len(sets))
     for ax, name in zip(axes, sets, strict=True):
-        band(ax, both[both["data_set"] == name], "max_depth", "saved", "LDN-95 against DDN", COLOURS["LDN-95"])
+        band(ax, ldn[ldn["data_set"] == name], "max_depth", "saved", "LDN-95 against DDN", COLOURS["LDN-95"])
         ax.axhline(0, color="k", lw=0.8, ls=":")
         ax.set(xlabel=LABELS["max_depth"], ylabel="time saved (%)", title=name)
-    hardware = ", ".join(both["device"].unique())
+    hardware = ", ".join(ldn["device"].unique())
     return titled(figure, f"prediction of the test set, {_made(ldn)}, {hardware}")
 
 

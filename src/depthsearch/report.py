@@ -42,6 +42,7 @@ from depthsearch.tables import (
     reference_depth,
     span,
     spread,
+    timed,
     write_tables,
 )
 
@@ -173,6 +174,13 @@ itself, as in the paper, which favours the DDN.
 
 {markdown(image_table(tables))}
 
+### Time to predict the test set
+
+Seconds, mean ± standard deviation over repeats. The networks of a run take turns, each the median of three passes;
+other work ran beside some runs, so compare within a row. The deterministic networks are of depths D and d_opt.
+
+{markdown(prediction_table(tables))}
+
 ## What was run
 
 The spiral settings are the paper's ({MAP_SETTING},
@@ -257,6 +265,22 @@ def image_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
             for variant, title, runs in methods:
                 row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}
                 rows.append(row | {"depth used": spread(runs[f"{variant}_depth"])} | _test_metrics(runs, variant))
+    return pd.DataFrame(rows)
+
+
+PREDICTORS = {"DDN": "DDN of D", "LDN-full": "LDN-full", "LDN-95": "LDN-95", "DDN-95": "DDN of d_opt"}
+
+
+def prediction_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Seconds to predict the whole test set, for each data set and D that was timed: LDN and deterministic networks."""
+    rows = []
+    for cohort_name, cohort in cohorts(tables).items():
+        for data_set, ldn, _ in of_data_sets(cohort["runs"]):
+            for depth, runs in timed(ldn).groupby("max_depth"):
+                row = {"data": data_set, "runs": cohort_name, "D": depth, "n": len(runs)}
+                row |= {"d_opt": spread(runs["pruned_depth"])}
+                row |= {title: spread(runs[f"{name}_predict_seconds"]) for name, title in PREDICTORS.items()}
+                rows.append(row | {"saved by pruning (%)": spread(runs["saved"])})
     return pd.DataFrame(rows)
 
 
