@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from depthsearch.claims import best_ddn, image_claims, paired
-from depthsearch.report import image_runs, image_table
+from depthsearch.report import image_runs, image_table, prediction_table
 from depthsearch.tables import cohorts
 
 METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
@@ -44,6 +44,20 @@ def test_paired_interval_against_a_worked_example():
     assert (mean, n) == (2.0, 3)
     half = 4.302652729911275 / 3**0.5  # t(0.975, 2) * std 1 / sqrt 3
     assert (low, high) == pytest.approx((2 - half, 2 + half))
+
+
+def test_time_saved_is_within_a_run_and_of_runs_that_were_timed(tables):
+    runs = tables["runs"].assign(device="this CPU")
+    assert prediction_table({"runs": runs}).empty  # made before deterministic networks were timed too
+    keep = (runs["kind"] == "LDN") & (runs["max_depth"] == 20) & (runs["data_set"] == "MNIST")
+    runs = runs[keep & (runs["epochs_limit"] == 15)]
+    seconds = {"DDN": [4.0, 8.0], "LDN-full": [5.0, 9.0], "LDN-95": [3.0, 4.0], "DDN-95": [2.0, 4.0]}
+    fair = runs[runs["protocol"] == "fair"].assign(**{f"{k}_predict_seconds": v for k, v in seconds.items()})
+    untimed = runs[runs["protocol"] == "paper"].assign(protocol="fair", max_depth=10)
+    table = prediction_table({"runs": pd.concat([fair, untimed])})
+    assert table["D"].tolist() == [20] and table["hardware"].tolist() == ["this CPU"]
+    assert table["saved by pruning (%)"].tolist() == ["37.5 ± 18"]  # of 25 and 50
+    assert table["DDN of d_opt"].tolist() == ["3 ± 1.4"]
 
 
 def test_runs_of_different_making_never_mix(tables):

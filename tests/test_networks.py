@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from depthsearch import DepthNetwork, conv_resnet, mlp_resnet
+from depthsearch import DepthHead, DepthNetwork, conv_resnet, mlp_resnet
 from depthsearch.jobs import can_compile
 from depthsearch.networks import Bottleneck, _MeanOverPixels, stack_modules
 
@@ -131,6 +131,42 @@ def test_the_mean_over_pixels_and_its_gradient(dtype):
     torch.testing.assert_close(ours.double(), expected.double().expand_as(a), rtol=5e-3, atol=1e-6)
     (only,) = torch.autograd.grad(_MeanOverPixels.apply(a, wide)[1].sum(), a)
     torch.testing.assert_close(only.double(), torch.full_like(a, 1 / 30).double(), rtol=5e-3, atol=1e-6)
+
+
+class PooledFirst(DepthHead):
+    """The head of a `conv_resnet` on whole activations."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, seen, min_depth=0):
+        return self.head([a.mean((-2, -1)) for a in seen], min_depth)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("span", [(0, 3), (1, 2), (3, 3), (0, 0)])
+def test_means_of_narrow_tensors_are_those_of_the_activations(span, fused):
+    """Logits, gradients and running statistics, against blocks that run to their end and a mean over their output."""
+    if fused and not can_compile():
+        pytest.skip("no C++ compiler")
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    network = conv_resnet(3, 1, 10, 8, 4).double()
+    for block in network.blocks:
+        block.fused = fused
+    twin = copy.deepcopy(network)
+    plain = DepthNetwork(twin.stem, twin.blocks, PooledFirst(twin.head))
+    x, found = torch.randn(6, 1, 12, 12).double(), []
+    for net in (network, plain):
+        logits = net(x, max_depth=span[1], min_depth=span[0])
+        weights = torch.linspace(-1, 1, logits.numel(), dtype=torch.double).view_as(logits)
+        parameters = dict(net.named_parameters())
+        gradients = torch.autograd.grad((logits * weights).sum(), list(parameters.values()), materialize_grads=True)
+        found.append([logits, *gradients, *(b for b in net.buffers() if b.is_floating_point())])
+    assert len(found[0]) == len(found[1])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-9)
 
 
 def of_a_block(block, x, weights, dtype):

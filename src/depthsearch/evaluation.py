@@ -118,8 +118,8 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precisi
         under `<split>_<metric>`; `variants`: for LDN-95, LDN-E and LDN-full (DDN for a fixed depth) the depth and the
         metric sets; `reliability`: for each variant the bins of the test set;
         `kl_to_exact`: KL(q || exact posterior over depth given the trained weights), nats;
-        `seconds`: of predicting the whole test set with LDN-95, really cut, and LDN-full, and with deterministic
-        networks of depths D (DDN) and d_opt (DDN-95), which need not be trained for that; or with DDN.
+        `seconds`: of predicting the whole test set; of a learnt depth with LDN-95, really cut, LDN-full, and these two
+        with their last head alone, as deterministic networks have it (DDN-95, DDN); of a fixed depth with DDN.
     """
     q = depth().probs.detach()
     splits = {"train": (split.x_train, split.y_train), "test": (split.x_test, split.y_test)}

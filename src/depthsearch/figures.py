@@ -1,6 +1,6 @@
 """Tidy tables to matplotlib figures; no files and no training here.
 
-Tables are those of `depthsearch.runs`. Lines and bars are means over repeats, bands and whiskers one standard
+Tables are those of `depthsearch.tables`. Lines and bars are means over repeats, bands and whiskers one standard
 deviation. A figure whose runs do not exist is None.
 """
 
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from depthsearch.tables import ldn_and_ddn, of_scan, reference_depth, span, timed
+from depthsearch.tables import ldn_and_ddn, of_scan, reference_depth, span, timed_runs
 
 COLOURS = {
     "LDN-95": "tab:blue",
@@ -234,7 +234,7 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
     return titled(figure, f"learnt and exact posterior over depth, {_repeats(runs)}")
 
 
-# Images: one panel or column a data set; the tables are one of `runs.cohorts`.
+# Images: one panel or column a data set; the tables are one of `tables.cohorts`.
 
 
 def image_posteriors(tables: Tables) -> Figure | None:
@@ -316,7 +316,7 @@ def image_calibration(tables: Tables, data_set: str) -> Figure | None:
 def image_speedups(tables: Tables) -> Figure | None:
     """100 (1 - t_pruned / t_DDN) against D, predicting the whole test set: the time that pruning saves."""
     ldn, _ = ldn_and_ddn(tables["runs"], "images")
-    ldn = timed(ldn)
+    ldn = timed_runs(ldn)
     sets = ldn["data_set"].unique()
     if not len(sets):
         return None

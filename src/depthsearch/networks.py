@@ -24,9 +24,9 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 class DepthHead(nn.Module):
     """A head that takes several depths at once.
 
-    `DepthNetwork` calls it as `head(seen, min_depth)` with the activations of the S depths min_depth, min_depth + 1,
-    ...; it returns logits (S, B, C). Any other module is used as an ordinary head: the depths are folded into its
-    batch.
+    `DepthNetwork` calls it as `head(seen, min_depth)` with what `activations` returned of the S depths min_depth,
+    min_depth + 1, ...; it returns logits (S, B, C). Any other module is used as an ordinary head: the depths are folded
+    into its batch.
     """
 
     def truncate(self, max_depth: int) -> None:
@@ -71,13 +71,14 @@ class DepthNetwork(nn.Module):
 
     def activations(self, x: Tensor, max_depth: int | None = None, min_depth: int = 0) -> list[Tensor]:
         """What the head sees of the depths min_depth..max_depth; arguments and errors are those of a call."""
-        max_depth = self._last(max_depth, min_depth)
-        a = self.stem(x)
-        seen = [a]
-        for block in self.blocks[:max_depth]:
-            a = block(a)
-            seen.append(a)
-        return seen[min_depth:]
+        max_depth = self._checked(max_depth, min_depth)
+        a, seen = self.stem(x), []
+        for depth in range(max_depth + 1):
+            if depth > 0:
+                a = self.blocks[depth - 1](a)
+            if depth >= min_depth:
+                seen.append(a)
+        return seen
 
     def read_out(self, seen: Sequence[Tensor], min_depth: int = 0) -> Tensor:
         """Logits (S, B, C) of what the head sees of the depths min_depth, min_depth + 1, ..."""
@@ -85,7 +86,7 @@ class DepthNetwork(nn.Module):
             return self.head(seen, min_depth)
         return self.head(torch.cat(list(seen))).unflatten(0, (len(seen), -1))
 
-    def _last(self, max_depth: int | None, min_depth: int) -> int:
+    def _checked(self, max_depth: int | None, min_depth: int) -> int:
         max_depth = self.max_depth if max_depth is None else max_depth
         if not 0 <= min_depth <= max_depth <= self.max_depth:
             raise ValueError(f"need 0 <= min_depth <= max_depth <= {self.max_depth}, got {min_depth} and {max_depth}")
@@ -211,8 +212,8 @@ class _ConvStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The pool of 2 x 2 pixels after a convolution is one convolution of stride 2 with the mean of the kernel moved
-        # by 0 or 1 pixels each way: the tensor before the pool, four times larger than any other, is never made. With
-        # few channels in, a product of all patches with the kernel takes half the time, and leaves channels last.
+        # by 0 or 1 pixels each way: the tensor before the pool, four times larger than any other, is never made. On a
+        # CPU the product of all patches of a channel with it takes half the time, and leaves channels last.
         kernel = self.conv.weight
         moved = [F.pad(kernel, (j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1)]
         size = kernel.shape[-1] + 1
@@ -320,13 +321,13 @@ class ConvNetwork(DepthNetwork):
 
     The last convolution of a block is 1 x 1, so the mean of what it makes is what it makes of the mean. Of each block
     only the narrow tensor before that convolution is averaged, half the memory to read, and the last block's output is
-    never made. A fixed depth goes the same way.
+    never made. For a fixed depth D that takes the mean at depth D - 1 too.
     """
 
     head: _ConvHead
 
     def activations(self, x: Tensor, max_depth: int | None = None, min_depth: int = 0) -> list[Tensor]:
-        max_depth = self._last(max_depth, min_depth)
+        max_depth = self._checked(max_depth, min_depth)
         blocks: list[Bottleneck] = list(self.blocks[:max_depth])  # type: ignore[arg-type]
         first = min(min_depth, max(max_depth - 1, 0))
         a = self.stem(x)

@@ -4,6 +4,7 @@ All accept replicate axes R between depth and batch: logits (S, *R, B, C), targe
 S is D + 1, or fewer where a posterior has no mass on the shallower depths: the S deepest ones.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -79,8 +80,7 @@ def log_predictive(logits: Tensor, depth: DepthPosterior) -> Tensor:
         ValueError: logits do not cover the depths that have mass.
     """
     log_q = depth().logits[..., _covered(logits, depth)].movedim(-1, 0).to(logits.dtype)
-    log_probs = logits - logits.logsumexp(-1, keepdim=True)
-    return (log_probs + log_q[..., None, None]).logsumexp(0)
+    return (torch.log_softmax(logits, -1) + log_q[..., None, None]).logsumexp(0)
 
 
 def _covered(logits: Tensor, depth: DepthPosterior) -> slice:

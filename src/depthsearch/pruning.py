@@ -35,7 +35,7 @@ def prune(network: DepthNetwork, depth: DepthPosterior, max_depth: int) -> tuple
     if not 0 <= max_depth <= network.max_depth:
         raise ValueError(f"cannot prune a network of depth {network.max_depth} to depth {max_depth}")
     small = copy.deepcopy(network)
-    small.blocks = small.blocks[:max_depth]
+    del small.blocks[max_depth:]
     if isinstance(small.head, DepthHead):
         small.head.truncate(max_depth)
     return small, depth.truncate(max_depth)

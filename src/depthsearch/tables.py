@@ -16,7 +16,8 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
     """All finished runs of a results folder as tidy tables, keyed by `TABLES`.
 
     - `runs`: one row a run: its configuration, chosen depths, the metric sets of each variant under
-      `<variant>_<split>_<metric>`, parameters, epochs, seconds, hardware.
+      `<variant>_<split>_<metric>`, parameters, epochs, seconds, hardware; `DDN_predict_seconds` of an LDN run is that
+      of a deterministic network of the same depth.
     - `depths`: one row a run and depth: q, prior, exact posterior, metric sets per depth.
     - `reliability`: one row a run, variant and confidence bin.
     - `curves`: one row a run and logged epoch.
@@ -119,6 +120,14 @@ def ldn_and_ddn(table: pd.DataFrame, family: str) -> tuple[pd.DataFrame, pd.Data
     return of_scan(table, f"scan_max_depth_{family}"), of_scan(table, f"scan_deterministic_depth_{family}")
 
 
+def timed_runs(ldn: pd.DataFrame) -> pd.DataFrame:
+    """The LDN rows beside which deterministic networks were timed, and what pruning `saved` of a DDN's time (%)."""
+    if "DDN_predict_seconds" not in ldn:
+        return ldn[:0].assign(saved=())
+    ldn = ldn[ldn["DDN_predict_seconds"].notna()]
+    return ldn.assign(saved=100 * (1 - ldn["LDN-95_predict_seconds"] / ldn["DDN_predict_seconds"]))
+
+
 def cohorts(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, pd.DataFrame]]:
     """The image runs by protocol, precision and limit on epochs, which never mix; fair and long ones first.
 
@@ -175,14 +184,6 @@ def stored_tables(results: Path, names: Sequence[str]) -> dict[str, pd.DataFrame
         raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
     # An empty table is an empty line on disk.
     return {name: pd.read_csv(path) if path.stat().st_size > 1 else pd.DataFrame() for name, path in paths.items()}
-
-
-def timed(ldn: pd.DataFrame) -> pd.DataFrame:
-    """The LDN runs beside which deterministic networks were timed, and what pruning `saved` of a DDN's time (%)."""
-    if "DDN_predict_seconds" not in ldn:
-        return ldn[:0].assign(saved=())
-    ldn = ldn[ldn["DDN_predict_seconds"].notna()]
-    return ldn.assign(saved=100 * (1 - ldn["LDN-95_predict_seconds"] / ldn["DDN_predict_seconds"]))
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -212,11 +212,13 @@ def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame | None) -> str:
     sets = ", ".join(sorted(rows["data_set"].unique(), key=lambda name: (len(name), name)))
     counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
     reduced = "" if family in ("spirals", "digits") else f" Reduced: {Strategy.MOST_IMAGES} training images."
-    trained = pd.concat([rows[rows["strategy"].isin(list(METHODS))], pool])  # searches train none of their own
+    own = rows[rows["strategy"].isin(list(METHODS))]  # searches train no networks but those of the pool
+    trained = pd.concat([part[["seconds", "device"]] for part in (own, pool) if part is not None])
     minutes, where = trained["seconds"].sum() / 60, ", ".join(sorted(trained["device"].unique()))
+    included = "" if pool is None else ", the pool of deterministic networks included"
     return (
         f"{sets}; {span(counts)} repeats, at most {rows['epochs_limit'].max()} epochs; {minutes:.0f} minutes of "
-        f"training in all, the pool of deterministic networks included ({where}).{reduced}"
+        f"training in all{included} ({where}).{reduced}"
     )
 
 
