@@ -138,7 +138,8 @@ def _smaller(interval: Interval) -> str:
 
 
 def _larger(interval: Interval) -> str:
-    return "reproduced" if interval[1] > 0 else "not reproduced"
+    mean, low, high, n = interval
+    return _smaller((-mean, -high, -low, n))
 
 
 def _mean_over_depths(runs: pd.DataFrame, a: str, b: str) -> pd.Series:
