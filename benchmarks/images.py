@@ -203,13 +203,18 @@ def main() -> None:
     cuts = sorted({round(share * options.depth) for share in (0, 0.25, 0.5, 0.75)})
     named = {"DDN": (network, fixed), "LDN-full": (network, learnt)}
     named |= {f"LDN cut to {cut}": prune(network, learnt, cut) for cut in cuts}
-    seconds = predict_seconds(named, split, fast, passes=5 * options.rounds)
-    rows = pd.DataFrame({"network": list(seconds), "seconds": list(seconds.values())})
-    rows["times DDN"] = rows["seconds"] / rows["seconds"][0]
-    full, shallowest = rows["seconds"][1], rows["seconds"][2]
-    line = [shallowest + (full - shallowest) * cut / options.depth for cut in cuts]
-    rows["times stem + d blocks + head"] = [None, 1.0, *(rows["seconds"][2:] / line)]
-    print(f"\nprediction of {len(split.y_test)} images, {fast}\n{rows.round(3).to_string(index=False, na_rep='')}")
+    passes = pd.DataFrame(predict_seconds(named, split, fast, passes=10 * options.rounds))
+    full, shallowest = passes["LDN-full"], passes[f"LDN cut to {cuts[0]}"]
+    rows = pd.DataFrame({"seconds": passes.median()})
+    in_turns = passes.div(passes["DDN"], axis=0)  # what slows the machine for a while slows a whole turn
+    rows["times DDN"] = in_turns.median()
+    rows["from"], rows["to"] = in_turns.quantile(0.25), in_turns.quantile(0.75)
+    lines = {f"LDN cut to {cut}": shallowest + (full - shallowest) * cut / options.depth for cut in cuts}
+    rows["times stem + d blocks + head"] = pd.Series(
+        {name: (passes[name] / line).median() for name, line in lines.items()}
+    )
+    title = f"prediction of {len(split.y_test)} images, {fast}, medians of {len(passes)} turns, quartiles of the ratio"
+    print(f"\n{title}\n{rows.round(3).to_string(na_rep='')}")
 
 
 if __name__ == "__main__":

@@ -89,6 +89,14 @@ def test_image_claims(tables):
     assert harder["difference"].startswith("+4.5 [") and harder["n"] == 2
 
 
+def test_a_network_that_cannot_be_cut_says_nothing_of_pruning(tables):
+    stem_alone = pd.DataFrame([made_up_run("LDN", 0, seed, 0.5) for seed in (0, 1)])
+    found = image_claims({"runs": pd.concat([tables["runs"], stem_alone])})
+    pruning = found[found["claim"].str.startswith("1.") & (found["data"] == "MNIST")]
+    assert set(pruning["quantity"].str.split(" = ").str[-1]) == {"5 10 20", "20"}  # of the two makings
+    assert image_claims({"runs": stem_alone}).empty
+
+
 def test_the_page_says_what_is_reduced_and_what_was_not_run(tables):
     text = image_runs(tables)
     assert "MNIST, `fair_bfloat16_15epochs`: reduced, 15 of 500 epochs, D = 5 10 20" in text

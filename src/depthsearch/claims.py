@@ -82,11 +82,12 @@ def has_validation(runs: pd.DataFrame) -> bool:
 def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None, steady_from: int) -> list[dict]:
     """Claims 1 to 4a from the runs of both kinds at all depths; `reference` is the D of claims 2 and 3."""
     rows = []
-    if len(ldn):
+    cuttable = ldn[ldn["max_depth"] > 0] if len(ldn) else ldn
+    if len(cuttable):
         claim = "1. Pruning to d_opt costs nothing"
-        deep = f"LDN-95 minus LDN-full, mean over D = {' '.join(map(str, sorted(ldn['max_depth'].unique())))}"
+        deep = f"LDN-95 minus LDN-full, mean over D = {' '.join(map(str, sorted(cuttable['max_depth'].unique())))}"
         for name, metric, sign, margin, unit in MEASURES:
-            cost = sign * _mean_over_depths(ldn, f"LDN-95_test_{metric}", f"LDN-full_test_{metric}")
+            cost = sign * _mean_over_depths(cuttable, f"LDN-95_test_{metric}", f"LDN-full_test_{metric}")
             rows.append(_row(claim, f"{name}, {deep}", paired(cost), margin, unit))
     if len(ldn) and len(ddn) and reference is not None:
         claim = "2. One LDN run matches the best depth of manual search"

@@ -166,7 +166,8 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precisi
         "variants": variants,
         "reliability": bins,
         "seconds": {
-            f"{name}_predict_seconds": value for name, value in predict_seconds(timed, split, precision).items()
+            f"{name}_predict_seconds": statistics.median(passes)
+            for name, passes in predict_seconds(timed, split, precision).items()
         },
     }
 
@@ -177,11 +178,10 @@ def predict_seconds(
     split: Split,
     precision: str = "float32",
     passes: int = 3,
-) -> dict[str, float]:
-    """Seconds to predict the whole test set, depth marginalised, of each network by its name.
+) -> dict[str, list[float]]:
+    """Seconds to predict the whole test set, depth marginalised: of each network, by its name, those of each pass.
 
-    Medians of some passes after one to warm up; the networks take turns, so that whatever else slows the machine slows
-    them alike.
+    After one pass to warm up. The networks take turns, so that whatever else slows the machine slows them alike.
     """
     times: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(passes + 1):
@@ -192,7 +192,7 @@ def predict_seconds(
             if split.x_test.is_cuda:
                 torch.cuda.synchronize(split.x_test.device)
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
+    return {name: values[1:] for name, values in times.items()}
 
 
 def _n_parameters(network: DepthNetwork) -> int:

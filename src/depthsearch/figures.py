@@ -263,10 +263,10 @@ def image_posteriors(tables: Tables) -> Figure | None:
         likelihood.axhline(value, color=COLOURS["LDN-95"], lw=1, label="LDN-95")
         if len(other):
             band(likelihood, other, "max_depth", "DDN_test_log_likelihood", "DDN", COLOURS["DDN"])
-            _focus(likelihood, pd.concat([here["LDN-95_test_log_likelihood"], other["DDN_test_log_likelihood"]]), 1.1)
+            _frame_blocks(likelihood, {"LDN-95": here, "DDN": other}, "test_log_likelihood")
         likelihood.set_ylabel(LABELS["test_log_likelihood"])
         likelihood.legend(loc="lower right", fontsize="x-small")
-    return titled(figure, f"q(d) of LDN, DDN at each depth, {_made(ldn)}")
+    return titled(figure, f"q(d) of LDN, DDN at each depth (scale fitted to D > 0), {_made(ldn)}")
 
 
 def image_depths(tables: Tables) -> Figure | None:
@@ -289,14 +289,15 @@ def image_depths(tables: Tables) -> Figure | None:
             (column[3], "test_error", ("DDN", "LDN-95")),
             (column[4], "test_error", ("LDN-E", "LDN-95", "LDN-full")),
         ):
-            for variant in variants:
-                table = other if variant == "DDN" else here
+            shown = {variant: other if variant == "DDN" else here for variant in variants}
+            for variant, table in shown.items():
                 if len(table):
                     band(ax, table, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
+            _frame_blocks(ax, shown, metric)
             ax.set(xlabel=LABELS["max_depth"], ylabel=LABELS[metric])
         for ax in column:
             ax.legend(frameon=False, fontsize="small")
-    return titled(figure, f"LDN {_made(ldn)}, DDN {_repeats(ddn)}")
+    return titled(figure, f"LDN {_made(ldn)}, DDN {_repeats(ddn)}; scales fitted to D > 0")
 
 
 def image_calibration(tables: Tables, data_set: str) -> Figure | None:
@@ -351,6 +352,15 @@ def _focus(ax: Axes, values: pd.Series, factor: float = 4) -> None:
     """Keeps shallow networks that cannot fit the data from flattening everything else."""
     low = factor * values.min()
     ax.set_ylim(low, 0.02 * abs(low))
+
+
+def _frame_blocks(ax: Axes, shown: Mapping[str, pd.DataFrame], metric: str) -> None:
+    """Fits the y axis to the networks with blocks: D = 0, the stem alone, would flatten everything else."""
+    columns = [table[table["max_depth"] > 0][f"{variant}_{metric}"] for variant, table in shown.items() if len(table)]
+    values = scale_of(metric) * pd.concat(columns)
+    if len(values):
+        margin = 0.1 * (values.max() - values.min()) or 0.1 * abs(values.max())
+        ax.set_ylim(values.min() - margin, values.max() + margin)
 
 
 def _repeats(table: pd.DataFrame) -> str:
