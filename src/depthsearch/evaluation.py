@@ -82,7 +82,7 @@ def predict(
     network: DepthNetwork,
     depth: DepthPosterior,
     x: Tensor,
-    batch_size: int = 4096,
+    batch_size: int = 1024,
     inputs: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> Tensor:
     """Logits of every depth that has mass, in evaluation mode: x (N, ...) -> (S, N, C).

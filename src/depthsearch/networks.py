@@ -264,10 +264,16 @@ class Bottleneck(nn.Module):
 
     def _norm_relu(self, norm: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor]:
         if not (self.training and self.fused):
-            return x, F.relu(norm(x))
+            return x, F.relu(norm(x), inplace=True)
         x, out, mean, var = norm_relu(x, norm.weight, norm.bias, norm.eps)
         _track(norm.running_mean, norm.running_var, mean, var, x.numel() // len(mean), norm.momentum)  # type: ignore[arg-type]
         return x, out
+
+
+def _mean_over_pixels(a: Tensor, dtype: torch.dtype) -> Tensor:
+    if a.device.type == "cpu" and a.dtype == torch.bfloat16:  # its `mean` takes six times as long
+        return F.avg_pool2d(a, a.shape[-2:]).flatten(1).to(dtype)
+    return a.mean((-2, -1), dtype=dtype)
 
 
 class _MeanOverPixels(torch.autograd.Function):
@@ -281,9 +287,7 @@ class _MeanOverPixels(torch.autograd.Function):
     def forward(ctx, a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.shape, ctx.dtype = a.shape, a.dtype
-        if a.device.type == "cpu" and a.dtype == torch.bfloat16:  # its `mean` takes six times as long
-            return a.view_as(a), F.avg_pool2d(a, a.shape[-2:]).flatten(1).to(dtype)
-        return a.view_as(a), a.mean((-2, -1), dtype=dtype)
+        return a.view_as(a), _mean_over_pixels(a, dtype)
 
     @staticmethod
     def backward(ctx, grad_a: Tensor | None, grad_mean: Tensor | None):  # type: ignore[override]
@@ -345,6 +349,8 @@ class ConvNetwork(DepthNetwork):
         return seen[min_depth - first :]
 
     def _mean(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        if not torch.is_grad_enabled():
+            return a, _mean_over_pixels(a, self.head.linear1.weight.dtype)
         return _MeanOverPixels.apply(a, self.head.linear1.weight.dtype)  # type: ignore[return-value]
 
 

@@ -80,7 +80,8 @@ def log_predictive(logits: Tensor, depth: DepthPosterior) -> Tensor:
         ValueError: logits do not cover the depths that have mass.
     """
     log_q = depth().logits[..., _covered(logits, depth)].movedim(-1, 0).to(logits.dtype)
-    return (torch.log_softmax(logits, -1) + log_q[..., None, None]).logsumexp(0)
+    weights = log_q.unsqueeze(-1) - logits.logsumexp(-1)  # several times faster than log_softmax of few classes
+    return (logits + weights.unsqueeze(-1)).logsumexp(0)
 
 
 def _covered(logits: Tensor, depth: DepthPosterior) -> slice:
