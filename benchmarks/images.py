@@ -6,8 +6,8 @@
 transforms, image by image, in a DataLoader with 3 workers, applies the head once per depth, and reads loss and error
 back every step, in float32. Ours is the step of `depthsearch.training`. Each way to train runs in a process of its own,
 in turns; an epoch is 118 times the median step. Then one step of a deep network against the operations and bytes that
-it needs, and the time to predict 10000 images: with all depths marginalised (LDN-full), cut to some of its blocks, and
-with the last head alone (DDN).
+it needs, and the time to predict 10000 images: with all depths marginalised (LDN-full), cut to some of its blocks, with
+the last head alone (DDN), and with the last head of the whole last activation (plain ResNet).
 """
 
 import argparse
@@ -31,7 +31,7 @@ from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, geometric_pri
 from depthsearch.data import IMAGE_SETS, Split
 from depthsearch.evaluation import predict_seconds
 from depthsearch.jobs import can_compile, describe
-from depthsearch.networks import Bottleneck
+from depthsearch.networks import Bottleneck, DepthHead, DepthNetwork
 from depthsearch.replicates import Replicates, Training
 from depthsearch.scan import pick_device, precision_of
 
@@ -69,6 +69,17 @@ class Head(nn.Module):
     def forward(self, a):
         pooled = a.mean((2, 3))
         return self.linear2(pooled + self.norm(F.relu(self.linear1(pooled))))
+
+
+class WholeMeans(DepthHead):
+    """Takes the mean over pixels of the activations themselves, as a plain ResNet does, and hands it to `head`."""
+
+    def __init__(self, head: DepthHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, seen, min_depth=0):
+        return self.head([F.avg_pool2d(a, a.shape[-2:]).flatten(1).float() for a in seen], min_depth)
 
 
 def original_steps(max_depth: int, device: torch.device) -> Iterator[None]:
@@ -201,19 +212,21 @@ def main() -> None:
     split, network = random_split(device), conv_resnet(options.depth).to(device).eval()
     learnt, fixed = CategoricalDepth(geometric_prior(options.depth)).to(device), FixedDepth(options.depth).to(device)
     cuts = sorted({round(share * options.depth) for share in (0, 0.25, 0.5, 0.75)})
-    named = {"DDN": (network, fixed), "LDN-full": (network, learnt)}
+    plain = DepthNetwork(network.stem, network.blocks, WholeMeans(network.head))
+    named = {"plain ResNet": (plain, fixed), "DDN": (network, fixed), "LDN-full": (network, learnt)}
     named |= {f"LDN cut to {cut}": prune(network, learnt, cut) for cut in cuts}
     passes = pd.DataFrame(predict_seconds(named, split, fast, passes=10 * options.rounds))
     full, shallowest = passes["LDN-full"], passes[f"LDN cut to {cuts[0]}"]
     rows = pd.DataFrame({"seconds": passes.median()})
-    in_turns = passes.div(passes["DDN"], axis=0)  # what slows the machine for a while slows a whole turn
-    rows["times DDN"] = in_turns.median()
-    rows["from"], rows["to"] = in_turns.quantile(0.25), in_turns.quantile(0.75)
+    for name in ("plain ResNet", "DDN"):
+        in_turns = passes.div(passes[name], axis=0)  # what slows the machine for a while slows a whole turn
+        quartiles = in_turns.quantile([0.25, 0.5, 0.75]).T.to_numpy()
+        rows[f"times {name}"] = [f"{median:.3f} ({low:.2f} to {high:.2f})" for low, median, high in quartiles]
     lines = {f"LDN cut to {cut}": shallowest + (full - shallowest) * cut / options.depth for cut in cuts}
     rows["times stem + d blocks + head"] = pd.Series(
         {name: (passes[name] / line).median() for name, line in lines.items()}
     )
-    title = f"prediction of {len(split.y_test)} images, {fast}, medians of {len(passes)} turns, quartiles of the ratio"
+    title = f"prediction of {len(split.y_test)} images, {fast}, medians of {len(passes)} turns (quartiles)"
     print(f"\n{title}\n{rows.round(3).to_string(na_rep='')}")
 
 
