@@ -219,14 +219,14 @@ def main() -> None:
     full, shallowest = passes["LDN-full"], passes[f"LDN cut to {cuts[0]}"]
     rows = pd.DataFrame({"seconds": passes.median()})
     for name in ("plain ResNet", "DDN"):
-        in_turns = passes.div(passes[name], axis=0)  # what slows the machine for a while slows a whole turn
+        in_turns = passes.div(passes[name], axis=0)
         quartiles = in_turns.quantile([0.25, 0.5, 0.75]).T.to_numpy()
         rows[f"times {name}"] = [f"{median:.3f} ({low:.2f} to {high:.2f})" for low, median, high in quartiles]
     lines = {f"LDN cut to {cut}": shallowest + (full - shallowest) * cut / options.depth for cut in cuts}
     rows["times stem + d blocks + head"] = pd.Series(
         {name: (passes[name] / line).median() for name, line in lines.items()}
     )
-    title = f"prediction of {len(split.y_test)} images, {fast}, medians of {len(passes)} turns (quartiles)"
+    title = f"prediction of {len(split.y_test)} images, {fast}, medians of {len(passes)} passes (quartiles)"
     print(f"\n{title}\n{rows.round(3).to_string(na_rep='')}")
 
 

@@ -4,7 +4,6 @@ All accept replicate axes R between depth and batch: logits (S, *R, B, C), targe
 S is D + 1, or fewer where a posterior has no mass on the shallower depths: the S deepest ones.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import kl_divergence
