@@ -155,7 +155,9 @@ Generated from the saved runs by {commands}; no number here is typed.
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
 95 % t-interval; n is the number of repeats. "Costs nothing" and "matches" mean: the whole interval lies below
 {100 * ERROR_MARGIN:g} points of error or {LIKELIHOOD_MARGIN:g} nats, "stays put" below {SLOPE_MARGIN:g} layers a layer;
-the verdict is "not reproduced" where the whole interval lies above, and "undecided" where it straddles.
+the verdict is "not reproduced" where the whole interval lies above, and "undecided" where it straddles. An
+interval of no width means that all repeats chose depths equally far apart, whole numbers as they are: with n = 2 it
+says little of how sure the verdict is.
 
 ### On spirals
 
