@@ -204,7 +204,7 @@ def precision_of(name: str, device: torch.device) -> str:
         with torch.cuda.device(device):
             return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
-    return "bfloat16" if capabilities.get("amx_bf16") else "float32"
+    return "bfloat16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
 
 
 def _choose_images(grid: list[Images], names: list[str] | None, protocol: str) -> list[Setting]:
