@@ -105,6 +105,14 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(idx(np.zeros(7, np.uint8))))
     with pytest.raises(DataError, match=r"are not 28 x 28 images and labels 0..9"):
         image_split("MNIST", tmp_path)
+    path.write_bytes(
+        gzip.compress(bytes([0, 0, 8, 2]) + b"\xff" * 8 + b"\0")
+    )  # sizes of which the product is 1, if signed
+    with pytest.raises(DataError, match=r"is 13 bytes, which is not what its header says"):
+        image_split("MNIST", tmp_path)
+    write_idx(tmp_path / "none" / "MNIST", n=(0, 3))
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte holds no images"):
+        image_split("MNIST", tmp_path / "none")
     write_idx(tmp_path / "long" / "MNIST", n_labels=8)
     with pytest.raises(DataError, match="train-labels-idx1-ubyte has 8 labels for the 7 images"):
         image_split("MNIST", tmp_path / "long")
@@ -120,6 +128,7 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
         (["--datasets", "CIFAR"], "no image data set 'CIFAR'; there are MNIST"),
         (["--datasets", "KMNIST"], "--datasets digits, which needs no files"),
         (["--datasets", "MNIST"], "is damaged"),
+        (["--datasets", "Fashion-MNIST"], "train-labels-idx1-ubyte has 8 labels for the 7 images"),
         (["--depths", "-1"], "depth must be 0 or more"),
         (["--precision", "tf32"], "--precision tf32 needs a CUDA device"),
     ],
@@ -132,12 +141,13 @@ def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path, monkeypat
 
     monkeypatch.setattr("torchvision.datasets.KMNIST", no_network)
     write_idx(tmp_path / "data" / "MNIST", pack=True)
+    write_idx(tmp_path / "data" / "FashionMNIST", n_labels=8)
     path = tmp_path / "data" / "MNIST" / "t10k-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-100])
     options = ["--data", tmp_path / "data", "--results", tmp_path / "results"]
     out = scan_script("0", *arguments, *options, name="max_depth_images")
     assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and said in out.stderr
-    assert not [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+    assert not (tmp_path / "results").exists()
 
 
 def test_the_grids_are_the_papers():

@@ -133,28 +133,35 @@ class ImageSet:
         folder: where torchvision puts its files.
         size: pixels a side.
         mean, std: per channel, of pixels in [0, 1].
+        files: their names.
     """
 
     folder: str
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    files: tuple[str, ...]
 
     @property
     def channels(self) -> int:
         return len(self.mean)
 
+    @property
+    def stem_kernel(self) -> int:
+        """Pixels a side of the kernel of `conv_resnet`'s first convolution: the paper's 5, less for small images."""
+        return 5 if self.size >= 16 else 3
+
 
 # Constants of the original code; those of digits are of its training part.
-IMAGE_SETS = {
-    "MNIST": ImageSet("MNIST", 28, (0.1307,), (0.3081,)),
-    "Fashion-MNIST": ImageSet("FashionMNIST", 28, (0.2860,), (0.3530,)),
-    "KMNIST": ImageSet("KMNIST", 28, (0.1918,), (0.3483,)),
-    "SVHN": ImageSet("SVHN", 32, (0.431, 0.430, 0.446), (0.197, 0.198, 0.199)),
-    "digits": ImageSet("digits", 8, (0.3053,), (0.3762,)),
-}
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 MAT_FILES = ("train_32x32.mat", "test_32x32.mat")
+IMAGE_SETS = {
+    "MNIST": ImageSet("MNIST", 28, (0.1307,), (0.3081,), IDX_FILES),
+    "Fashion-MNIST": ImageSet("FashionMNIST", 28, (0.2860,), (0.3530,), IDX_FILES),
+    "KMNIST": ImageSet("KMNIST", 28, (0.1918,), (0.3483,), IDX_FILES),
+    "SVHN": ImageSet("SVHN", 32, (0.431, 0.430, 0.446), (0.197, 0.198, 0.199), MAT_FILES),
+    "digits": ImageSet("digits", 8, (0.3053,), (0.3762,), ()),
+}
 
 
 class DataError(Exception):
@@ -174,46 +181,46 @@ def image_split(name: str, root: Path) -> Split:
     """
     if name not in IMAGE_SETS:
         raise DataError(f"no image data set {name!r}; there are {', '.join(IMAGE_SETS)}")
+    known = IMAGE_SETS[name]
     if name == "digits":
         parts = _digits()
     else:
-        read, names = (_read_svhn, MAT_FILES) if name == "SVHN" else (_read_idx, IDX_FILES)
-        files = _find(root, IMAGE_SETS[name].folder, names)
+        files = _find(root, known)
         if files is None:
-            _download(name, root, names)
-            files = _find(root, IMAGE_SETS[name].folder, names)
+            _download(name, root)
+            files = _find(root, known)
             if files is None:
                 raise DataError(f"{name} is not complete in {root} after its download")
-        parts = read(files)
-    return Split(*parts, mean=IMAGE_SETS[name].mean, std=IMAGE_SETS[name].std)
+        parts = _read_svhn(files) if known.files == MAT_FILES else _read_idx(files)
+    return Split(*parts, mean=known.mean, std=known.std)
 
 
-def _find(root: Path, folder: str, names: tuple[str, ...]) -> list[Path] | None:
+def _find(root: Path, known: ImageSet) -> list[Path] | None:
     # The IDX files of all sets have the same names: only their folder tells them apart.
-    svhn = names == MAT_FILES
-    for place in (root / folder, root) if svhn else (root / folder / "raw", root / folder):
-        endings = ("",) if svhn else ("", ".gz")
-        files = [next((p for p in (place / f"{n}{e}" for e in endings) if p.is_file()), None) for n in names]
+    own = root / known.folder
+    for place in (own, root) if known.files == MAT_FILES else (own / "raw", own):
+        files = [next((p for p in (place / n, place / f"{n}.gz") if p.is_file()), None) for n in known.files]
         if all(files):
             return [f for f in files if f]
     return None
 
 
-def _download(name: str, root: Path, names: tuple[str, ...]) -> None:
+def _download(name: str, root: Path) -> None:
     from torchvision import datasets
 
+    known = IMAGE_SETS[name]
     try:
         if name == "SVHN":
             for split in ("train", "test"):
                 datasets.SVHN(str(root), split=split, download=True)
         else:
-            getattr(datasets, IMAGE_SETS[name].folder)(str(root), download=True)
+            getattr(datasets, known.folder)(str(root), download=True)
     except (OSError, HTTPException, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        packed = "" if name == "SVHN" else " (.gz or not)"
+        packed = "" if known.files == MAT_FILES else " (.gz or not)"
         raise DataError(
-            f"{name} cannot be downloaded ({reason}); put {', '.join(names)}{packed} "
-            f"into {root / IMAGE_SETS[name].folder}, or use --datasets digits, which needs no files"
+            f"{name} cannot be downloaded ({reason}); put {', '.join(known.files)}{packed} "
+            f"into {root / known.folder}, or use --datasets digits, which needs no files"
         ) from None
 
 
@@ -224,6 +231,8 @@ def _read_idx(files: list[Path]) -> list[Tensor]:
             raise DataError(f"{paths[0]} and {paths[1]} are not 28 x 28 images and labels 0..9; get them again")
         if len(images) != len(labels):
             raise DataError(f"{paths[1]} has {len(labels)} labels for the {len(images)} images of {paths[0]}")
+        if not len(images):
+            raise DataError(f"{paths[0]} holds no images; get it again")
     x_train, y_train, x_test, y_test = tensors
     return [x_train.unsqueeze(1), y_train.long(), x_test.unsqueeze(1), y_test.long()]
 
@@ -232,12 +241,14 @@ def _idx(path: Path) -> Tensor:
     """The unsigned bytes of an IDX file: magic (0, 0, 8, n), n big-endian sizes, the data."""
     try:
         data = (gzip.open if path.suffix == ".gz" else open)(path, "rb").read()
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is damaged ({error}); delete it and get it again") from None
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise DataError(f"{path} is no IDX file of bytes; delete it and get it again")
     start = 4 + 4 * data[3]
-    shape = np.frombuffer(data[4:start].ljust(start - 4, b"\0"), ">i4").tolist()
+    shape = np.frombuffer(data[4:start].ljust(start - 4, b"\0"), ">u4").tolist()
     if len(data) < start or len(data) - start != math.prod(shape):
         raise DataError(f"{path} is {len(data)} bytes, which is not what its header says; delete it and get it again")
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())

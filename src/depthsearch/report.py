@@ -279,8 +279,8 @@ def protocol_gap(tables: dict[str, pd.DataFrame]) -> str:
         for (data_set, kind, depth, _, _), row in rises.dropna().iterrows()  # type: ignore[misc]
     ]
     return (
-        "Running averages of batch norm lag behind the weights under `paper`, as in the original; under `fair` they are "
-        "estimated anew\nafter each epoch. The largest rise of validation error from one epoch to the next:\n\n"
+        "Running averages of batch norm lag behind the weights under `paper`, as in the original; under `fair` they "
+        "are estimated anew\nafter each epoch. The largest rise of validation error from one epoch to the next:\n\n"
         + "\n".join(lines)
     )
 

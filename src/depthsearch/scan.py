@@ -95,13 +95,13 @@ def _run(scan: _Scan, options: argparse.Namespace) -> None:
         if options.dry_run:
             paths = [folder for job in jobs for folder in job.folders]
             print(*paths, f"{len(paths)} runs missing", sep="\n")
+        for setting in {job.setting.data_set: job.setting for job in jobs if not options.dry_run}.values():
+            setting.split(0, data)  # a missing or damaged file is known before anything is trained
         if not jobs:
             print(f"{scan.name}: all {repeats} repeats of {len(grid)} settings are finished; --repeats N adds more")
         elif options.slurm is not None:
             _submit(scan, options)
         elif not options.dry_run:
-            for setting in {job.setting.data_set: job.setting for job in jobs}.values():
-                setting.split(0, data)  # a missing or damaged file is known before anything is trained
             run_jobs(jobs, devices)
         if not options.dry_run and options.slurm is None:
             _tell_of_others(wanted)
@@ -291,11 +291,13 @@ def _check(grid: Sequence[Setting], counts: dict[str, int | None]) -> None:
 
 
 def _check_writable(results: Path) -> None:
-    if results.exists() and not results.is_dir():
-        raise Problem(f"results path {results} is a file; give a folder")
+    """Nothing is made before there is something to put there."""
+    runs = results / "runs"
+    there = next(folder for folder in (runs, *runs.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise Problem(f"results path {there} is a file; give a folder")
     try:
-        (results / "runs").mkdir(parents=True, exist_ok=True)
-        probe = results / "runs" / f".probe-{time.time_ns()}"
+        probe = there / f".probe-{time.time_ns()}"
         probe.touch()
         probe.unlink()
     except OSError as error:

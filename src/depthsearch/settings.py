@@ -158,7 +158,7 @@ class Images(Setting):
 
     def network(self) -> DepthNetwork:
         known = IMAGE_SETS[self.data_set]
-        return conv_resnet(self.max_depth, known.channels, n_classes=10, stem_kernel=3 if known.size < 16 else 5)
+        return conv_resnet(self.max_depth, known.channels, n_classes=10, stem_kernel=known.stem_kernel)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +238,7 @@ class Strategy(Setting):
             return self.spirals.network()
         known = IMAGE_SETS[self.data_set]
         widths = {"outer_width": self.width, "inner_width": max(self.width // 2, 1)}
-        return conv_resnet(self.max_depth, known.channels, stem_kernel=3 if known.size < 16 else 5, **widths)
+        return conv_resnet(self.max_depth, known.channels, stem_kernel=known.stem_kernel, **widths)
 
     def posterior(self) -> DepthPosterior:
         return FixedDepth(self.max_depth) if self.kind not in METHODS else self.method.posterior(self.max_depth)
