@@ -17,6 +17,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 import pandas as pd
 import torch
@@ -30,10 +31,10 @@ from torchvision.transforms.functional import to_pil_image
 from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, geometric_prior, prune
 from depthsearch.data import IMAGE_SETS, Split
 from depthsearch.evaluation import predict_seconds
-from depthsearch.jobs import can_compile, describe
+from depthsearch.hardware import can_compile, describe, products_in
 from depthsearch.networks import Bottleneck, DepthHead, DepthNetwork
 from depthsearch.replicates import Replicates, Training
-from depthsearch.scan import pick_device, precision_of
+from depthsearch.scan import Problem, pick_device, precision_of
 
 N, BATCH, STEPS_AN_EPOCH = 60_000, 512, 118
 
@@ -98,7 +99,7 @@ def our_steps(max_depth: int, kind: str, precision: str, device: torch.device) -
     data = Split.stack([random_split(device)])
     depth = FixedDepth(max_depth) if kind == "DDN" else CategoricalDepth(geometric_prior(max_depth))
     training = Training(precision=precision)
-    replicates = Replicates([conv_resnet(max_depth).to(device)], [depth.to(device)], training, can_compile())
+    replicates = Replicates([conv_resnet(max_depth).to(device)], [depth.to(device)], training, can_compile(device))
     for batch in torch.randperm(N, device=device).split(BATCH):
         replicates.step(data.inputs(data.x_train[:, batch]), data.y_train[:, batch], N)
         if device.type == "cuda":
@@ -106,23 +107,22 @@ def our_steps(max_depth: int, kind: str, precision: str, device: torch.device) -
         yield
 
 
-def measure(way: tuple[str, str, str], max_depth: int, device: torch.device, steps: int, answer) -> None:
-    """Puts into `answer` the median seconds of a step and the peak memory in bytes."""
+def measure(way: tuple[str, str, str], max_depth: int, device: torch.device, steps: int) -> tuple[float, int]:
+    """The median seconds of a step and the peak memory in bytes."""
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     stepper = (
         original_steps(max_depth, device) if way[0] == "original-style" else our_steps(max_depth, *way[1:], device)
     )
-    for _ in range(2):
-        next(stepper)
     times = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        next(stepper)
-        times.append(time.perf_counter() - start)
+    with products_in(way[2]):
+        for _ in range(2 + steps):
+            start = time.perf_counter()
+            next(stepper)
+            times.append(time.perf_counter() - start)
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
-    answer.put((statistics.median(times), peak))
+    return statistics.median(times[2:]), peak
 
 
 def work(max_depth: int, itemsize: int) -> tuple[float, float]:
@@ -140,8 +140,9 @@ def work(max_depth: int, itemsize: int) -> tuple[float, float]:
 
 
 def ceilings(precision: str, device: torch.device) -> tuple[float, float]:
-    """Operations a second of a large matrix product, and bytes a second of a large copy, both measured."""
+    """Operations a second of a large matrix product, and bytes a second of a large copy, the best of 6 measurements."""
     n, dtype = 4096, getattr(torch, precision)
+    at_once = 20 if device.type == "cuda" else 1  # on a GPU one alone is too short beside its launch
     a, b = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
     source = torch.ones(2**28, dtype=torch.uint8, device=device)
     target = source.clone()
@@ -150,22 +151,18 @@ def ceilings(precision: str, device: torch.device) -> tuple[float, float]:
         best = float("inf")
         for _ in range(6):
             start = time.perf_counter()
-            operation()
+            for _ in range(at_once):
+                operation()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, (time.perf_counter() - start) / at_once)
         rates.append(amount / best)
     return rates[0], rates[1]
 
 
 def in_a_process(*arguments) -> tuple[float, int]:
-    context = multiprocessing.get_context("spawn")
-    answer = context.SimpleQueue()
-    process = context.Process(target=measure, args=(*arguments, answer))
-    process.start()
-    result = answer.get()
-    process.join()
-    return result
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
 
 
 def main() -> None:
@@ -176,7 +173,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="steps timed each turn")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
-    device = pick_device(options.device)
+    try:
+        device = pick_device(options.device)
+    except Problem as problem:
+        parser.error(str(problem))
     fast = precision_of("auto", device)
     ways = [
         ("original-style", "LDN", "float32"),
@@ -205,7 +205,7 @@ def main() -> None:
     print(
         f"\none training step, D = {deep}, batch {BATCH}, {fast}: {seconds:.3f} s\n"
         f"  {operations / 1e9:.0f} GFLOP at {peak / 1e12:.2f} TFLOP/s (a matrix product): {operations / peak:.3f} s\n"
-        f"  {moved / 2**30:.1f} GiB moved at {bandwidth / 1e9:.1f} GB/s (a copy): {moved / bandwidth:.3f} s\n"
+        f"  {moved / 2**30:.1f} GiB in our passes at {bandwidth / 1e9:.1f} GB/s (a copy): {moved / bandwidth:.3f} s\n"
         f"  achieved {100 * floor / seconds:.0f} % of the ceiling that binds"
     )
 

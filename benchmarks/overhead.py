@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from depthsearch import jobs
-from depthsearch.jobs import Job, describe, train_missing
+from depthsearch.hardware import describe
+from depthsearch.jobs import Job, train_missing
 from depthsearch.leases import Lease
 from depthsearch.replicates import Training
 from depthsearch.runs import Reservation

@@ -15,8 +15,9 @@ import pandas as pd
 
 from depthsearch.claims import paired
 from depthsearch.evaluation import evaluate
-from depthsearch.jobs import can_compile, describe, seeded
-from depthsearch.scan import DATA, pick_device, precision_of
+from depthsearch.hardware import can_compile, describe, products_in
+from depthsearch.jobs import seeded
+from depthsearch.scan import DATA, Problem, pick_device, precision_of
 from depthsearch.settings import Images
 from depthsearch.training import train
 
@@ -30,9 +31,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--device", default="0", help="CUDA device index; the CPU where no GPU is")
     options = parser.parse_args()
-    device = pick_device(options.device)
+    try:
+        device = pick_device(options.device)
+    except Problem as problem:
+        parser.error(str(problem))
     fast = precision_of("auto", device)
-    ways = {"float32, eager": ("float32", False), f"{fast}, default": (fast, can_compile())}
+    ways = {"float32, eager": ("float32", False), f"{fast}, default": (fast, can_compile(device))}
     setting = Images(max_depth=options.depth, data_set=options.data_set, protocol="fair")
     rows = []
     for seed in range(options.seeds):
@@ -40,7 +44,8 @@ def main() -> None:
         for name, (precision, compiled) in ways.items():
             training = replace(setting.training, epochs=options.epochs, precision=precision)
             network, depth = seeded(seed, setting.network).to(device), setting.posterior().to(device)
-            (trained,) = train([network], [depth], [split], training, [seed], compiled=compiled)
+            with products_in(precision):
+                (trained,) = train([network], [depth], [split], training, [seed], compiled=compiled)
             values = evaluate(trained.network, trained.depth, split)["variants"]["LDN-95"]
             rows.append({"way": name, "seed": seed, "chosen depth": values["depth"]})
             rows[-1] |= {"error (%)": 100 * values["test_error"], "log-likelihood": values["test_log_likelihood"]}

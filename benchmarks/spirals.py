@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet
 from depthsearch.data import Split, spiral_split
-from depthsearch.jobs import can_compile, describe
+from depthsearch.hardware import can_compile, describe
 from depthsearch.replicates import Replicates, Training
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message="This DataLoader will create")
-    modes = [False, True] if can_compile() else [False]
+    modes = [False, True] if can_compile(torch.device("cpu")) else [False]
     cores = torch.get_num_threads()
     print(describe(torch.device("cpu")))
     for depth in options.depths:

@@ -7,7 +7,7 @@ import torch
 
 from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, mlp_resnet
 from depthsearch.chain import objective_gradient
-from depthsearch.jobs import can_compile
+from depthsearch.hardware import can_compile
 from depthsearch.networks import stack_modules
 from depthsearch.objectives import marginal_likelihood
 from depthsearch.replicates import Replicates, Training
@@ -23,7 +23,7 @@ def flat(tensors):
     [(0, 1, 0), (1, 1, 0), (7, 1, 0), (0, 0, 0), (7, 0, 0), (12, 1, 1), (11, 0, 1)],
 )
 def test_values_gradients_and_running_statistics(max_depth, learnt, compiled):
-    if compiled and not can_compile():
+    if compiled and not can_compile(torch.device("cpu")):
         pytest.skip("no C++ compiler")
     torch.manual_seed(0)
     networks = [mlp_resnet(max_depth, 6, n_classes=3).double() for _ in range(3)]
@@ -56,7 +56,7 @@ def test_values_gradients_and_running_statistics(max_depth, learnt, compiled):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_marginal_likelihood_goes_the_same_way(compiled):
-    if compiled and not can_compile():
+    if compiled and not can_compile(torch.device("cpu")):
         pytest.skip("no C++ compiler")
     networks, method = [mlp_resnet(7, 6).double() for _ in range(2)], MarginalLikelihood()
     depths = [method.posterior(7).double() for _ in networks]

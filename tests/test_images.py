@@ -198,7 +198,9 @@ def test_runs_on_digits(finished):
             wrong = network.eval()(split.inputs(split.x_test))[-1].argmax(-1) != split.y_test
         assert summary["depths"][-1]["test_error"] == pytest.approx(wrong.double().mean().item(), abs=1 / 360 + 1e-9)
         deep = summary["variants"]["DDN" if setting.kind == "DDN" else "LDN-full"]
-        assert deep["test_error"] < 0.8 and all(v > 0 for v in summary["seconds"].values())
+        assert deep["test_error"] < (0.8 if setting.max_depth == 0 else 0.3) and all(
+            v > 0 for v in summary["seconds"].values()
+        )
         timed = {"DDN"} if setting.kind == "DDN" else {"DDN", "DDN-95", "LDN-95", "LDN-full"}
         assert set(summary["seconds"]) == {"training_seconds", *(f"{name}_predict_seconds" for name in timed)}
     tables = read_tables(finished)

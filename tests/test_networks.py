@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthsearch import DepthHead, DepthNetwork, conv_resnet, mlp_resnet
-from depthsearch.jobs import can_compile
+from depthsearch.hardware import can_compile
 from depthsearch.networks import Bottleneck, _MeanOverPixels, stack_modules
 
 
@@ -148,7 +148,7 @@ class PooledFirst(DepthHead):
 @pytest.mark.parametrize("span", [(0, 3), (1, 2), (3, 3), (0, 0)])
 def test_means_of_narrow_tensors_are_those_of_the_activations(span, fused):
     """Logits, gradients and running statistics, against blocks that run to their end and a mean over their output."""
-    if fused and not can_compile():
+    if fused and not can_compile(torch.device("cpu")):
         pytest.skip("no C++ compiler")
     torch.compiler.reset()
     torch.manual_seed(0)
@@ -181,7 +181,7 @@ def of_a_block(block, x, weights, dtype):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_a_fused_bottleneck_is_the_plain_one(dtype):
     """In bfloat16: as close to the plain one in float64 as the plain one in bfloat16 is."""
-    if not can_compile():
+    if not can_compile(torch.device("cpu")):
         pytest.skip("no C++ compiler")
     torch.compiler.reset()  # shapes compiled before count against a limit
     torch.manual_seed(0)

@@ -2,9 +2,11 @@ import copy
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, elbo, geometric_prior, mlp_resnet
 from depthsearch.data import Split, spiral_split
+from depthsearch.hardware import can_compile
 from depthsearch.jobs import seeded
 from depthsearch.replicates import Replicates, Training
 from depthsearch.training import train
@@ -71,6 +73,83 @@ def test_early_stop_is_per_replicate():
         assert result.elbo[result.best_epoch - 1] == max(result.elbo)
         (alone,) = run([seed], 200, max_depth=3, patience=10)
         assert (len(alone.elbo), alone.best_epoch) == (lengths[seed], result.best_epoch)
+
+
+def test_the_learning_rate_is_a_tenth_after_the_decay(monkeypatch):
+    rates, run_epoch = [], Replicates.run_epoch
+
+    def recorded(self, *args):
+        rates.append(self.learning_rate)
+        return run_epoch(self, *args)
+
+    monkeypatch.setattr(Replicates, "run_epoch", recorded)
+    run([0], 5, max_depth=1, decay_epoch=3)
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+def few_images():
+    """70 bytes images of 8 x 8 pixels, a bright square in another corner for each of four classes."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randint(0, 80, (70, 1, 8, 8), generator=generator, dtype=torch.uint8), torch.arange(70) % 4
+    for image, corner in zip(x, y, strict=True):
+        row, column = 4 * (corner // 2), 4 * (corner % 2)
+        image[0, row : row + 4, column : column + 4] += 100
+    return Split(x, y, x[:20], y[:20], x[:20], y[:20], mean=(0.3,), std=(0.3,))
+
+
+def run_images(compiled, precision="float32", epochs=4, resume=(), on_epoch=lambda epoch, checkpoints: None):
+    network = seeded(0, lambda: conv_resnet(2, 1, 4, 8, 4, stem_kernel=3))
+    training = Training(epochs, learning_rate=0.05, batch_size=16, precision=precision, norm_batches=2)
+    depth = CategoricalDepth(geometric_prior(2))
+    options = {"compiled": compiled, "resume": resume, "on_epoch": on_epoch}
+    (result,) = train([network], [depth], [few_images()], training, [0], **options)
+    return result
+
+
+@pytest.mark.parametrize(("precision", "apart"), [("float32", 1e-4), ("bfloat16", 0.03)])
+def test_compiled_training_on_images_is_the_plain_one(precision, apart):
+    """Fused blocks, a last batch that is smaller, norms estimated anew; resumed, it is the same bit for bit."""
+    if not can_compile(torch.device("cpu")):
+        pytest.skip("no C++ compiler")
+    torch.compiler.reset()
+    plain, saved = run_images(False), []
+    fused = run_images(True, precision, on_epoch=lambda epoch, made: saved.extend(made() if epoch == 2 else ()))
+    assert fused.elbo == pytest.approx(plain.elbo, abs=apart) and fused.elbo != plain.elbo
+    assert fused.elbo[-1] > fused.elbo[0] + 0.3
+    again = run_images(True, precision, resume=saved)
+    assert again.elbo == fused.elbo and again.history == fused.history
+    for ours, theirs in zip(again.network.parameters(), fused.network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+class Operations(TorchDispatchMode):
+    """The names of all operations that ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["LDN", "DDN"])
+def test_a_step_on_images_waits_for_no_gpu(kind, monkeypatch):
+    """No number is read back and no tensor made of numbers after the first step; either halts the queue of a GPU."""
+    # one_hot reads its largest label back on a CPU, not on a GPU
+    monkeypatch.setattr(torch.nn.functional, "one_hot", lambda y, n: (y.unsqueeze(-1) == torch.arange(n)).long())
+    depth = CategoricalDepth(geometric_prior(2)) if kind == "LDN" else FixedDepth(2)
+    replicates = Replicates([conv_resnet(2, 1, 4, 8, 4, stem_kernel=3)], [depth], Training(precision="bfloat16"))
+    data = Split.stack([few_images()])
+    with Operations() as seen:
+        torch.tensor(1.0).item()
+    assert {"lift_fresh", "_local_scalar_dense"} <= seen.names  # it would be seen
+    replicates.step(data.inputs(data.x_train), data.y_train, 70)
+    with Operations() as seen:
+        replicates.step(data.inputs(data.x_train), data.y_train, 70)
+    assert "convolution" in seen.names or "convolution_backward" in seen.names
+    assert not seen.names & {"lift_fresh", "_local_scalar_dense", "nonzero", "is_nonzero", "equal"}
 
 
 def test_minibatches_are_seeded_and_cover_the_data():

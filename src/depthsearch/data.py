@@ -5,6 +5,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Split:
         """A batch (..., C, H, W) of images as the network sees it; other inputs as they are."""
         if x.dtype != torch.uint8:
             return x
-        mean, std = (255 * torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        mean, std = _on(x.device, self.mean, self.std)
         return (x - mean) / std
 
     def select_on_test(self) -> "Split":
@@ -74,6 +75,12 @@ class Split:
             x_valid=self.x_train[valid],
             y_valid=self.y_train[valid],
         )
+
+
+@cache
+def _on(device: torch.device, *rows: tuple[float, ...]) -> list[Tensor]:
+    # Of each channel, for bytes; made once, since a GPU is waited for when a tensor is made of numbers.
+    return [255 * torch.tensor(row, device=device).view(-1, 1, 1) for row in rows]
 
 
 def spirals(n: int = 2000, stop_angle: float = 720.0, noise: float = 0.2, seed: int = 0) -> tuple[Tensor, Tensor]:

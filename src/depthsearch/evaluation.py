@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from depthsearch.data import Split
-from depthsearch.fused import keep_freed_memory
+from depthsearch.hardware import keep_freed_memory, products_in
 from depthsearch.networks import DepthNetwork
 from depthsearch.objectives import log_likelihood, log_predictive
 from depthsearch.posteriors import DepthPosterior, FixedDepth
 from depthsearch.pruning import expected_depth, prune, pruned_depth
 
 METRICS = ("error", "log_likelihood", "brier", "ece", "mean_true_class_probability", "paper_ece")
-BATCH = 1024  # of a prediction; smaller ones are mostly overhead, larger ones no faster on a CPU
+BATCH = 1024  # of a prediction on a CPU; smaller ones are mostly overhead, larger ones no faster
 
 
 def metrics(log_probs: Tensor, y: Tensor) -> dict[str, float]:
@@ -111,7 +111,7 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precisi
         network: the trained network; it is put in evaluation mode.
         depth: its posterior.
         split: its data.
-        precision: in which the test set is timed, "float32" or "bfloat16"; everything else is in float32.
+        precision: in which the test set is timed, "float32", "tf32" or "bfloat16"; everything else is in float32.
 
     Returns:
         `pruned_depth`, `expected_depth`, `parameters` and `pruned_parameters` (counts);
@@ -124,7 +124,8 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precisi
     """
     q = depth().probs.detach()
     splits = {"train": (split.x_train, split.y_train), "test": (split.x_test, split.y_test)}
-    logits = {name: predict(network, depth, x, inputs=split.inputs) for name, (x, _) in splits.items()}
+    with products_in("float32"):
+        logits = {name: predict(network, depth, x, inputs=split.inputs) for name, (x, _) in splits.items()}
     learnt = not isinstance(depth, FixedDepth)
     log_exact = exact_posterior(logits["train"], splits["train"][1], depth) if learnt else depth().logits.double()
     exact, has_mass = log_exact.exp(), q > 0
@@ -186,15 +187,20 @@ def predict_seconds(
     alike.
     """
     times: dict[str, list[float]] = {name: [0.0] * (passes + 1) for name in networks}
-    for i in range(passes + 1):
-        for part in split.x_test.split(BATCH):
-            for name, (network, depth) in networks.items():
-                start = time.perf_counter()
-                with torch.autocast(part.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    log_predictive(predict(network, depth, part, inputs=split.inputs), depth)
-                if part.is_cuda:
-                    torch.cuda.synchronize(part.device)
-                times[name][i] += time.perf_counter() - start
+    device = split.x_test.device
+    keep_freed_memory()
+    for network, _ in networks.values():
+        network.eval()
+    # Within one autocast the parameters are cast once.
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"), products_in(precision):
+        for i in range(passes + 1):
+            for part in split.x_test.split(BATCH if device.type == "cpu" else 8 * BATCH):
+                for name, (network, depth) in networks.items():
+                    start = time.perf_counter()
+                    log_predictive(network(split.inputs(part), min_depth=depth.min_depth), depth)
+                    if device.type == "cuda":
+                        torch.cuda.synchronize(device)
+                    times[name][i] += time.perf_counter() - start
     return {name: values[1:] for name, values in times.items()}
 
 

@@ -6,9 +6,7 @@ which is one compiled function. Activations are (B, C, H, W) stored channels las
 that of the parameters. Tested against autograd on the plain modules.
 """
 
-import ctypes
 import math
-import os
 from functools import cache
 from typing import Any
 
@@ -120,16 +118,3 @@ def _compiled(function):
     # The thresholds keep the compiler from writing out, in float32, what two sums have in common.
     options: dict[str, Any] = {"realize_reads_threshold": 100, "realize_opcount_threshold": 1000}
     return torch.compile(function, dynamic=False, options=options)
-
-
-def keep_freed_memory() -> None:
-    """Has the C library keep freed memory for the next tensor.
-
-    glibc gives large tensors back to the system when they are freed, and up to half of a pass over images on the CPU
-    is then page faults. A C library without these settings is left as it is.
-    """
-    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if set_option is not None:
-        set_option(trim_threshold, 2**31 - 1)
-        set_option(mmap_max, 0)

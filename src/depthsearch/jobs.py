@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from statistics import mean
 
 import torch
 
+from depthsearch.hardware import can_compile, describe, products_in
 from depthsearch.leases import LeaseLost
 from depthsearch.replicates import Training
 from depthsearch.runs import Clash, Reservation, as_plain, reserve, setting_folder
@@ -88,10 +88,8 @@ def _train_group(
     splits = [setting.split(seed, job.data).to(device) for seed in seeds]
     networks = [seeded(seed, setting.network).to(device) for seed in seeds]
     steps = training.epochs * math.ceil(len(splits[0].y_train) / training.batch_size)
-    compiled = setting.max_depth * steps >= setting.compile_from and device.type == "cpu" and can_compile()
+    compiled = setting.max_depth * steps >= setting.compile_from and can_compile(device)
     torch.compiler.reset()  # shapes of earlier settings count against a limit on recompilation
-    tf32 = training.precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     depths = [seeded(seed, setting.posterior).to(device) for seed in seeds]
     fields = [field.name for field in dataclasses.fields(Checkpoint)]
     resume = [Checkpoint(**{name: saved[name] for name in fields}) for _, saved in group if saved]
@@ -120,7 +118,9 @@ def _train_group(
         if stopping:
             raise KeyboardInterrupt
 
-    trained = train(networks, depths, splits, training, seeds, on_progress, compiled, resume, on_epoch, setting.method)
+    how = (training, seeds, on_progress, compiled, resume, on_epoch, setting.method)
+    with products_in(training.precision):
+        trained = train(networks, depths, splits, *how)
     spent = [s + seconds() for s in before]
     summaries = []
     for (reservation, _), seed, split, result, s in zip(group, seeds, splits, trained, spent, strict=True):
@@ -154,28 +154,6 @@ def seeded(seed: int, build):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
-
-
-def can_compile() -> bool:
-    """Whether torch.compile has the C++ compiler it needs on a CPU."""
-    from torch._inductor import cpp_builder, exc
-
-    try:
-        cpp_builder.get_cpp_compiler()
-    except exc.InvalidCxxCompiler:
-        return False
-    return True
-
-
-def describe(device: torch.device) -> dict:
-    """The hardware and versions that a run was made with."""
-    cuda = device.type == "cuda"
-    return {
-        "name": torch.cuda.get_device_name(device) if cuda else f"CPU ({platform.machine()})",
-        "threads": None if cuda else torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
 
 
 def train_missing(job: Job, report: Callable[[int, str], None], stop: Callable[[], bool]) -> str | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from depthsearch.chain import objective_gradient
 from depthsearch.data import Split
-from depthsearch.fused import keep_freed_memory
+from depthsearch.hardware import keep_freed_memory
 from depthsearch.networks import Bottleneck, DepthBatchNorm, DepthNetwork, MLPNetwork, stack_modules
 from depthsearch.objectives import elbo_of_depths, log_likelihood, log_predictive
 from depthsearch.posteriors import CategoricalDepth, DepthPosterior, geometric_prior

@@ -1,0 +1,70 @@
+"""What this machine can do, and how to have it done."""
+
+import contextlib
+import ctypes
+import importlib.util
+import os
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile has what it needs: a C++ compiler, and on a GPU Triton."""
+    from torch._inductor import cpp_builder, exc
+
+    if device.type == "cuda" and not (
+        importlib.util.find_spec("triton") and torch.cuda.get_device_capability(device) >= (7, 0)
+    ):
+        return False
+    try:
+        cpp_builder.get_cpp_compiler()
+    except exc.InvalidCxxCompiler:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def products_in(precision: str) -> Iterator[None]:
+    """Has CUDA round the factors of float32 products to TF32 for "tf32", and not for anything else."""
+    backends = torch.backends
+    before = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = before
+
+
+def describe(device: torch.device) -> dict:
+    """The hardware and versions that a run was made with."""
+    cuda = device.type == "cuda"
+    return {
+        "name": torch.cuda.get_device_name(device) if cuda else f"CPU ({_cpu()})",
+        "threads": None if cuda else torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):  # only Linux has it
+        if model := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return f"{model[1].strip()}, {platform.machine()}"
+    return platform.machine()
+
+
+def keep_freed_memory() -> None:
+    """Has the C library keep freed memory for the next tensor.
+
+    glibc gives large tensors back to the system when they are freed, and up to half of a pass over images on the CPU
+    is then page faults. A C library without these settings is left as it is.
+    """
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD, M_MMAP_MAX of malloc.h
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if set_option is not None:
+        set_option(trim_threshold, 2**31 - 1)
+        set_option(mmap_max, 0)
