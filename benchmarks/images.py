@@ -31,7 +31,7 @@ from torchvision.transforms.functional import to_pil_image
 from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, geometric_prior, prune
 from depthsearch.data import IMAGE_SETS, Split
 from depthsearch.evaluation import predict_seconds
-from depthsearch.hardware import can_compile, describe, products_in
+from depthsearch.hardware import benchmark_header, can_compile, products_in
 from depthsearch.networks import Bottleneck, DepthHead, DepthNetwork
 from depthsearch.replicates import Replicates, Training
 from depthsearch.scan import Problem, pick_device, precision_of
@@ -194,7 +194,7 @@ def main() -> None:
     ]
     rows["peak GiB"] = [max(peak for _, peak in results) / 2**30 for results in measured.values()]
     rows["times original"] = rows["seconds an epoch"][0] / rows["seconds an epoch"]
-    print(describe(device))
+    print(benchmark_header(device))
     print(f"\ntraining, D = {options.depth}\n{rows.round(2).to_string(index=False)}")
 
     deep, step = options.floor_depth, ("ours", "LDN", fast)

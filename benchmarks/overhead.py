@@ -7,7 +7,6 @@ for checkpoints, and all that is done at the end of an epoch: making, writing an
 """
 
 import argparse
-import json
 import tempfile
 import threading
 import time
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 
 from depthsearch import jobs
-from depthsearch.hardware import describe
+from depthsearch.hardware import benchmark_header
 from depthsearch.jobs import Job, train_missing
 from depthsearch.leases import Lease
 from depthsearch.replicates import Training
@@ -71,7 +70,7 @@ def main() -> None:
             job = Job("overhead", setting, "max_depth", folders, training, torch.device("cpu"), Path())
             train_missing(job, lambda epoch, line: None, lambda: False)
     seconds = time.perf_counter() - start
-    print(json.dumps(describe(torch.device("cpu"))))
+    print(benchmark_header(torch.device("cpu")))
     print(f"spirals, D = {options.depths}, 4 repeats, {options.epochs} epochs: {seconds:.1f} s")
     for name, value in spent.items():
         print(f"{name:28} {value:7.3f} s  {100 * value / seconds:6.3f} %")

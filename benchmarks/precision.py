@@ -15,7 +15,7 @@ import pandas as pd
 
 from depthsearch.claims import paired
 from depthsearch.evaluation import evaluate
-from depthsearch.hardware import can_compile, describe, products_in
+from depthsearch.hardware import benchmark_header, can_compile, products_in
 from depthsearch.jobs import seeded
 from depthsearch.scan import DATA, Problem, pick_device, precision_of
 from depthsearch.settings import Images
@@ -53,7 +53,7 @@ def main() -> None:
     print(pd.DataFrame(rows).round(3).to_string(index=False))
     table = pd.DataFrame(rows).set_index(["way", "seed"])
     exact, quick = (table.loc[name] for name in ways)
-    print(f"\n{describe(device)}\n{setting}, {options.epochs} epochs, n = {options.seeds} seeds")
+    print(f"\n{benchmark_header(device)}\n{setting}, {options.epochs} epochs, n = {options.seeds} seeds")
     for column in ("error (%)", "log-likelihood"):
         mean, low, high, _ = paired(quick[column] - exact[column])
         print(

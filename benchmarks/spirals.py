@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet
 from depthsearch.data import Split, spiral_split
-from depthsearch.hardware import can_compile, describe
+from depthsearch.hardware import benchmark_header, can_compile
 from depthsearch.replicates import Replicates, Training
 
 
@@ -106,7 +106,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="This DataLoader will create")
     modes = [False, True] if can_compile(torch.device("cpu")) else [False]
     cores = torch.get_num_threads()
-    print(describe(torch.device("cpu")))
+    print(benchmark_header(torch.device("cpu")))
     for depth in options.depths:
         torch.compiler.reset()  # shapes of other depths count against a limit on recompilation
         original = Measured("original-style", 1, cores, original_style(depth))

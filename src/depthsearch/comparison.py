@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.data import Split
+from depthsearch.hardware import in_words
 from depthsearch.jobs import configuration, defaults
 from depthsearch.replicates import PAPER, Training
 from depthsearch.runs import (
@@ -32,7 +33,7 @@ from depthsearch.settings import Setting, Strategy
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.strategies.evaluation import under_shift
 from depthsearch.strategies.search import LABEL, Found
-from depthsearch.tables import hardware, stored_tables, thin
+from depthsearch.tables import stored_tables, thin
 
 TABLES = ("strategies", "strategies_pool", "strategies_shift", "strategies_curves")
 METRICS = ("error", "log_likelihood", "brier", "ece")
@@ -111,7 +112,7 @@ def _finished(folder: Path) -> tuple[dict, dict]:
 def _pool_row(folder: Path) -> dict:
     config, summary = _finished(folder)
     row = {"folder": str(folder), "seed": config["seed"], "epochs_limit": config["epochs"]}
-    row |= {"device": hardware(config["device"])}
+    row |= {"device": in_words(config["device"])}
     row |= {k: config["setting"][k] for k in ("data_set", "max_depth", "width", "points")}
     found = summary.get("variants", {}).get("searched", {})  # nothing of one that diverged
     row |= {f"{name}_{m}": found.get(f"{name}_{m}") for name in ("valid", "test") for m in METRICS}
@@ -152,7 +153,7 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
         key = {"data_set": setting["data_set"], "strategy": setting["kind"], "seed": config["seed"]}
         key |= {"epochs_limit": config["epochs"]}
         row = key | {"max_depth": setting["max_depth"], "preset_width": setting["width"]}
-        row |= {"device": hardware(config["device"])}
+        row |= {"device": in_words(config["device"])}
         diverged = summary.get("diverged_epoch")
         row |= {"diverged_epoch": math.nan if diverged is None else diverged}
         if diverged is not None:

@@ -43,6 +43,8 @@ class Split:
         twins = {
             name: [getattr(s, name) for s in splits] for name, t in vars(splits[0]).items() if isinstance(t, Tensor)
         }
+        if len(splits) == 1:  # not copied
+            return splits[0]._each(lambda t: t.unsqueeze(0))
         return replace(splits[0], **{name: torch.stack(tensors) for name, tensors in twins.items()})
 
     def rows(self, rows: list[int]) -> "Split":

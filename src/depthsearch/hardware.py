@@ -50,6 +50,19 @@ def describe(device: torch.device) -> dict:
     }
 
 
+def in_words(hardware: dict) -> str:
+    """What `describe` says of a device, without the versions."""
+    threads = hardware["threads"]
+    plural = "s" if threads != 1 else ""
+    return hardware["name"] if threads is None else f"{hardware['name']}, {threads} thread{plural}"
+
+
+def benchmark_header(device: torch.device) -> str:
+    """A line for the output of a benchmark."""
+    hardware = describe(device)
+    return f"{in_words(hardware)}, Python {hardware['python']}, torch {hardware['torch']}"
+
+
 def _cpu() -> str:
     with contextlib.suppress(OSError):  # only Linux has it
         if model := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):

@@ -145,7 +145,7 @@ def _swept(runs: pd.DataFrame) -> str:
 
 
 def results_page(tables: dict[str, pd.DataFrame], benchmark: str = "(not run)", strategies: str = "(not run)") -> str:
-    """The text of results/README.md; `benchmark` is what `make bench` printed, `strategies` a `verdict.page`."""
+    """The text of results/README.md; `benchmark` is a `benchmarks_page`, `strategies` a `verdict.page`."""
     commands = "`make figures` (tables, this page and the figures)"
     return f"""# Results
 
@@ -216,10 +216,17 @@ All metrics: [strategies.md](strategies.md).
 
 `make bench`: times are medians, each table timed in one run; errors are over seeds.
 
-```
-{benchmark.strip()}
-```
+{benchmark}
 """
+
+
+def benchmarks_page(results: Path) -> str:
+    """What `make bench` printed, a section each."""
+    sections = [
+        f"### `benchmarks/{path.stem}.py`\n\n```\n{path.read_text().strip()}\n```"
+        for path in sorted((results / "benchmarks").glob("*.txt"))
+    ]
+    return "\n\n".join(sections) or "(not run)"
 
 
 def strategies_page(results: Path) -> str:
@@ -393,8 +400,7 @@ def main() -> None:
             raise SystemExit(2) from None
     with contextlib.suppress(FileNotFoundError):  # no spirals of the preset
         np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **draw_maps(results))
-    benchmarks = [path.read_text().strip() for path in sorted((results / "benchmarks").glob("*.txt"), reverse=True)]
-    page = results_page(tables, "\n\n".join(benchmarks) or "(not run)", strategies_page(results))
+    page = results_page(tables, benchmarks_page(results), strategies_page(results))
     (results / "README.md").write_text(page)
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(tables))

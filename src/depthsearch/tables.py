@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from depthsearch.hardware import in_words
 from depthsearch.runs import configuration_number, read_run, run_folders
 
 TABLES = ("runs", "depths", "reliability", "curves", "diverged")
@@ -44,7 +45,7 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
         row |= {k: summary[k] for k in ("pruned_parameters", "best_epoch", "epochs")}
         selected = next((point for point in summary["history"] if point["epoch"] == summary["best_epoch"]), {})
         row |= {k: v for k, v in selected.items() if k.startswith("valid_")}
-        row |= summary["seconds"] | {"device": hardware(config["device"]), "replicates": config["replicates"]}
+        row |= summary["seconds"] | {"device": in_words(config["device"]), "replicates": config["replicates"]}
         for variant, values in summary["variants"].items():
             row |= {f"{variant}_{k}": v for k, v in values.items()}
         tables["runs"].append(row)
@@ -62,12 +63,6 @@ def _table(rows: list[dict]) -> pd.DataFrame:
     # Where there are none, with the columns that all tables share: an empty file cannot be read back.
     shared = ["scan", "data_set", "kind", "max_depth", "seed", "epochs_limit"]
     return pd.DataFrame(rows, columns=None if rows else shared)
-
-
-def hardware(device: dict) -> str:
-    """The device of a `config.json` in a few words."""
-    threads = device["threads"]
-    return device["name"] if threads is None else f"{device['name']}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def thin(history: list[dict], most: int = 40) -> list[dict]:
