@@ -59,11 +59,12 @@ def side_by_side(max_depth: int, n_replicates: int, compiled: bool) -> Callable[
     depths = [CategoricalDepth(geometric_prior(max_depth)) for _ in splits]
     replicates = Replicates(networks, depths, Training(), compiled)
     data = Split.stack(splits)
+    generators = [torch.Generator() for _ in range(n_replicates)]
     best, best_state = torch.full((n_replicates,), -torch.inf), replicates.state.clone()
 
     def epoch() -> None:
         nonlocal best, best_state
-        value = replicates.run_epoch(data, ())
+        value = replicates.run_epoch(data, generators)
         improved = value > best
         best = torch.where(improved, value, best)
         best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)

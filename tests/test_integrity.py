@@ -285,11 +285,3 @@ def test_a_job_that_was_stopped_waits_for_what_puts_it_back_into_the_queue(monke
     signal.signal(signal.SIGUSR2, before)
     with pytest.raises(SystemExit, match="2"):
         slurm._Share(lambda: sys.exit(2))()
-
-
-def test_the_overhead_benchmark_runs():
-    script = Path(__file__).parents[1] / "benchmarks" / "overhead.py"
-    out = subprocess.run(
-        [sys.executable, str(script), "--depths", "2", "--epochs", "200"], capture_output=True, text=True, check=True
-    )
-    assert "checkpoints and leases" in out.stdout

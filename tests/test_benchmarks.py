@@ -1,0 +1,28 @@
+"""The benchmarks run, at the least size; that of images is too long for a test."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("overhead", "--depths 2 --epochs 200", "checkpoints and leases"),
+        ("spirals", "--depths 2 --seconds 0.01 --rounds 1", "times original"),
+        ("precision", "--depth 1 --epochs 1 --seeds 2", "default minus float32"),
+    ],
+)
+def test_it_runs(name, options, says):
+    script = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    out = subprocess.run([sys.executable, str(script), *options.split()], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    assert says in out.stdout
+
+
+def test_a_device_that_does_not_exist_is_one_line():
+    script = Path(__file__).parents[1] / "benchmarks" / "images.py"
+    out = subprocess.run([sys.executable, str(script), "--device", "x"], capture_output=True, text=True)
+    assert out.returncode == 2 and out.stderr.endswith("device 'x' is not a CUDA device index such as 0\n")
