@@ -6,7 +6,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, elbo, geometric_prior, mlp_resnet
 from depthsearch.data import Split, spiral_split
-from depthsearch.hardware import can_compile
+from depthsearch.evaluation import evaluate
+from depthsearch.hardware import can_compile, products_in
 from depthsearch.jobs import seeded
 from depthsearch.replicates import Replicates, Training
 from depthsearch.training import train
@@ -97,12 +98,15 @@ def few_images():
     return Split(x, y, x[:20], y[:20], x[:20], y[:20], mean=(0.3,), std=(0.3,))
 
 
-def run_images(compiled, precision="float32", epochs=4, resume=(), on_epoch=lambda epoch, checkpoints: None):
-    network = seeded(0, lambda: conv_resnet(2, 1, 4, 8, 4, stem_kernel=3))
+def run_images(
+    compiled, precision="float32", epochs=4, resume=(), on_epoch=lambda epoch, checkpoints: None, device="cpu"
+):
+    network = seeded(0, lambda: conv_resnet(2, 1, 4, 8, 4, stem_kernel=3)).to(device)
     training = Training(epochs, learning_rate=0.05, batch_size=16, precision=precision, norm_batches=2)
-    depth = CategoricalDepth(geometric_prior(2))
+    depth = CategoricalDepth(geometric_prior(2)).to(device)
     options = {"compiled": compiled, "resume": resume, "on_epoch": on_epoch}
-    (result,) = train([network], [depth], [few_images()], training, [0], **options)
+    with products_in(precision):
+        (result,) = train([network], [depth], [few_images().to(device)], training, [0], **options)
     return result
 
 
@@ -120,6 +124,22 @@ def test_compiled_training_on_images_is_the_plain_one(precision, apart):
     assert again.elbo == fused.elbo and again.history == fused.history
     for ours, theirs in zip(again.network.parameters(), fused.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("precision", "apart"), [("float32", 1e-3), ("tf32", 0.03), ("bfloat16", 0.03)])
+def test_training_on_images_on_a_gpu_is_that_on_a_cpu(compiled, precision, apart):
+    """And it goes on from a checkpoint, and is evaluated."""
+    torch.compiler.reset()
+    saved = []
+    ours = run_images(
+        compiled, precision, device="cuda", on_epoch=lambda epoch, made: saved.extend(made() if epoch == 2 else ())
+    )
+    assert ours.elbo == pytest.approx(run_images(False).elbo, abs=apart)
+    assert run_images(compiled, precision, device="cuda", resume=saved).elbo == pytest.approx(ours.elbo, abs=apart)
+    values = evaluate(ours.network, ours.depth, few_images().to("cuda"), precision)
+    assert values["seconds"]["LDN-full_predict_seconds"] > 0
 
 
 class Operations(TorchDispatchMode):
