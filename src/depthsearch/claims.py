@@ -118,7 +118,8 @@ def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None)
         claim = "4a. The chosen depth stays put as D grows"
         rows.append(_row(claim, quantity, paired(_slopes(steady, "max_depth")), SLOPE_MARGIN))
         if steady["max_depth"].nunique() == 1:
-            rows[-1] |= {"difference": "-", "verdict": "undecided: needs more depths"}
+            n = steady["seed"].nunique()
+            rows[-1] |= {"difference": "-", "n": n, "verdict": "undecided: needs more depths"}
     return rows
 
 
