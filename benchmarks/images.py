@@ -34,7 +34,7 @@ from depthsearch.evaluation import predict_seconds
 from depthsearch.hardware import benchmark_header, can_compile, products_in
 from depthsearch.networks import Bottleneck, DepthHead, DepthNetwork
 from depthsearch.replicates import Replicates, Training
-from depthsearch.scan import Problem, pick_device, precision_of
+from depthsearch.scan import pick_device, precision_of
 
 N, BATCH, STEPS_AN_EPOCH = 60_000, 512, 118
 
@@ -169,14 +169,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depth", type=int, default=10)
     parser.add_argument("--floor-depth", type=int, default=50, help="D of the step that is held against the floor")
-    parser.add_argument("--device", default="0", help="CUDA device index; the CPU where no GPU is")
+    parser.add_argument("--device", type=pick_device, default="0", help="CUDA device index; the CPU where no GPU is")
     parser.add_argument("--steps", type=int, default=6, help="steps timed each turn")
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
-    try:
-        device = pick_device(options.device)
-    except Problem as problem:
-        parser.error(str(problem))
+    device = options.device
     fast = precision_of("auto", device)
     ways = [
         ("original-style", "LDN", "float32"),

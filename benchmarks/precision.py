@@ -17,7 +17,7 @@ from depthsearch.claims import paired
 from depthsearch.evaluation import evaluate
 from depthsearch.hardware import benchmark_header, can_compile, products_in
 from depthsearch.jobs import seeded
-from depthsearch.scan import DATA, Problem, pick_device, precision_of
+from depthsearch.scan import DATA, pick_device, precision_of
 from depthsearch.settings import Images
 from depthsearch.training import train
 
@@ -29,12 +29,9 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--device", default="0", help="CUDA device index; the CPU where no GPU is")
+    parser.add_argument("--device", type=pick_device, default="0", help="CUDA device index; the CPU where no GPU is")
     options = parser.parse_args()
-    try:
-        device = pick_device(options.device)
-    except Problem as problem:
-        parser.error(str(problem))
+    device = options.device
     fast = precision_of("auto", device)
     ways = {"float32, eager": ("float32", False), f"{fast}, default": (fast, can_compile(device))}
     setting = Images(max_depth=options.depth, data_set=options.data_set, protocol="fair")

@@ -121,9 +121,8 @@ def test_a_depth_with_fewer_repeats_is_not_the_best():
 
 def test_a_setting_is_a_limit_on_epochs_too(tables):
     runs = tables["runs"].assign(epochs=3, training_seconds=60)
-    ldn = (
-        costs({"runs": runs, "diverged": pd.DataFrame(columns=["scan"])}).set_index("scan").loc["scan_max_depth_images"]
-    )
+    rows = costs({"runs": runs, "diverged": pd.DataFrame(columns=["scan"])}).set_index("scan")
+    ldn = rows.loc["scan_max_depth_images"]
     assert ldn["settings"] == 6 and ldn["epochs (mean, limit)"] == "3, 3 to 15" and ldn["minutes of training"] == "12.0"
 
 

@@ -105,9 +105,8 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(idx(np.zeros(7, np.uint8))))
     with pytest.raises(DataError, match=r"are not 28 x 28 images and labels 0..9"):
         image_split("MNIST", tmp_path)
-    path.write_bytes(
-        gzip.compress(bytes([0, 0, 8, 2]) + b"\xff" * 8 + b"\0")
-    )  # sizes of which the product is 1, if signed
+    signed = bytes([0, 0, 8, 2]) + b"\xff" * 8  # sizes of which the product is 1, if they had signs
+    path.write_bytes(gzip.compress(signed + b"\0"))
     with pytest.raises(DataError, match=r"is 13 bytes, which is not what its header says"):
         image_split("MNIST", tmp_path)
     write_idx(tmp_path / "none" / "MNIST", n=(0, 3))
@@ -198,9 +197,8 @@ def test_runs_on_digits(finished):
             wrong = network.eval()(split.inputs(split.x_test))[-1].argmax(-1) != split.y_test
         assert summary["depths"][-1]["test_error"] == pytest.approx(wrong.double().mean().item(), abs=1 / 360 + 1e-9)
         deep = summary["variants"]["DDN" if setting.kind == "DDN" else "LDN-full"]
-        assert deep["test_error"] < (0.8 if setting.max_depth == 0 else 0.3) and all(
-            v > 0 for v in summary["seconds"].values()
-        )
+        assert deep["test_error"] < (0.8 if setting.max_depth == 0 else 0.3)
+        assert all(v > 0 for v in summary["seconds"].values())
         timed = {"DDN"} if setting.kind == "DDN" else {"DDN", "DDN-95", "LDN-95", "LDN-full"}
         assert set(summary["seconds"]) == {"training_seconds", *(f"{name}_predict_seconds" for name in timed)}
     tables = read_tables(finished)

@@ -66,9 +66,9 @@ def test_matches_a_plain_loop():
 
 def test_early_stop_is_per_replicate():
     """Each stops `patience` epochs after its own best, as it does alone, and keeps its own numbers."""
-    together = run(range(4), 200, max_depth=3, patience=10)
+    together = run(range(8), 200, max_depth=3, patience=10)
     lengths = [len(t.elbo) for t in together]
-    assert len(set(lengths)) > 1
+    assert len(set(lengths)) >= 4  # two may stop together, on some machines
     for seed, result in enumerate(together):
         assert len(result.elbo) == min(result.best_epoch + 10, 200)
         assert result.elbo[result.best_epoch - 1] == max(result.elbo)
@@ -89,7 +89,7 @@ def test_the_learning_rate_is_a_tenth_after_the_decay(monkeypatch):
 
 
 def few_images():
-    """70 bytes images of 8 x 8 pixels, a bright square in another corner for each of four classes."""
+    """70 images of 8 x 8 bytes, a bright square in another corner for each of four classes."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randint(0, 80, (70, 1, 8, 8), generator=generator, dtype=torch.uint8), torch.arange(70) % 4
     for image, corner in zip(x, y, strict=True):

@@ -116,10 +116,11 @@ def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None)
     if len(steady):
         quantity = f"slope of d_opt against D, D >= {STEADY_FROM} (layers a layer)"
         claim = "4a. The chosen depth stays put as D grows"
-        rows.append(_row(claim, quantity, paired(_slopes(steady, "max_depth")), SLOPE_MARGIN))
-        if steady["max_depth"].nunique() == 1:
-            n = steady["seed"].nunique()
-            rows[-1] |= {"difference": "-", "n": n, "verdict": "undecided: needs more depths"}
+        if steady["max_depth"].nunique() > 1:
+            rows.append(_row(claim, quantity, paired(_slopes(steady, "max_depth")), SLOPE_MARGIN))
+        else:
+            row = {"claim": claim, "quantity": quantity, "difference": "-", "n": steady["seed"].nunique()}
+            rows.append(row | {"verdict": "undecided: needs more depths"})
     return rows
 
 
@@ -164,5 +165,4 @@ def _mean_over_depths(runs: pd.DataFrame, column: str) -> pd.Series:
 
 def _slopes(runs: pd.DataFrame, x: str) -> pd.Series:
     """Per repeat, the least-squares slope of d_opt against x."""
-    slopes = {s: np.polyfit(t[x], t["pruned_depth"], 1)[0] for s, t in runs.groupby("seed") if t[x].nunique() > 1}
-    return pd.Series(slopes, dtype=float)
+    return pd.Series({s: np.polyfit(t[x], t["pruned_depth"], 1)[0] for s, t in runs.groupby("seed") if len(t) > 1})

@@ -40,11 +40,11 @@ class Split:
     @staticmethod
     def stack(splits: Sequence["Split"]) -> "Split":
         """Data sets of equal sizes as one, with a leading replicate axis."""
+        if len(splits) == 1:  # not copied
+            return splits[0]._each(lambda t: t.unsqueeze(0))
         twins = {
             name: [getattr(s, name) for s in splits] for name, t in vars(splits[0]).items() if isinstance(t, Tensor)
         }
-        if len(splits) == 1:  # not copied
-            return splits[0]._each(lambda t: t.unsqueeze(0))
         return replace(splits[0], **{name: torch.stack(tensors) for name, tensors in twins.items()})
 
     def rows(self, rows: list[int]) -> "Split":
@@ -58,8 +58,7 @@ class Split:
         """A batch (..., C, H, W) of images as the network sees it; other inputs as they are."""
         if x.dtype != torch.uint8:
             return x
-        mean, std = _on(x.device, self.mean, self.std)
-        return (x - mean) / std
+        return (x - _of_bytes(self.mean, x.device)) / _of_bytes(self.std, x.device)
 
     def select_on_test(self) -> "Split":
         """The test points as validation points, which is what the original code does with images."""
@@ -80,9 +79,9 @@ class Split:
 
 
 @cache
-def _on(device: torch.device, *rows: tuple[float, ...]) -> list[Tensor]:
-    # Of each channel, for bytes; made once, since a GPU is waited for when a tensor is made of numbers.
-    return [255 * torch.tensor(row, device=device).view(-1, 1, 1) for row in rows]
+def _of_bytes(channels: tuple[float, ...], device: torch.device) -> Tensor:
+    # (C, 1, 1), made once: a GPU is waited for when a tensor is made of numbers.
+    return 255 * torch.tensor(channels, device=device).view(-1, 1, 1)
 
 
 def spirals(n: int = 2000, stop_angle: float = 720.0, noise: float = 0.2, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -206,9 +205,10 @@ def image_split(name: str, root: Path) -> Split:
 
 def _find(root: Path, known: ImageSet) -> list[Path] | None:
     # The IDX files of all sets have the same names: only their folder tells them apart.
-    own = root / known.folder
-    for place in (own, root) if known.files == MAT_FILES else (own / "raw", own):
-        files = [next((p for p in (place / n, place / f"{n}.gz") if p.is_file()), None) for n in known.files]
+    own, svhn = root / known.folder, known.files == MAT_FILES
+    for place in (own, root) if svhn else (own / "raw", own):
+        endings = ("",) if svhn else ("", ".gz")
+        files = [next((p for p in (place / f"{n}{e}" for e in endings) if p.is_file()), None) for n in known.files]
         if all(files):
             return [f for f in files if f]
     return None

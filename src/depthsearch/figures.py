@@ -267,7 +267,8 @@ def image_posteriors(tables: Tables) -> Figure | None:
             _frame_blocks(likelihood, {"LDN-95": here, "DDN": other}, "test_log_likelihood")
         likelihood.set_ylabel(LABELS["test_log_likelihood"])
         likelihood.legend(loc="lower right", fontsize="x-small")
-    return titled(figure, f"q(d) of LDN, DDN at each depth (scale fitted to D > 0), {_made(ldn)}")
+    beside = ", DDN at each depth (scale fitted to D > 0)" if len(ddn) else ""
+    return titled(figure, f"q(d) of LDN{beside}, {_made(ldn)}")
 
 
 def image_depths(tables: Tables) -> Figure | None:

@@ -118,9 +118,10 @@ def _train_group(
         if stopping:
             raise KeyboardInterrupt
 
-    how = (training, seeds, on_progress, compiled, resume, on_epoch, setting.method)
     with products_in(training.precision):
-        trained = train(networks, depths, splits, *how)
+        trained = train(
+            networks, depths, splits, training, seeds, on_progress, compiled, resume, on_epoch, setting.method
+        )
     spent = [s + seconds() for s in before]
     summaries = []
     for (reservation, _), seed, split, result, s in zip(group, seeds, splits, trained, spent, strict=True):

@@ -267,7 +267,7 @@ def image_runs(tables: dict[str, pd.DataFrame]) -> str:
         devices.update(runs["device"].unique())
     lines += [f"- {name}: not run." for name in PAPER_SETS if name not in seen]
     if devices and all(device.startswith("CPU") for device in devices):
-        lines.append("- No run is on a GPU: the code for CUDA has not been run.")
+        lines.append("- No run is on a GPU: nothing here says how the code does on one.")
     return "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ KEPT = "Finished runs are kept, the others at their last checkpoint."
 Wanted = tuple[Setting, Training, list[Path]]  # a setting, how it is trained, and the folders of its repeats
 
 
-class Problem(Exception):
+class Problem(argparse.ArgumentTypeError):
     """Bad input: one line that says what is wrong and what to do."""
 
 
@@ -95,8 +95,9 @@ def _run(scan: _Scan, options: argparse.Namespace) -> None:
         if options.dry_run:
             paths = [folder for job in jobs for folder in job.folders]
             print(*paths, f"{len(paths)} runs missing", sep="\n")
-        for setting in {job.setting.data_set: job.setting for job in jobs if not options.dry_run}.values():
-            setting.split(0, data)  # a missing or damaged file is known before anything is trained
+        else:
+            for setting in {job.setting.data_set: job.setting for job in jobs}.values():
+                setting.split(0, data)  # a missing or damaged file is known before anything is trained
         if not jobs:
             print(f"{scan.name}: all {repeats} repeats of {len(grid)} settings are finished; --repeats N adds more")
         elif options.slurm is not None:
