@@ -122,7 +122,7 @@ def test_replicate_axes(logits):
 
 
 def test_kl_and_its_gradient_are_torchs():
-    """Depths without mass on either side included: nothing there is no number, and mass beyond the prior is infinite."""
+    """Depths without mass included: all gradients are numbers, and mass beyond the prior is infinitely far."""
     prior = torch.tensor([0.5, 0.3, 0.2, 0.0], dtype=torch.float64)
     logits = torch.tensor([[0.3, -1.0, 2.0, -torch.inf], [-torch.inf, 0.0, 1.0, -torch.inf]], dtype=torch.float64)
     ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
