@@ -18,7 +18,7 @@ SCANS = max_depth_spirals deterministic_depth_spirals max_depth_images determini
 demo: $(VENV)/ready
 	cd experiments && for scan in $(SCANS); do \
 		$(BIN)/python scan_$$scan.py 0 --quick --results ../results/demo || exit; done
-	$(BIN)/python -m depthsearch.report results/demo
+	$(BIN)/python -m depthsearch.reporting results/demo
 	RESULTS=$(CURDIR)/results/demo FIGURES=$(CURDIR)/results/figures/demo $(NOTEBOOKS)
 	@echo "figures: results/figures/demo, numbers: results/demo/README.md"
 
@@ -33,7 +33,7 @@ check: $(VENV)/ready
 
 # tables, results/README.md and all figures from results/runs, or from the committed tables where there are no runs
 figures: $(VENV)/ready
-	$(BIN)/python -m depthsearch.report
+	$(BIN)/python -m depthsearch.reporting
 	$(NOTEBOOKS)
 
 bench: $(VENV)/ready

@@ -4,10 +4,10 @@
 
 60000 random images of the size of MNIST, batches of 512. The original-style loop reads them through torchvision
 transforms, image by image, in a DataLoader with 3 workers, applies the head once per depth, and reads loss and error
-back every step, in float32. Ours is the step of `depthsearch.training`. Each way to train runs in a process of its own,
-in turns; an epoch is 118 times the median step. Then one step of a deep network against the operations and bytes that
-it needs, and the time to predict 10000 images: with all depths marginalised (LDN-full), cut to some of its blocks, with
-the last head alone (DDN), and with the last head of the whole last activation (plain ResNet).
+back every step, in float32. Ours is the step of `depthsearch.learning.loop`. Each way to train runs in a process of its
+own, in turns; an epoch is 118 times the median step. Then one step of a deep network against the operations and bytes
+that it needs, and the time to predict 10000 images: with all depths marginalised (LDN-full), cut to some of its blocks,
+with the last head alone (DDN), and with the last head of the whole last activation (plain ResNet).
 """
 
 import argparse
@@ -29,12 +29,15 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, geometric_prior, prune
-from depthsearch.data import IMAGE_SETS, Split
-from depthsearch.evaluation import predict_seconds
+from depthsearch.data.images import IMAGE_SETS
+from depthsearch.data.split import Split
+from depthsearch.depth.convolutional import Bottleneck
+from depthsearch.depth.networks import DepthHead, DepthNetwork
 from depthsearch.hardware import benchmark_header, can_compile, products_in
-from depthsearch.networks import Bottleneck, DepthHead, DepthNetwork
-from depthsearch.replicates import Replicates, Training
-from depthsearch.scan import pick_device, precision_of
+from depthsearch.learning.method import Training
+from depthsearch.learning.replicates import Replicates
+from depthsearch.measuring.timing import predict_seconds
+from depthsearch.running.scan import pick_device, precision_of
 
 N, BATCH, STEPS_AN_EPOCH = 60_000, 512, 118
 

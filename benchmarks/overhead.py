@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from depthsearch import jobs
 from depthsearch.hardware import benchmark_header
-from depthsearch.jobs import Job, train_missing
-from depthsearch.leases import Lease
-from depthsearch.replicates import Training
-from depthsearch.runs import Reservation
-from depthsearch.settings import Spirals
+from depthsearch.learning.method import Training
+from depthsearch.running import jobs
+from depthsearch.running.folders import Reservation
+from depthsearch.running.jobs import Job, train_missing
+from depthsearch.running.leases import Lease
+from depthsearch.studies.spirals import Spirals
 
 spent: dict[str, float] = {}
 _inside = threading.local()

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.claims import paired
-from depthsearch.evaluation import evaluate
 from depthsearch.hardware import benchmark_header, can_compile, products_in
-from depthsearch.jobs import seeded
-from depthsearch.scan import DATA, pick_device, precision_of
-from depthsearch.settings import Images
-from depthsearch.training import train
+from depthsearch.learning.loop import train
+from depthsearch.measuring.depths import evaluate
+from depthsearch.reporting.claims import paired
+from depthsearch.running.jobs import seeded
+from depthsearch.running.scan import DATA, pick_device, precision_of
+from depthsearch.studies.images import Images
 
 
 def main() -> None:

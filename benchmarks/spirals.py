@@ -4,7 +4,7 @@
 
 The original-style loop trains one network at a time with torch's own modules, a DataLoader with 3 workers re-made
 every epoch, the head called once per depth, and loss and error read back every step. Ours is the step of
-`depthsearch.training`, the best-state bookkeeping included, eager and compiled, for 1, 4 and 16 replicates.
+`depthsearch.learning.loop`, the best-state bookkeeping included, eager and compiled, for 1, 4 and 16 replicates.
 All are timed in this one run, in turns of a second so that a machine that slows down slows all of them, and the
 medians compared; the first step, which compiles, is not counted but printed.
 """
@@ -23,9 +23,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet
-from depthsearch.data import Split, spiral_split
+from depthsearch.data.spirals import spiral_split
+from depthsearch.data.split import Split
 from depthsearch.hardware import benchmark_header, can_compile
-from depthsearch.replicates import Replicates, Training
+from depthsearch.learning.method import Training
+from depthsearch.learning.replicates import Replicates
 
 
 class Block(nn.Module):

@@ -1,7 +1,7 @@
 """Spirals: LDN, number of data points (a tenth of them for training)."""
 
-from depthsearch.scan import run_scan
-from depthsearch.settings import Spirals
+from depthsearch.running.scan import run_scan
+from depthsearch.studies.spirals import Spirals
 
 GRID = [Spirals(n=500 * t, noise=0.15) for t in range(1, 17)]
 QUICK = [Spirals(n=500 * t, noise=0.15) for t in (1, 4, 8)]

@@ -1,7 +1,7 @@
 """Spirals: DDN, depth of the network."""
 
-from depthsearch.scan import run_scan
-from depthsearch.settings import Spirals
+from depthsearch.running.scan import run_scan
+from depthsearch.studies.spirals import Spirals
 
 GRID = [Spirals(kind="DDN", max_depth=d) for d in range(101)]
 QUICK = [Spirals(kind="DDN", max_depth=d) for d in (0, 1, 2, 3, 5, 7, 10, 20)]

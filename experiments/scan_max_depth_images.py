@@ -1,7 +1,7 @@
 """Images: LDN, depth of the chain."""
 
-from depthsearch.scan import run_scan
-from depthsearch.settings import Images
+from depthsearch.running.scan import run_scan
+from depthsearch.studies.images import Images
 
 DEPTHS = (0, 5, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80, 90, 100)
 GRID = [Images(kind="LDN", data_set=name, max_depth=d) for name in ("MNIST", "Fashion-MNIST", "SVHN") for d in DEPTHS]

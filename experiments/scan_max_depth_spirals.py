@@ -1,7 +1,7 @@
 """Spirals: LDN, depth of the chain."""
 
-from depthsearch.scan import run_scan
-from depthsearch.settings import Spirals
+from depthsearch.running.scan import run_scan
+from depthsearch.studies.spirals import Spirals
 
 GRID = [Spirals(max_depth=d) for d in (5, 10, 15, 20, 25, 30, 35, 40, 50, 60, 70, 80, 90, 100)]
 QUICK = [Spirals(max_depth=d) for d in (5, 10, 20)]

@@ -1,7 +1,7 @@
 """Spirals: LDN, angle in degrees that each spiral arm turns."""
 
-from depthsearch.scan import run_scan
-from depthsearch.settings import Spirals
+from depthsearch.running.scan import run_scan
+from depthsearch.studies.spirals import Spirals
 
 GRID = [Spirals(stop_angle=180.0 * t, noise=0.15) for t in range(1, 9)]
 QUICK = [Spirals(stop_angle=180.0 * t, noise=0.15) for t in (1, 4, 8)]

@@ -1,9 +1,9 @@
 """Ways of choosing a depth side by side: spirals of five difficulties, digits, Fashion-MNIST (reduced)."""
 
-from depthsearch.comparison import search_pools
-from depthsearch.scan import run_scan
-from depthsearch.settings import Strategy
+from depthsearch.reporting.comparison import search_pools
+from depthsearch.running.scan import run_scan
 from depthsearch.strategies import METHODS
+from depthsearch.studies.choices import Strategy
 
 
 def grid(data_set: str, max_depth: int, width: int, other_widths: dict[int, range]) -> list[Strategy]:

@@ -1,7 +1,7 @@
 """Spirals: LDN, width of the chain."""
 
-from depthsearch.scan import run_scan
-from depthsearch.settings import Spirals
+from depthsearch.running.scan import run_scan
+from depthsearch.studies.spirals import Spirals
 
 GRID = [Spirals(width=w) for w in (5, 10, 20, 40, 50, 60, 70, 80, 100, 150, 200, 500, 1000)]
 QUICK = [Spirals(width=w) for w in (10, 20, 40)]

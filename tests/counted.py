@@ -8,8 +8,8 @@ import sys
 
 from conftest import load
 
-from depthsearch.replicates import Replicates
-from depthsearch.runs import Reservation
+from depthsearch.learning.replicates import Replicates
+from depthsearch.running.folders import Reservation
 
 counts = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 run_epoch, finish = Replicates.run_epoch, Reservation.finish

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, mlp_resnet
-from depthsearch.chain import objective_gradient
+from depthsearch.depth.networks import stack_modules
+from depthsearch.depth.objectives import marginal_likelihood
 from depthsearch.hardware import can_compile
-from depthsearch.networks import stack_modules
-from depthsearch.objectives import marginal_likelihood
-from depthsearch.replicates import Replicates, Training
+from depthsearch.learning.chain import objective_gradient
+from depthsearch.learning.method import Training
+from depthsearch.learning.replicates import Replicates
 from depthsearch.strategies.bayesian import MarginalLikelihood
 
 

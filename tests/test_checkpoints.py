@@ -14,9 +14,9 @@ import torch
 from conftest import scan_script
 
 from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet, runs, workers
-from depthsearch.data import spiral_split
-from depthsearch.replicates import Training
-from depthsearch.training import train
+from depthsearch.data.spirals import spiral_split
+from depthsearch.learning.loop import train
+from depthsearch.learning.method import Training
 
 SPIRALS = ("0", "--depths", 2, 4, "--epochs", 60, "--repeats", 2, "--workers", 1)
 DIGITS = ("0", "--quick", "--depths", 2, "--epochs", 6, "--protocol", "fair")

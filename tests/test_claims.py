@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from depthsearch.claims import best_ddn, image_claims, paired
-from depthsearch.report import costs, image_runs, image_table, prediction_table, protocol_gap
-from depthsearch.tables import cohorts
+from depthsearch.reporting.claims import best_ddn, image_claims, paired
+from depthsearch.reporting.pages import costs, image_runs, image_table, prediction_table, protocol_gap
+from depthsearch.reporting.tables import cohorts
 
 METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
 

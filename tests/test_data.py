@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from depthsearch import spirals
-from depthsearch.data import spiral_split
+from depthsearch.data.spirals import spiral_split
 
 
 def test_points_lie_on_their_arms():

@@ -3,8 +3,9 @@ import torch
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from depthsearch import CategoricalDepth, FixedDepth, geometric_prior, mlp_resnet
-from depthsearch.data import Split
-from depthsearch.evaluation import METRICS, evaluate, metrics, reliability
+from depthsearch.data.split import Split
+from depthsearch.measuring.depths import evaluate
+from depthsearch.measuring.metrics import METRICS, metrics, reliability
 
 
 @pytest.fixture(params=[2, 10])

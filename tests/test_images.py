@@ -11,10 +11,11 @@ from conftest import load, scan_script
 from scipy.io import savemat
 from sklearn.datasets import load_digits
 
-from depthsearch import data, runs
-from depthsearch.data import DataError, image_split
-from depthsearch.settings import Images
-from depthsearch.tables import read_tables
+from depthsearch.data import images as data
+from depthsearch.data.images import DataError, image_split
+from depthsearch.reporting.tables import read_tables
+from depthsearch.running import folders as runs
+from depthsearch.studies.images import Images
 
 
 def idx(array):

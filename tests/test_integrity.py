@@ -16,13 +16,15 @@ import pytest
 import torch
 from conftest import EXPERIMENTS, scan_script
 
-from depthsearch import jobs, leases, runs, scan, slurm
-from depthsearch.replicates import Training
-from depthsearch.report import costs
-from depthsearch.settings import Images, Spirals
-from depthsearch.status import status
-from depthsearch.tables import collect, read_tables, write_tables
-from depthsearch.training import train
+from depthsearch.learning.loop import train
+from depthsearch.learning.method import Training
+from depthsearch.reporting.pages import costs
+from depthsearch.reporting.tables import collect, read_tables, write_tables
+from depthsearch.running import folders as runs
+from depthsearch.running import jobs, leases, scan, slurm
+from depthsearch.running.status import status
+from depthsearch.studies.images import Images
+from depthsearch.studies.spirals import Spirals
 
 SMALL = ("0", "--depths", 2, "--epochs", 20, "--repeats", 2, "--workers", 1)
 
@@ -125,11 +127,14 @@ def test_status_tells_who_runs_what_and_how_long_still(tmp_path):
     running.release()
     assert status(tmp_path)["repeat 7"].iloc[0] == "interrupted at 31"
     out = subprocess.run(
-        [sys.executable, "-m", "depthsearch.status", str(tmp_path)], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "depthsearch.running.status", str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert "2 done, 1 interrupted" in out.stdout and done.parent.name in out.stdout
     out = subprocess.run(
-        [sys.executable, "-m", "depthsearch.status", str(tmp_path / "no")], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "depthsearch.running.status", str(tmp_path / "no")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert out.returncode == 2 and len(out.stderr.splitlines()) == 1
 
@@ -265,7 +270,7 @@ def test_where_all_runs_diverged_tables_and_report_say_so(tmp_path):
         summary = runs.read_run(folder)[1]
         left = {key: summary[key] for key in ("epochs", "best_epoch", "history", "seconds")} | {"diverged_epoch": 2}
         (folder / "summary.json").write_text(json.dumps(left))
-    subprocess.run([sys.executable, "-m", "depthsearch.report", str(tmp_path)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "depthsearch.reporting", str(tmp_path)], check=True, capture_output=True)
     assert "D = 2, repeat 0 at epoch 2; D = 2, repeat 1 at epoch 2" in (tmp_path / "README.md").read_text()
 
 

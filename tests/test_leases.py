@@ -10,12 +10,13 @@ import time
 import pytest
 import torch
 
-from depthsearch import leases, runs
+from depthsearch.running import folders as runs
+from depthsearch.running import leases
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from depthsearch.leases import take
+from depthsearch.running.leases import take
 print(take(Path(sys.argv[1])) is not None, flush=True)
 time.sleep(600)
 """

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthsearch import DepthHead, DepthNetwork, conv_resnet, mlp_resnet
+from depthsearch.depth.convolutional import Bottleneck, _MeanOverPixels
+from depthsearch.depth.networks import stack_modules
 from depthsearch.hardware import can_compile
-from depthsearch.networks import Bottleneck, _MeanOverPixels, stack_modules
 
 
 @pytest.mark.parametrize("depth", [0, 1, 7])

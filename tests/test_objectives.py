@@ -2,11 +2,12 @@ import math
 
 import pytest
 import torch
+from torch.distributions import Categorical, kl_divergence
 
 from depthsearch import CategoricalDepth, ExactDepth, FixedDepth, elbo, geometric_prior, log_predictive
 from depthsearch import marginal_likelihood as marginal
-from depthsearch.evaluation import exact_posterior
-from depthsearch.objectives import log_likelihood
+from depthsearch.depth.objectives import kl_of_depths, log_likelihood
+from depthsearch.measuring.depths import exact_posterior
 
 N_TRAIN = 9
 
@@ -118,3 +119,20 @@ def test_replicate_axes(logits):
     both = elbo(torch.stack([values, 2 * values], 1), torch.stack([y, y.flip(0)]), stacked, N_TRAIN)
     expected = torch.stack([elbo(values, y, single[0], N_TRAIN), elbo(2 * values, y.flip(0), single[1], N_TRAIN)])
     torch.testing.assert_close(both, expected)
+
+
+def test_kl_and_its_gradient_are_torchs():
+    """Depths without mass included: all gradients are numbers, and mass beyond the prior is infinitely far."""
+    prior = torch.tensor([0.5, 0.3, 0.2, 0.0], dtype=torch.float64)
+    logits = torch.tensor([[0.3, -1.0, 2.0, -torch.inf], [-torch.inf, 0.0, 1.0, -torch.inf]], dtype=torch.float64)
+    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    p = Categorical(logits=prior.log(), validate_args=False)
+    for q_logits, kl in ((ours, kl_of_depths), (theirs, kl_divergence)):
+        values = kl(Categorical(logits=q_logits, validate_args=False), p)
+        values.sum().backward()
+    assert torch.isfinite(values).all() and torch.isfinite(ours.grad).all()
+    assert torch.equal(kl_of_depths(Categorical(logits=ours, validate_args=False), p), values)
+    finite = torch.isfinite(theirs.grad)
+    torch.testing.assert_close(ours.grad[finite], theirs.grad[finite], rtol=0, atol=1e-14)
+    beyond = Categorical(logits=torch.zeros(4, dtype=torch.float64))
+    assert kl_of_depths(beyond, p) == kl_divergence(beyond, p) == torch.inf

@@ -4,7 +4,7 @@ import torch
 from torch.distributions import kl_divergence
 
 from depthsearch import elbo, log_predictive, prune
-from depthsearch.objectives import log_likelihood
+from depthsearch.depth.objectives import log_likelihood
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 

@@ -5,8 +5,8 @@ import torch
 from torch.distributions import kl_divergence
 
 from depthsearch import CategoricalDepth, DiscretisedNormal, FixedDepth, TruncatedPoisson, geometric_prior
-from depthsearch.networks import stack_modules
-from depthsearch.objectives import elbo_of_depths
+from depthsearch.depth.networks import stack_modules
+from depthsearch.depth.objectives import elbo_of_depths
 
 
 def test_geometric_prior_is_the_papers():

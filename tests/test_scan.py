@@ -11,11 +11,13 @@ import pytest
 import torch
 from conftest import EXPERIMENTS, load, scan_script
 
-from depthsearch import figures, jobs, runs, scan
-from depthsearch.claims import spiral_claims
-from depthsearch.report import draw_maps
-from depthsearch.settings import Spirals
-from depthsearch.tables import TABLES, collect, read_tables, write_tables
+from depthsearch.reporting import figures
+from depthsearch.reporting.claims import spiral_claims
+from depthsearch.reporting.pages import draw_maps
+from depthsearch.reporting.tables import TABLES, collect, read_tables, write_tables
+from depthsearch.running import folders as runs
+from depthsearch.running import jobs, scan
+from depthsearch.studies.spirals import Spirals
 
 SCANS = ("max_depth_spirals", "deterministic_depth_spirals", "width_spirals", "data_amount", "spiral_complexity")
 

@@ -12,22 +12,26 @@ from conftest import scan_script
 from scipy.stats import kendalltau
 from torch.func import functional_call
 
-from depthsearch import comparison, conv_resnet, figures_strategies, mlp_resnet, runs, verdict
-from depthsearch.data import Split, spiral_split
-from depthsearch.evaluation import exact_posterior, predict
-from depthsearch.jobs import seeded
-from depthsearch.objectives import log_likelihood
-from depthsearch.replicates import Method, Replicates, Training
+from depthsearch import conv_resnet, mlp_resnet
+from depthsearch.data.spirals import spiral_split
+from depthsearch.data.split import Split
+from depthsearch.depth.objectives import log_likelihood
+from depthsearch.learning.loop import train
+from depthsearch.learning.method import Method, Training
+from depthsearch.learning.replicates import Replicates
+from depthsearch.measuring.choices import under_shift
+from depthsearch.measuring.depths import exact_posterior, predict
+from depthsearch.reporting import comparison, figures_strategies, verdict
+from depthsearch.reporting.tables import write_tables
+from depthsearch.running import folders as runs
+from depthsearch.running.jobs import seeded
 from depthsearch.strategies import darts
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
 from depthsearch.strategies.darts import Darts, second_order
 from depthsearch.strategies.drnas import DirichletWeights, DrNAS
-from depthsearch.strategies.evaluation import under_shift
 from depthsearch.strategies.mixing import MixtureWeights, gradient_of_alpha
 from depthsearch.strategies.predictor import encode, fit_predictor, predict_labels
 from depthsearch.strategies.search import SEARCHES
-from depthsearch.tables import write_tables
-from depthsearch.training import train
 
 
 def batch(n=12, r=2, seed=0):

@@ -5,12 +5,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, elbo, geometric_prior, mlp_resnet
-from depthsearch.data import Split, spiral_split
-from depthsearch.evaluation import evaluate
+from depthsearch.data.spirals import spiral_split
+from depthsearch.data.split import Split
 from depthsearch.hardware import can_compile, products_in
-from depthsearch.jobs import seeded
-from depthsearch.replicates import Replicates, Training
-from depthsearch.training import train
+from depthsearch.learning.loop import train
+from depthsearch.learning.method import Training
+from depthsearch.learning.replicates import Replicates
+from depthsearch.measuring.depths import evaluate
+from depthsearch.running.jobs import seeded
 
 
 def run(seeds, epochs, kind="LDN", max_depth=10, n=2000, **training):

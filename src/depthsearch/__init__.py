@@ -5,10 +5,11 @@ ResNets" (arXiv 2002.02797). One idea: a network that returns the logits of ever
 and a distribution over depth beside it.
 """
 
-from depthsearch.data import spirals
-from depthsearch.networks import DepthHead, DepthNetwork, conv_resnet, mlp_resnet
-from depthsearch.objectives import elbo, log_predictive, marginal_likelihood
-from depthsearch.posteriors import (
+from depthsearch.data.spirals import spirals
+from depthsearch.depth.convolutional import conv_resnet
+from depthsearch.depth.networks import DepthHead, DepthNetwork, mlp_resnet
+from depthsearch.depth.objectives import elbo, log_predictive, marginal_likelihood
+from depthsearch.depth.posteriors import (
     CategoricalDepth,
     DepthPosterior,
     DiscretisedNormal,
@@ -17,7 +18,7 @@ from depthsearch.posteriors import (
     TruncatedPoisson,
     geometric_prior,
 )
-from depthsearch.pruning import expected_depth, prune, pruned_depth
+from depthsearch.depth.pruning import expected_depth, prune, pruned_depth
 
 __version__ = "0.1.0"
 

@@ -3,7 +3,7 @@
 Adding a method is a file with a subclass of `training.Method` and a line here.
 """
 
-from depthsearch.replicates import Method
+from depthsearch.learning.method import Method
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
 from depthsearch.strategies.darts import Darts
 from depthsearch.strategies.drnas import DrNAS

@@ -6,10 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depthsearch.data import Split
-from depthsearch.objectives import marginal_likelihood_of_depths
-from depthsearch.posteriors import DepthPosterior, DiscretisedNormal, ExactDepth, TruncatedPoisson, geometric_prior
-from depthsearch.replicates import Method, Replicates
+from depthsearch.data.split import Split
+from depthsearch.depth.objectives import marginal_likelihood_of_depths
+from depthsearch.depth.posteriors import (
+    DepthPosterior,
+    DiscretisedNormal,
+    ExactDepth,
+    TruncatedPoisson,
+    geometric_prior,
+)
+from depthsearch.learning.method import Method
+from depthsearch.learning.replicates import Replicates
 
 
 @dataclass(frozen=True)

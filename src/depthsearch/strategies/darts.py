@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depthsearch.replicates import Replicates
+from depthsearch.learning.replicates import Replicates
 from depthsearch.strategies.mixing import Batch, Mixing, MixtureWeights, gradient_of_alpha, weights_of
 
 EPSILON = 0.01  # of the finite difference, over the norm of the direction (section 2.3)

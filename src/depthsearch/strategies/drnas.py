@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Categorical, Dirichlet, kl_divergence
 
-from depthsearch.replicates import Replicates
+from depthsearch.learning.replicates import Replicates
 from depthsearch.strategies.mixing import Batch, Mixing, MixtureWeights, gradient_of_alpha
 
 

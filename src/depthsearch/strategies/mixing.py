@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical
 
-from depthsearch.data import Split
-from depthsearch.networks import DepthNetwork
-from depthsearch.posteriors import DepthPosterior
-from depthsearch.replicates import Method, Replicates
+from depthsearch.data.split import Split
+from depthsearch.depth.networks import DepthNetwork
+from depthsearch.depth.posteriors import DepthPosterior
+from depthsearch.learning.method import Method
+from depthsearch.learning.replicates import Replicates
 
 BETAS, EPS = (0.5, 0.999), 1e-8  # of Adam (Liu et al. 2019, appendix A.1.1)
 Batch = tuple[Tensor, Tensor]

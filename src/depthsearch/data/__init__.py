@@ -1,0 +1,1 @@
+"""Seeded tensors: what is learnt from."""

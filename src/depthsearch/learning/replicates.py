@@ -1,0 +1,195 @@
+"""R networks of one architecture side by side in one tensor: a step, an epoch, what they predict."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from depthsearch.data.split import Split
+from depthsearch.depth.convolutional import Bottleneck, DepthBatchNorm
+from depthsearch.depth.networks import DepthNetwork, MLPNetwork, stack_modules
+from depthsearch.depth.objectives import log_likelihood
+from depthsearch.depth.posteriors import DepthPosterior
+from depthsearch.depth.pruning import expected_depth
+from depthsearch.hardware import keep_freed_memory
+from depthsearch.learning.chain import objective_gradient
+from depthsearch.learning.method import PAPER, Method, Training
+
+
+class Replicates:
+    """R networks and posteriors of one architecture, trained side by side without touching each other.
+
+    The whole state lies in one tensor `state` (R, P + Q), a row for each replicate: P parameters, then Q buffers of
+    their type. The tensors of the modules are views of it. An optimiser step, and keeping the best state of each
+    replicate, are then a few operations whatever the depth. Only an `MLPNetwork` has a replicate axis; of others
+    there is one, as it is.
+
+    Raises:
+        ValueError: several networks that are not `MLPNetwork`s.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[DepthNetwork],
+        depths: Sequence[DepthPosterior],
+        training: Training,
+        compiled: bool = False,
+        method: Method = PAPER,
+    ) -> None:
+        keep_freed_memory()
+        self._has_axis = isinstance(networks[0], MLPNetwork)
+        if len(networks) > 1 and not self._has_axis:
+            raise ValueError("only networks of mlp_resnet train side by side; give one at a time")
+        self.training, self.compiled, self.method = training, compiled, method
+        self.learning_rate, self.epoch = training.learning_rate, 0
+        self.network = stack_modules(networks) if self._has_axis else copy.deepcopy(networks[0])
+        for module in self.network.modules():
+            if isinstance(module, Bottleneck):
+                module.fused = compiled
+        self.network.train()
+        self.depth = stack_modules(depths)
+        self._modules = nn.ModuleDict({"network": self.network, "depth": self.depth})
+        self._parameters = dict(self._modules.named_parameters())
+        dtype = next(self.network.parameters()).dtype
+        buffers = {name: b for name, b in self._modules.named_buffers() if b.dtype == dtype}
+        tensors = {name: t.detach() for name, t in (self._parameters | buffers).items()}
+        if not self._has_axis:
+            tensors |= {name: t.unsqueeze(0) for name, t in tensors.items() if name.startswith("network.")}
+        self._shapes = {name: t.shape[1:] for name, t in tensors.items()}
+        sizes = {name: self._shapes[name].numel() for name in self._parameters}
+        self._n_own = sum(size for name, size in sizes.items() if name.startswith("network."))
+        state = torch.cat([t.flatten(1) for t in tensors.values()], dim=1)
+        self._hold(state, velocity=torch.zeros_like(state[:, : sum(sizes.values())]))
+
+    def _hold(self, state: Tensor, velocity: Tensor) -> None:
+        self.state, self.velocity = state, velocity
+        for name, view in self.views(state).items():
+            if not self._has_axis and name.startswith("network."):
+                view = view.squeeze(0)
+            if name in self._parameters:
+                self._parameters[name].data = view
+            else:
+                self._set_buffer(name, view.data)  # its own version counter, or autograd takes one update for all
+
+    def _set_buffer(self, name: str, value: Tensor) -> None:
+        owner, _, leaf = name.rpartition(".")
+        self._modules.get_submodule(owner)._buffers[leaf] = value
+
+    def views(self, state: Tensor) -> dict[str, Tensor]:
+        """The named tensors that lie in rows (..., P + Q) of the state."""
+        parts = state.split([shape.numel() for shape in self._shapes.values()], dim=-1)
+        named = zip(self._shapes.items(), parts, strict=True)
+        return {name: part.view(*part.shape[:-1], *shape) for (name, shape), part in named}
+
+    def keep(self, rows: list[int]) -> None:
+        """Drops all other replicates."""
+        for name, constant in list(self._modules.named_buffers()):
+            if name not in self._shapes:
+                self._set_buffer(name, constant[rows])
+        self._hold(self.state[rows], self.velocity[rows])
+
+    def step(self, x: Tensor, y: Tensor, n_train: int) -> Tensor:
+        """One step of SGD with momentum on a batch: x (R, B, ...), y (R, B) -> the objective before it (R,)."""
+        values, gradient = self.gradient(x, y, n_train)
+        self.velocity.mul_(self.training.momentum).add_(gradient)
+        self.state[:, : gradient.shape[1]].add_(self.velocity, alpha=self.learning_rate)
+        return values
+
+    def gradient(self, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
+        """The objective on a batch (R,), and its gradient (R, P) with respect to the parameters."""
+        if isinstance(self.network, MLPNetwork) and self.method.depthwise:
+            own, statistics = self.state[:, : self._n_own], self.state[:, self.velocity.shape[1] :]
+            chain = (self.network, self.depth, own, statistics)
+            return objective_gradient(*chain, x, y, n_train, self.compiled, self.method.objective)
+        values = self.value(x, y, n_train)
+        parameters = list(self._parameters.values())
+        gradients = torch.autograd.grad(values.sum(), parameters, materialize_grads=True)
+        return values.detach(), torch.cat([g.reshape(len(values), -1) for g in gradients], dim=1)
+
+    def value(self, x: Tensor, y: Tensor, n_train: int) -> Tensor:
+        """The objective on a batch (R,), to be differentiated."""
+        return self.method.objective(log_likelihood(self.outputs(x), y).mean(-1), self.depth, n_train)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """The method's logits (S, R, B, C) of a batch (R, B, ...)."""
+        if self._has_axis:
+            return self.method.outputs(self.network, self.depth, x)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training.precision == "bfloat16"):
+            return self.method.outputs(self.network, self.depth, x[0]).unsqueeze(1)
+
+    def run_epoch(self, data: Split, generators: Sequence[torch.Generator]) -> Tensor:
+        """One pass over the training points (R, N, ...) in batches; the objective per datum (R,)."""
+        total, n_train = torch.zeros(len(generators), device=data.y_train.device), data.y_train.shape[1]
+        for x, y in self.batches(data, generators):
+            total += self.step(x, y, n_train) * y.shape[1]
+        return total / n_train
+
+    def batches(self, data: Split, generators: Sequence[torch.Generator]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The training points in a new order, x (R, B, ...) and y (R, B); as they are where they fit one batch."""
+        x, y = data.x_train, data.y_train
+        n_train, size = y.shape[1], self.training.batch_size
+        if n_train <= size:
+            yield data.inputs(x), y
+            return
+        order = torch.stack([torch.randperm(n_train, generator=g) for g in generators]).to(x.device)
+        rows = torch.arange(len(generators), device=x.device).unsqueeze(1)
+        for batch in order.split(size, dim=1):
+            yield data.inputs(x[rows, batch]), y[rows, batch]
+
+    @torch.no_grad()
+    def estimate_norms(self, data: Split, generators: Sequence[torch.Generator]) -> None:
+        """Batch-norm statistics as means over the first `norm_batches` minibatches of the order that these give."""
+        if self._has_axis:
+            return
+        # With a momentum of 1 / k in the k-th batch the exponential average is the mean over batches.
+        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d | DepthBatchNorm)]
+        before: list[Any] = [norm.momentum for norm in norms]
+        for k, (x, _) in enumerate(islice(self.batches(data, generators), self.training.norm_batches), start=1):
+            for norm in norms:
+                norm.momentum = 1 / k
+            self.outputs(x)
+        for norm, momentum in zip(norms, before, strict=True):
+            norm.momentum = momentum
+
+    @torch.no_grad()
+    def log_likelihoods(self, data: Split, which: str) -> Tensor:
+        """Mean log-likelihood (S, R) of each output on the "train", "valid" or "test" points, in evaluation mode."""
+        parts = [log_likelihood(outputs, y).sum(-1) for outputs, y in self._predictions(data, which)]
+        return torch.stack(parts).sum(0) / getattr(data, f"y_{which}").shape[1]
+
+    def _predictions(self, data: Split, which: str, batch_size: int = 2048) -> Iterator[tuple[Tensor, Tensor]]:
+        x, y = (getattr(data, f"{kind}_{which}") for kind in "xy")
+        self.network.eval()
+        for part_x, part_y in zip(x.split(batch_size, 1), y.split(batch_size, 1), strict=True):
+            yield self.outputs(data.inputs(part_x)), part_y
+        self.network.train()
+
+    @torch.no_grad()
+    def observe(self, data: Split, which: str) -> list[dict]:
+        """Metrics of the unpruned networks on the "valid" or "test" points, and their depths, one dict a replicate."""
+        sums = []
+        for outputs, y in self._predictions(data, which):
+            log_probs = self.method.log_predictive(outputs, self.depth)
+            wrong = (log_probs.argmax(-1) != y).sum(-1)
+            sums.append((wrong, log_likelihood(log_probs, y).sum(-1), log_likelihood(outputs, y).sum(-1)))
+        n = getattr(data, f"y_{which}").shape[1]
+        error, likelihood, of_outputs = (torch.stack(parts).sum(0) / n for parts in zip(*sums, strict=True))
+        value = self.method.objective(of_outputs, self.depth, data.y_train.shape[1])
+        metrics = {"elbo": value, "error": error, "log_likelihood": likelihood}
+        columns = {f"{which}_{name}": values.tolist() for name, values in metrics.items()}
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        q = self.depth()
+        return [
+            row | {"pruned_depth": self.method.chosen_depth(p), "expected_depth": expected_depth(p), "depth_entropy": h}
+            for row, p, h in zip(rows, q.probs, q.entropy().tolist(), strict=True)
+        ]
+
+    def load_into(self, network: DepthNetwork, depth: DepthPosterior, state: Tensor) -> None:
+        """Copies one row (P + Q,) of the state into a network and posterior without replicate axis."""
+        for prefix, module in (("network.", network), ("depth.", depth)):
+            own = {k.removeprefix(prefix): v for k, v in self.views(state).items() if k.startswith(prefix)}
+            module.load_state_dict(own, strict=False)  # counters of batches seen are not part of the state
+            module.eval()

@@ -1,0 +1,128 @@
+"""What is measured of a choice of depth: three ways of predicting, its cost, and how it behaves off the data."""
+
+import copy
+
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torchvision.transforms.functional import InterpolationMode, rotate
+
+from depthsearch.data.split import Split
+from depthsearch.depth.convolutional import DepthBatchNorm
+from depthsearch.depth.networks import DepthNetwork
+from depthsearch.depth.posteriors import DepthPosterior, FixedDepth
+from depthsearch.depth.pruning import expected_depth
+from depthsearch.learning.loop import Trained
+from depthsearch.learning.method import PAPER, Method, Training
+from depthsearch.measuring.metrics import metrics
+
+DEGREES = tuple(range(0, 181, 15))
+DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)  # in standard deviations of the training points
+SHIFTED, BATCH = 2000, 2048  # test points moved, at most, and points predicted at once
+
+
+def evaluate_choice(method: Method, trained: Trained, split: Split, training: Training, shift: bool = True) -> dict:
+    """Everything that tables and figures need to know of a strategy trained in one run, as plain numbers.
+
+    Returns:
+        `pruned_depth`, the chosen one, `expected_depth` and `q`; `variants`: the metric sets of the test and validation
+        points as `searched`, with the weights of all depths, and `truncated`, the network of the chosen depth alone
+        with the weights that it has; `shift`: rows of the test points moved, as searched; `costs`: `block_evaluations`
+        (blocks run forward x points, selection included), `networks` trained, `step_bytes`; `seconds`, empty.
+    """
+    network, depth = trained.network, trained.depth
+    q = depth().probs.detach()
+    chosen = method.chosen_depth(q)
+    predictors = {"searched": (method, network, depth)}
+    if not isinstance(depth, FixedDepth):
+        alone = network if method.depthwise else with_statistics_per_depth(network, split, training.batch_size)
+        predictors["truncated"] = (PAPER, alone, FixedDepth(network.max_depth, chosen).to(q.device))
+    variants = {}
+    for mode, predictor in predictors.items():
+        variants[mode] = {"depth": chosen}
+        for name in ("valid", "test"):
+            x, y = getattr(split, f"x_{name}"), getattr(split, f"y_{name}")
+            if x is not None:
+                found = metrics(log_probabilities(*predictor, split, x), y)
+                variants[mode] |= {f"{name}_{k}": v for k, v in found.items()}
+    n_valid = 0 if split.y_valid is None else len(split.y_valid)
+    blocks = method.block_evaluations(depth, len(split.y_train), len(trained.elbo), training.epochs)
+    return {
+        "pruned_depth": chosen,
+        "expected_depth": expected_depth(q),
+        "q": q.tolist(),
+        "variants": variants,
+        "shift": under_shift(*predictors["searched"], split) if shift else [],
+        "costs": {
+            "block_evaluations": blocks + depth.max_depth * n_valid * len(trained.history),
+            "networks": 1,
+            "step_bytes": step_bytes(method, network, depth, split, training.batch_size),
+        },
+        "seconds": {},
+    }
+
+
+@torch.no_grad()
+def log_probabilities(method: Method, network: DepthNetwork, depth: DepthPosterior, split: Split, x: Tensor) -> Tensor:
+    """Log p(y | x) as the method predicts it, in evaluation mode: x (N, ...) -> (N, C)."""
+    network.eval()
+    if isinstance(depth, FixedDepth):
+        parts = [network(split.inputs(p), depth.min_depth, depth.min_depth)[0].log_softmax(-1) for p in x.split(BATCH)]
+    else:
+        parts = [method.log_predictive(method.outputs(network, depth, split.inputs(p)), depth) for p in x.split(BATCH)]
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def with_statistics_per_depth(network: DepthNetwork, split: Split, batch_size: int, passes: int = 3) -> DepthNetwork:
+    """A copy whose head's batch norm has seen every depth: a mixture of features trains the statistics of D alone."""
+    network = copy.deepcopy(network)
+    if any(isinstance(module, DepthBatchNorm) for module in network.modules()):
+        network.eval().head.train()
+        for _ in range(passes):
+            for x in split.x_train.split(batch_size):
+                network(split.inputs(x))
+    return network.eval()
+
+
+def under_shift(method: Method, network: DepthNetwork, depth: DepthPosterior, split: Split) -> list[dict]:
+    """One row an amount of shift: `shift`, log-likelihood, error and ECE on `SHIFTED` test points moved, and `auroc`.
+
+    Images are rotated by `DEGREES`. Points of the plane move away from the origin by `DISTANCES`; they keep their
+    labels, which say less and less. `auroc`: of the predictive entropy, for telling moved from unmoved points.
+    """
+    points, y = split.x_test[:SHIFTED], split.y_test[:SHIFTED]
+    images = points.dim() == 4
+    rows, unmoved = [], None
+    for amount in DEGREES if images else DISTANCES:
+        if images:
+            x = rotate(points, float(amount), InterpolationMode.BILINEAR)
+        else:
+            x = points * (1 + amount / points.norm(dim=1, keepdim=True).clamp(min=1e-6))
+        log_probs = log_probabilities(method, network, depth, split, x)
+        entropy = -(log_probs.exp() * log_probs).sum(-1).cpu()
+        unmoved = entropy if unmoved is None else unmoved
+        found = metrics(log_probs, y)
+        labels = torch.cat([torch.zeros(len(unmoved)), torch.ones(len(entropy))])
+        row: dict = {"shift": float(amount)} | {k: found[k] for k in ("log_likelihood", "error", "ece")}
+        rows.append(row | {"auroc": float(roc_auc_score(labels, torch.cat([unmoved, entropy])))})
+    return rows
+
+
+def step_bytes(method: Method, network: DepthNetwork, depth: DepthPosterior, split: Split, batch_size: int) -> int:
+    """Memory of a training step of one network in float32: parameters, gradient, momentum, what backward keeps.
+
+    Counted by autograd on the plain modules, the same for all methods and machines; the fused paths need somewhat less,
+    and the second order of DARTS a few copies of the parameters more.
+    """
+    n = min(len(split.y_train) // (1 if method.depthwise else 2), batch_size)
+    network, kept = copy.deepcopy(network).train(), {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept[0] = method.outputs(network, depth, split.inputs(split.x_train[:n])).nbytes
+    own = {p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in network.parameters()}
+    return sum((kept | own).values()) + 2 * sum(p.nbytes for p in network.parameters())

@@ -1,0 +1,1 @@
+"""Tables, claims, pages and figures of finished runs."""

@@ -1,0 +1,238 @@
+"""The comparison of strategies in words and tables, all of it computed: what each costs, what it wins over LDN, when to
+use which.
+
+A *family* is all spirals together or one image data set. Differences are paired: repeat r has the same data and
+network seeds for every strategy; on spirals a repeat counts once, with its mean over the angles.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from depthsearch.reporting.claims import LIKELIHOOD_MARGIN, paired
+from depthsearch.reporting.comparison import MODES
+from depthsearch.reporting.tables import markdown, span, spread
+from depthsearch.strategies import METHODS, SEARCHES
+from depthsearch.studies.choices import Strategy
+
+ORDER = [*METHODS, *SEARCHES]
+REFERENCE = "LDN"
+FREE_WIDTH = ("random", "predictor")  # choose a width too
+HOW_TO_READ = """
+Every strategy sees the same training and validation points; epochs, depths and widths are chosen by validation
+log-likelihood, and the test points are touched once. *Searched*: as the search leaves it, with all depths mixed;
+*truncated*: the network of the chosen depth alone, weights inherited; *retrained*: a deterministic network of the
+chosen depth trained from scratch on training and validation points. Regret: log-likelihood lost, retrained, against
+the best deterministic depth of the preset width, picked on the test points (another width can do better: negative).
+Searches are charged the seconds, block evaluations (blocks run forward x points) and networks of what they would have
+trained; other work on the machine may be in the seconds, it is not in the block evaluations. Mean ± standard deviation
+over data sets and repeats; differences are paired over repeats, mean and 95 % t-interval.
+"""
+
+
+def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each family by its name."""
+    if table.empty:
+        return
+    name = table["data_set"].where(~table["data_set"].str.startswith("spirals"), "spirals")
+    for family in dict.fromkeys(sorted(name, key=lambda n: (n != "spirals", n))):
+        yield family, table[name == family]
+
+
+def by_repeat(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Means over data sets: one row a repeat, one column a strategy; NaN where a repeat misses one of the data sets."""
+    table = pd.DataFrame()
+    for name, runs in _in_order(rows):
+        cells = runs.pivot(index="seed", columns="data_set", values=column)
+        table[name] = cells.mean(axis=1).where(cells.notna().all(axis=1))
+    return table
+
+
+def differences(rows: pd.DataFrame, column: str) -> dict[str, tuple[float, float, float, int]]:
+    """Of each strategy, its value less that of LDN: mean, 95 % interval, number of repeats."""
+    values = by_repeat(rows, column)
+    if REFERENCE not in values:
+        return {}
+    return {name: paired(values[name] - values[REFERENCE]) for name in ORDER if name in values and name != REFERENCE}
+
+
+def off_the_data(shift: pd.DataFrame) -> pd.DataFrame:
+    """Per run, the mean over all amounts of shift but none: log-likelihood, ECE and AUROC."""
+    keys = ["data_set", "strategy", "seed"]
+    return shift[shift["shift"] > 0].groupby(keys)[["log_likelihood", "ece", "auroc"]].mean().reset_index()
+
+
+def cost_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Chosen depth, regret and cost of each strategy: means over data sets and repeats."""
+    table = []
+    for name, runs in _in_order(rows):
+        table.append(
+            {
+                "strategy": name,
+                "n": runs["seed"].nunique(),
+                "diverged": int(runs["diverged_epoch"].notna().sum()),
+                "chosen depth": spread(runs["depth"]),
+                "width": spread(runs["width"]),
+                "regret (nats)": spread(runs["regret"]) if "regret" in runs else "",
+                "seconds": f"{runs['seconds'].mean():.3g}",
+                "block evaluations": f"{runs['block_evaluations'].mean():.2e}",
+                "networks": f"{runs['networks'].mean():.3g}",
+                "memory of a step (MB)": f"{runs['step_bytes'].mean() / 1e6:.3g}",
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def quality_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A test metric in the three modes, and what it is more or less than LDN's, with intervals."""
+    scale = 100 if metric in ("error", "ece") else 1
+    found = {mode: differences(rows, f"{mode}_{metric}") for mode in MODES if f"{mode}_{metric}" in rows}
+    table = []
+    for name, runs in _in_order(rows):
+        row = {"strategy": name}
+        for mode, others in found.items():
+            values = scale * runs[f"{mode}_{metric}"].dropna()
+            row[mode] = spread(values) if len(values) else "-"
+            row[f"{mode} − LDN"] = _interval(others[name], scale) if name in others else "-"
+        table.append(row)
+    return pd.DataFrame(table)
+
+
+def shift_table(shift: pd.DataFrame) -> pd.DataFrame:
+    """Off the data, as searched: means over all amounts of shift, and AUROC less LDN's."""
+    rows = off_the_data(shift)
+    others = differences(rows, "auroc")
+    table = []
+    for name, runs in _in_order(rows):
+        row = {"strategy": name, "log-likelihood (nats)": spread(runs["log_likelihood"])}
+        row |= {"ECE (%)": spread(100 * runs["ece"]), "AUROC of entropy": spread(runs["auroc"])}
+        table.append(row | {"AUROC − LDN": _interval(others[name], 1) if name in others else "-"})
+    return pd.DataFrame(table)
+
+
+def predictor_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The neural predictor and ridge regression on the settings that neither saw."""
+    runs = rows[rows["strategy"] == "predictor"]
+    if runs.empty or "predictor_tau" not in runs:
+        return pd.DataFrame()
+    names = {"predictor": "neural predictor", "ridge": "ridge on depth and log width"}
+    return pd.DataFrame(
+        [
+            {
+                "regression": title,
+                "n": len(runs),
+                "Kendall's tau": spread(runs[f"{name}_tau"]),
+                # Where all networks of a sample do alike, normalised labels of others may be anything.
+                "mean squared error (labels normalised), median": f"{runs[f'{name}_mse'].median():.3g}",
+            }
+            for name, title in names.items()
+        ]
+    )
+
+
+def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
+    """Sentences about one family, from its numbers."""
+    said = []
+    cost = rows.groupby("strategy")["block_evaluations"].mean()
+    if "regret" in rows and rows["regret"].notna().any():
+        regret = by_repeat(rows, "regret").mean().dropna()
+        here = regret[[name for name in regret.index if name not in FREE_WIDTH]]
+        best = str(here.idxmin())
+        good = [str(name) for name in here.index if here[name] <= here.min() + LIKELIHOOD_MARGIN]
+        cheapest = min(good, key=lambda name: cost[name])
+        manual = f" against {cost['manual']:.2g} of manual search" if "manual" in cost else ""
+        said.append(
+            f"To choose a depth and retrain at it: {_list(good)} come within {LIKELIHOOD_MARGIN:g} nats of the least "
+            f"regret ({best}, {here[best]:.3g} nats); the cheapest of them is {cheapest}, {cost[cheapest]:.2g} block "
+            f"evaluations{manual}."
+        )
+        wide = ", ".join(f"{name} {regret[name]:.3g} nats" for name in FREE_WIDTH if name in regret)
+        said.append(f"To choose a width too: regret of {wide}, against the same reference." if wide else "")
+    said.append(_best(rows, "searched_log_likelihood", "To predict with what the search itself leaves", 1))
+    cut = "To cut the searched network at the chosen depth and keep it"
+    said.append(_best(rows[rows["strategy"].isin(list(METHODS))], "truncated_log_likelihood", cut, 1))
+    said.append(_best(rows.assign(x=-rows["searched_ece"]), "x", "For calibration as searched", -100, "% ECE"))
+    if len(shift):
+        purpose = "To notice inputs off the data by predictive entropy"
+        said.append(_best(off_the_data(shift), "auroc", purpose, 1, "AUROC"))
+    return [sentence for sentence in said if sentence]
+
+
+def _best(rows: pd.DataFrame, column: str, purpose: str, scale: float, unit: str = "nats") -> str:
+    """The strategy with the highest mean, and those whose paired difference to it does not exclude zero."""
+    values = by_repeat(rows, column).dropna(axis=1, how="all")
+    means = values.mean()
+    if means.empty:
+        return ""
+    best = str(means.idxmax())
+    ties = []
+    for name in (n for n in ORDER if n in values and n != best):
+        mean, _, high, n = paired(values[name] - values[best])
+        if n < 2 or high >= 0 or mean == 0:
+            ties.append(name)
+    among = f"; not told apart from it: {_list(ties)}" if ties else "; told apart from all others"
+    return f"{purpose}: {best} ({scale * means[best]:.3g} {unit}){among}."
+
+
+def page(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The verdict for results/README.md."""
+    text = [HOW_TO_READ.strip()]
+    shifts, pools = (dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool"))
+    for family, rows in families(tables["strategies"]):
+        text += [f"### {family}", _what(family, rows, pools.get(family)), "When to use which:"]
+        text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
+        text += [markdown(cost_table(rows)), "Test log-likelihood (nats):"]
+        text += [markdown(quality_table(rows, "log_likelihood"))]
+        predictor = predictor_table(rows)
+        text += ["The predictor on settings that it did not see:", markdown(predictor)] if len(predictor) else []
+    return "\n\n".join(text)
+
+
+def details(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The text of results/strategies.md: the other metrics, and what happens off the data."""
+    text = [
+        "# Ways of choosing a depth: all metrics",
+        "Generated, as [the verdict](README.md) is. " + HOW_TO_READ.strip(),
+    ]
+    shifts, pools = (dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool"))
+    for family, rows in families(tables["strategies"]):
+        text += [f"## {family}", _what(family, rows, pools.get(family))]
+        for metric, title in (("error", "Test error (%)"), ("brier", "Brier score"), ("ece", "ECE (%)")):
+            text += [title, markdown(quality_table(rows, metric))]
+        if family in shifts:
+            text += [
+                "Off the data, as searched: means over all amounts of shift",
+                markdown(shift_table(shifts[family])),
+            ]
+    return "\n\n".join(text) + "\n"
+
+
+def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame | None) -> str:
+    sets = ", ".join(sorted(rows["data_set"].unique(), key=lambda name: (len(name), name)))
+    counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
+    reduced = "" if family in ("spirals", "digits") else f" Reduced: {Strategy.MOST_IMAGES} training images."
+    own = rows[rows["strategy"].isin(list(METHODS))]  # searches train no networks but those of the pool
+    trained = pd.concat([part[["seconds", "device"]] for part in (own, pool) if part is not None])
+    minutes, where = trained["seconds"].sum() / 60, ", ".join(sorted(trained["device"].unique()))
+    included = "" if pool is None else ", the pool of deterministic networks included"
+    return (
+        f"{sets}; {span(counts)} repeats, at most {rows['epochs_limit'].max()} epochs; {minutes:.0f} minutes of "
+        f"training in all{included} ({where}).{reduced}"
+    )
+
+
+def _in_order(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for name in ORDER:
+        runs = rows[rows["strategy"] == name]
+        if len(runs):
+            yield name, runs
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(sorted(names, key=ORDER.index))
+
+
+def _interval(interval: tuple[float, float, float, int], scale: float) -> str:
+    mean, low, high = (scale * v for v in interval[:3])
+    return "-" if np.isnan(mean) else f"{mean:+.3g} [{low:+.3g}, {high:+.3g}]"

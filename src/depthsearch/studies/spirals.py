@@ -1,0 +1,58 @@
+"""The spiral experiments (section 4.1 of the paper)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from depthsearch.data.spirals import spiral_split
+from depthsearch.data.split import Split
+from depthsearch.depth.networks import DepthNetwork, mlp_resnet
+from depthsearch.learning.method import Training
+from depthsearch.studies.setting import Setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spirals(Setting):
+    """One setting of the spiral experiments. The defaults are the paper's (protocol of section 4.1).
+
+    Attributes:
+        width: of the network.
+        n: data points, 10 % of them for training.
+        stop_angle: degrees that each arm turns.
+        noise: width of the uniform noise.
+    """
+
+    width: int = 20
+    n: int = 2000
+    stop_angle: float = 720.0
+    noise: float = 0.2
+    side_by_side: ClassVar[int] = 16
+    quick_epochs: ClassVar[int] = 300
+    compile_from: ClassVar[int] = 40_000
+
+    @property
+    def cost(self) -> float:
+        return self.max_depth * self.width * self.n
+
+    @property
+    def training(self) -> Training:
+        return Training()
+
+    def folder(self, training: Training) -> str:
+        name = f"{self.kind}_depth{self.max_depth}_width{self.width}_n{self.n}"
+        return f"{name}_angle{self.stop_angle:g}_noise{self.noise:g}_epochs{training.epochs}"
+
+    def split(self, seed: int, root: Path = Path()) -> Split:
+        return spiral_split(self.n, self.stop_angle, self.noise, seed)
+
+    def network(self) -> DepthNetwork:
+        return mlp_resnet(self.max_depth, self.width)
+
+    def problem(self) -> str | None:
+        if self.width < 1:
+            return f"width must be 1 or more, got {self.width}"
+        if self.n < 20 or self.n % 2:
+            return f"n must be an even number of at least 20 points (10 % train), got {self.n}"
+        if not self.stop_angle > 0:
+            return f"stop angle must be positive (degrees), got {self.stop_angle:g}"
+        return super().problem()
