@@ -3,7 +3,7 @@
 Activations are (B, C, H, W), stored channels last.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -110,18 +110,22 @@ class MixedCell(nn.Module):
             (PC-DARTS, arXiv 1907.05737, section 3).
     """
 
+    edges: Sequence[nn.ParameterDict]  # of each edge, the weight (open, open, size, size) of each convolution
+    norms: Sequence[Mapping[str, ScaledNorm]]  # of each state, of the convolutions on the edges that leave it
+    gate: nn.Parameter | None  # of the channels opened by a widening that keeps the function
+
     def __init__(self, channels: int, partial: int = 1) -> None:
         super().__init__()
         self.channels, self.groups, self.open = channels, partial, channels // partial
         self.kept = [frozenset(OPERATIONS) for _ in EDGES]
-        self.edges = nn.ModuleList(
+        self.edges = nn.ModuleList(  # type: ignore[assignment]
             nn.ParameterDict({name: new_kernel(self.open, size) for name, size in CONVOLUTIONS.items()}) for _ in EDGES
         )
-        self.norms = nn.ModuleList(
+        self.norms = nn.ModuleList(  # type: ignore[assignment]
             nn.ModuleDict({name: ScaledNorm(len(leaving(source)) * self.open) for name in CONVOLUTIONS})
             for source in range(N_STATES - 1)
         )
-        self.register_parameter("gate", None)  # of the channels opened by a widening that keeps the function
+        self.register_parameter("gate", None)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """x (B, C, H, W) and weights (6, 5), rows in the order of `EDGES`, columns of `OPERATIONS` -> (B, C, H, W)."""
@@ -155,9 +159,9 @@ class MixedCell(nn.Module):
         x, groups = F.relu(x), {}
         for name, size in CONVOLUTIONS.items():
             if edges := self._having(source, name):
-                out = F.conv2d(x, torch.cat([self.edges[e][name] for e in edges]), padding=size // 2)  # type: ignore[index]
+                out = F.conv2d(x, torch.cat([self.edges[e][name] for e in edges]), padding=size // 2)
                 scale = torch.stack([weights[e, OPERATIONS.index(name)] for e in edges]).repeat_interleave(self.open)
-                out = self.norms[source][name](out, scale)  # type: ignore[index]
+                out = self.norms[source][name](out, scale)
                 groups[edges] = groups[edges] + out if edges in groups else out
         terms: dict[int, Tensor] = {}
         for edges, out in groups.items():
@@ -180,15 +184,15 @@ class MixedCell(nn.Module):
             norm.change(lambda t, _, stays=stays: t.view(len(stays), -1)[stays].flatten())
         for edge, row in enumerate(mask.tolist()):
             self.kept[edge] &= {name for name, keep in zip(OPERATIONS, row, strict=True) if keep}
-            for name in set(self.edges[edge].keys()) - self.kept[edge]:  # type: ignore[operator]
-                del self.edges[edge][name]  # type: ignore[operator]
+            for name in set(self.edges[edge].keys()) - self.kept[edge]:
+                del self.edges[edge][name]
 
-    def each_norm(self) -> Iterator[tuple[tuple[int, ...], str, "ScaledNorm"]]:
+    def each_norm(self) -> Iterator[tuple[tuple[int, ...], str, ScaledNorm]]:
         """The edges that leave a state and have a convolution, its name, their norm; state by state."""
         for source, norms in enumerate(self.norms):
             for name in CONVOLUTIONS:
                 if edges := self._having(source, name):
-                    yield edges, name, norms[name]  # type: ignore[index]
+                    yield edges, name, norms[name]
 
     def _having(self, source: int, name: str) -> tuple[int, ...]:
         return tuple(edge for edge in leaving(source) if name in self.kept[edge])

@@ -41,7 +41,7 @@ def cell_string(operations: Sequence[str]) -> str:
 
 
 def all_cells() -> list[str]:
-    """The 15,625 strings in the order of the official index: all products, shuffled by Python's generator of seed 88."""
+    """The 15,625 strings in the official order: all products, shuffled by Python's generator of seed 88."""
     cells = list(itertools.product(OPERATIONS, repeat=len(EDGES)))
     random.Random(88).shuffle(cells)
     return [cell_string(cell) for cell in cells]

@@ -18,8 +18,8 @@ def widen_cell(cell: MixedCell, partial: int, keep_function: bool, generator: to
     narrow, wide = cell.open, cell.channels // partial
     grown = _grow_around(cell, wide, generator) if keep_function else _grow_by_copies(cell, wide, generator)
     if keep_function or cell.gate is not None:
-        old = torch.zeros(0) if cell.gate is None else cell.gate.detach()
-        gate = nn.Parameter(F.pad(old, (0, wide - narrow), value=float(not keep_function)).to(next(iter(grown))))
+        old = cell.norms[0]["nor_conv_3x3"].running_mean.new_zeros(0) if cell.gate is None else cell.gate.detach()
+        gate = nn.Parameter(F.pad(old, (0, wide - narrow), value=float(not keep_function)))
         if cell.gate is not None:
             grown[cell.gate] = gate, bound(_zeros_beyond, wide=len(gate))
         cell.gate = gate
@@ -34,11 +34,11 @@ def _grow_by_copies(cell: MixedCell, wide: int, generator: torch.Generator | Non
     grown: Grown = {}
     outs: dict[tuple[int, str], Tensor] = {}
     for edge, kernels in enumerate(cell.edges):
-        for name, old in list(kernels.items()):  # type: ignore[operator]
+        for name, old in list(kernels.items()):
             ins, out = (_with_copies(cell.open, wide, generator) for _ in range(2))
             grow = bound(_copied, ins=ins, outs=out)
-            kernels[name] = nn.Parameter(grow(old.detach()))  # type: ignore[index]
-            grown[old], outs[edge, name] = (kernels[name], grow), out  # type: ignore[index]
+            kernels[name] = nn.Parameter(grow(old.detach()))
+            grown[old], outs[edge, name] = (kernels[name], grow), out
     for edges, name, norm in cell.each_norm():
         norm.change(
             lambda t, _, edges=edges, name=name: torch.cat(
@@ -53,10 +53,10 @@ def _grow_around(cell: MixedCell, wide: int, generator: torch.Generator | None) 
     grown: Grown = {}
     grow = bound(_zeros_beyond, wide=wide)
     for kernels in cell.edges:
-        for name, old in list(kernels.items()):  # type: ignore[operator]
+        for name, old in list(kernels.items()):
             new = nn.Parameter(new_kernel(wide, old.shape[-1], generator).detach().to(old))
             new.data[: cell.open] = grow(old.detach())[: cell.open]
-            kernels[name], grown[old] = new, (new, grow)  # type: ignore[index]
+            kernels[name], grown[old] = new, (new, grow)
     for _, _, norm in cell.each_norm():
         norm.change(lambda t, start: F.pad(t.view(-1, cell.open), (0, wide - cell.open), value=start).flatten())
     return grown
