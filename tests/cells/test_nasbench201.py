@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from depthsearch.cells import NASBench201Block, carry_over, nasbench201_network, nasbench201_search_network
+from depthsearch.cells import NASBench201Block, carry_over, nasbench201_network, nasbench201_search_network, strongest
 from depthsearch.cells.nasbench201_operations import MixedCell
 from depthsearch.cells.nasbench201_strings import EDGES, OPERATIONS, cell_string
 
@@ -41,7 +41,7 @@ def one_at_a_time(cell, x, weights, mask=None):
         first = sum(weights[edge, column] * apply(edge, column, x[:, :n]) for column in kept)
         out = torch.cat([first, x[:, n:]], 1)
         batch, channels, height, width = out.shape
-        k = cell.groups
+        k = int(cell.groups)
         return out.view(batch, k, channels // k, height, width).transpose(1, 2).reshape(out.shape)
 
     states = [x]
@@ -67,8 +67,8 @@ def test_running_statistics_are_those_of_each_operation():
     cell(x, mixing())
     out = F.conv2d(F.relu(x), cell.edges[3]["nor_conv_3x3"], padding=1).transpose(0, 1).flatten(1)  # 3 <- 0
     norm = cell.norms[0]["nor_conv_3x3"]
-    torch.testing.assert_close(norm.running_mean[8:], 0.1 * out.mean(1))
-    torch.testing.assert_close(norm.running_var[8:], 0.9 + 0.1 * out.var(1))
+    torch.testing.assert_close(norm.running_mean[2], 0.1 * out.mean(1))
+    torch.testing.assert_close(norm.running_var[2], 0.9 + 0.1 * out.var(1))
 
 
 def test_a_row_of_one_operation_is_the_stand_alone_cell():
@@ -99,33 +99,46 @@ def test_second_derivatives_are_right():
 
 
 @pytest.mark.parametrize("partial", [1, 2])
-def test_dropped_options_are_neither_run_nor_weighted(partial):
+def test_closed_options_are_neither_run_nor_weighted(partial):
     space, x = nasbench201_search_network(channels=4, cells=1, partial=partial).double(), drawn(2, 3, 8, 8)
     weights, scores = mixing().requires_grad_(), mixing(seed=5)
-    mask = space.drop({"cell": scores}, keep=3)["cell"]
+    kept = strongest({"cell": scores}, space.masks, keep=3)
+    mask = kept["cell"]
     assert mask.sum(-1).eq(3).all() and mask.gather(-1, scores.argsort(-1)[:, 2:]).all()
-    (grad,) = torch.autograd.grad(space(x, {"cell": weights})[:, 0].sum(), weights)
+    space.prune(kept)
+    restricted = space.restrict({"cell": weights})
+    torch.testing.assert_close(restricted["cell"].sum(-1), torch.ones(6).double())
+    before = {name: buffer.clone() for name, buffer in space.stages[0].named_buffers()}
+    (grad,) = torch.autograd.grad(space(x, restricted)[:, 0].sum(), weights, retain_graph=True)
     assert grad[~mask].eq(0).all() and grad[mask].ne(0).any()
-    per_cell = mask[:, [CONV1, CONV3]].sum()
-    assert sum(len(edge) for edge in space.stages[0].edges) == per_cell
+    assert space(x, {"cell": weights}).equal(space(x, {"cell": weights * mask}))
     cell, z = space.stages[2], drawn(3, 8, 5, 5)
-    restricted = weights * mask / (weights * mask).sum(-1, keepdim=True)
-    torch.testing.assert_close(cell(z, restricted), one_at_a_time(cell, z, weights, mask), rtol=0, atol=1e-12)
-    again = space.drop({"cell": -scores}, keep=1)["cell"]  # what is gone stays gone
-    assert (again & ~mask).sum() == 0 and again.sum(-1).eq(1).all()
-    best = cell_string([OPERATIONS[i] for i in again.double().argmax(-1).tolist()])
+    loop = one_at_a_time(cell, z, weights, mask)
+    torch.testing.assert_close(cell(z, restricted["cell"]), loop, rtol=0, atol=1e-12)
+    for edge, (_, source) in enumerate(EDGES):  # statistics and gradients of the open ones alone
+        for name in ("nor_conv_1x1", "nor_conv_3x3"):
+            row = [e for e, (_, s) in enumerate(EDGES) if s == source].index(edge)
+            key, is_open = f"norms.{source}.{name}.running_mean", bool(mask[edge, OPERATIONS.index(name)])
+            assert before[key][row].equal(space.stages[0].get_buffer(key)[row]) != is_open
+    space.prune(strongest({"cell": -scores}, space.masks, keep=1))  # what is closed stays closed
+    assert (space.masks["cell"] & ~mask).sum() == 0
+    best = cell_string([OPERATIONS[i] for i in scores.masked_fill(~mask, 9).argmin(-1).tolist()])
     assert space.derive({"cell": scores}) == best
+
+
+def test_weights_are_the_same_where_nothing_is_closed():
+    space, weights = nasbench201_search_network(channels=4, cells=1), mixing()
+    assert space.restrict({"cell": weights})["cell"] is weights
 
 
 def test_an_edge_with_nothing_but_none_gives_zero():
     space = nasbench201_search_network(channels=4, cells=1).double()
-    mask = F.one_hot(torch.zeros(6, dtype=torch.long), 5).bool()
-    space.restrict({"cell": mask})
-    x, w = drawn(2, 3, 8, 8), {"cell": mixing().requires_grad_()}
-    logits = space(x, w)
+    space.prune({"cell": F.one_hot(torch.zeros(6, dtype=torch.long), 5).bool()})
+    weights = mixing().requires_grad_()
+    logits = space(drawn(2, 3, 8, 8), {"cell": weights})
     torch.testing.assert_close(logits[0], logits[1])
     logits.sum().backward()
-    assert w["cell"].grad is None or w["cell"].grad.eq(0).all()
+    assert weights.grad is None or weights.grad.eq(0).all()
 
 
 def test_widening_by_copies():
@@ -144,29 +157,33 @@ def test_widening_by_copies():
     columns = [next(i for i in range(2) if new[:2, j].equal(old[:, i])) for j in range(4)]
     assert new.equal(old[:, columns][rows])
     cell, z = space.stages[0], drawn(3, 8, 5, 5)
-    assert (cell.open, cell.groups) == (4, 2)
+    assert (cell.open, int(cell.groups), space.blend) == (4, 2, 1)
     torch.testing.assert_close(cell(z, weights["cell"]), one_at_a_time(cell, z, weights["cell"]), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("steps", [(2,), (1,), (2, 1)])
-@pytest.mark.parametrize("dropped", [False, True])
-def test_widening_that_keeps_the_function(steps, dropped):
+@pytest.mark.parametrize("pruned", [False, True])
+def test_widening_that_keeps_the_function(steps, pruned):
     space, x, weights = nasbench201_search_network(channels=8, cells=1, partial=4).double(), drawn(4, 3, 8, 8), mixing()
-    if dropped:
-        space.drop({"cell": mixing(seed=2)}, keep=2)
+    if pruned:
+        space.prune(strongest({"cell": mixing(seed=2)}, space.masks, keep=2))
     space(x, {"cell": weights})
     for partial in steps:
         trained, evaluated = space(x, {"cell": weights}), space.eval()(x, {"cell": weights})
         space.train().widen(partial, keep_function=True)
+        assert space.blend == 0 and space.stages[0].open == 8 // partial
         torch.testing.assert_close(space.eval()(x, {"cell": weights}), evaluated, rtol=0, atol=1e-12)
         torch.testing.assert_close(space.train()(x, {"cell": weights}), trained, rtol=0, atol=1e-12)
-        space(x, {"cell": weights})[:, 0].sum().backward()  # and it is not stuck: the gates move, then what is behind
-        assert all(stage.gate.grad.ne(0).all() for stage in space.stages if isinstance(stage, MixedCell))
-        with torch.no_grad():
-            for stage in space.stages:
-                if isinstance(stage, MixedCell):
-                    stage.gate.add_(0.1)
-        assert not torch.allclose(space(x, {"cell": weights}), trained)
+        space.blend = 0.5
+        half = space(x, {"cell": weights})
+        assert not torch.allclose(half, trained)
+        half[:, 0].sum().backward()
+        if not pruned:
+            kernel = space.stages[0].edges[0]["nor_conv_3x3"].grad
+            assert kernel.flatten(1).ne(0).any(1).all()  # the new channels learn, both ways
+            assert kernel.transpose(0, 1).flatten(1).ne(0).any(1).all()
+        space.blend = 1.0
+        assert not torch.allclose(space(x, {"cell": weights}), half)
 
 
 @pytest.mark.parametrize("keep_function", [False, True])
@@ -178,8 +195,7 @@ def test_momentum_grows_with_its_weight(keep_function):
     optimizer.step()
     old = space.stages[0].edges[2]["nor_conv_1x1"]
     buffer = optimizer.state[old]["momentum_buffer"].clone()
-    generator = torch.Generator().manual_seed(0)
-    grown = space.widen(1, keep_function, generator)
+    grown = space.widen(1, keep_function, torch.Generator().manual_seed(0))
     carry_over(optimizer, space.parameters(), grown)
     new = space.stages[0].edges[2]["nor_conv_1x1"]
     momentum = optimizer.state[new]["momentum_buffer"]
@@ -188,23 +204,20 @@ def test_momentum_grows_with_its_weight(keep_function):
         assert momentum[2:].eq(0).all() and momentum[:, 2:].eq(0).all()
     else:
         assert momentum.equal(grown[old][1](buffer)) and new.equal(grown[old][1](old))
-    space.drop({"cell": mixing(seed=1)}, keep=2)
-    carry_over(optimizer, space.parameters())
-    assert set(optimizer.state) <= set(space.parameters()) == set(optimizer.param_groups[0]["params"])
+    assert set(optimizer.state) == set(space.parameters()) == set(optimizer.param_groups[0]["params"])
     space(x, weights)[:, 0].sum().backward()
     optimizer.step()
 
 
-def test_a_saved_state_is_loaded_into_a_network_changed_in_the_same_way():
+@pytest.mark.parametrize("keep_function", [False, True])
+def test_a_saved_state_is_loaded_into_a_new_network(keep_function):
     space, x, weights = nasbench201_search_network(channels=8, cells=1, partial=4), drawn(2, 3, 8, 8).float(), mixing()
-    space.drop({"cell": mixing()}, keep=3)
-    space.widen(2, keep_function=True)
+    space.prune(strongest({"cell": mixing()}, space.masks, keep=3))
+    space.widen(2, keep_function)
     space(x, {"cell": weights.float()})
-    state = space.state_dict()
-    other = nasbench201_search_network(channels=8, cells=1, partial=4)
-    other.restrict({"cell": state["mask"]})
-    other.widen(2, keep_function=True)
-    other.load_state_dict(state)
+    other = nasbench201_search_network(channels=8, cells=1, partial=2)
+    other.load_state_dict(space.state_dict())
+    other.blend = space.blend
     ours, theirs = (n.eval()(x, {"cell": weights.float()}) for n in (space, other))
     assert ours.equal(theirs)
 
@@ -246,11 +259,14 @@ def test_bad_calls_are_refused():
     space = nasbench201_search_network(channels=4, cells=1, partial=2)
     x = torch.zeros(1, 3, 8, 8)
     for weights in ({"cell": torch.ones(5, 6)}, {"normal": torch.ones(6, 5)}, {}):
-        with pytest.raises(ValueError, match="need weights of the shapes"):
+        with pytest.raises(ValueError, match="mixing weights must have the shapes"):
             space(x, weights)
     with pytest.raises(ValueError, match="partial must be less than the 2 of now"):
         space.widen(2)
     with pytest.raises(ValueError, match="keep must be from 1 to the 5"):
-        space.drop({"cell": mixing()}, 6)
-    with pytest.raises(ValueError, match="each edge must keep an option"):
-        space.restrict({"cell": torch.zeros(6, 5)})
+        strongest({"cell": mixing()}, space.masks, 6)
+    with pytest.raises(ValueError, match="an edge must keep at least one operation"):
+        space.prune({"cell": torch.zeros(6, 5)})
+    space.widen(1, keep_function=True)
+    with pytest.raises(ValueError, match="partial must be less than the 1 of now"):
+        space.widen(1)

@@ -2,7 +2,7 @@
 
 from depthsearch.cells.nasbench201 import NASBench201Block, nasbench201_network, nasbench201_search_network
 from depthsearch.cells.nasbench201_strings import all_cells, cell_class, cell_string, parse_cell
-from depthsearch.cells.widening import carry_over
+from depthsearch.cells.progressive import carry_over, strongest
 
 __all__ = [
     "NASBench201Block",
@@ -13,4 +13,5 @@ __all__ = [
     "nasbench201_network",
     "nasbench201_search_network",
     "parse_cell",
+    "strongest",
 ]

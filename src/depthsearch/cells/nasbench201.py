@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from depthsearch.cells.nasbench201_operations import FixedCell, MixedCell, ReducingBlock
 from depthsearch.cells.nasbench201_strings import EDGES, OPERATIONS, cell_string, parse_cell
-from depthsearch.cells.widening import Grown, widen_cell
+from depthsearch.cells.nasbench201_widening import widen_around, widen_by_copies
+from depthsearch.cells.progressive import Grown
 
 CHOICE = "cell"  # the one name in `choices`
 
@@ -63,85 +64,76 @@ class NASBench201SearchNetwork(_Skeleton):
     """What `nasbench201_search_network` makes: a space of one choice, `cell`, of 6 edges with 5 options each.
 
     Attributes:
-        choices: the shape of the mixing weights of each choice.
-        options: the names of their columns; the rows are in the order of `EDGES`.
+        choices: the shape of the mixing weights of each choice; rows in the order of `EDGES`, columns of `OPERATIONS`.
         partial: an edge works on the first 1 / partial of the channels.
+        blend: how much the channels that `widen(..., keep_function=True)` opened take part, from 0 (they pass by, as
+            before) to 1; whoever trains raises it.
     """
 
     choices: Mapping[str, tuple[int, int]] = {CHOICE: (len(EDGES), len(OPERATIONS))}
-    options: Mapping[str, tuple[str, ...]] = {CHOICE: OPERATIONS}
-    mask: Tensor
+    mask_cell: Tensor
 
     def __init__(self, channels: int, cells: int, n_classes: int, partial: int, in_channels: int) -> None:
         _check_partial(channels, partial)
         super().__init__(lambda width: MixedCell(width, partial), channels, cells, n_classes, in_channels)
-        self.channels, self.partial, self.restricted = channels, partial, False
-        self.register_buffer("mask", torch.ones(self.choices[CHOICE], dtype=torch.bool))
+        self.channels, self.partial, self.blend = channels, partial, 1.0
+        self.register_buffer("mask_cell", torch.ones(self.choices[CHOICE], dtype=torch.bool))
+        self.register_load_state_dict_post_hook(lambda space, _: space._settle())
+        self._settle()
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """The options that are still open, True, in the shapes of `choices`."""
+        return {CHOICE: self.mask_cell}
 
     def forward(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        """Logits (B, n_classes) of images (B, 3, H, W) and mixing weights {"cell": (6, 5)}, rows that sum to one.
+        """Logits (B, n_classes) of images (B, 3, H, W) and mixing weights in the shapes of `choices`.
 
-        After `restrict`, the weights of the options that are gone do not count and the rest of a row is divided by its
-        sum.
+        Closed options are not run: hand over what `restrict` makes of the weights.
 
         Raises:
-            ValueError: the weights have another shape or name.
+            ValueError: the weights have other names or shapes.
         """
         mixing = self._checked(weights)
-        if self.restricted:
-            mixing = mixing * self.mask
-            mixing = mixing / mixing.sum(-1, keepdim=True)
         x = self._stem(x)
         for block in self.stages:
-            x = block(x, mixing) if isinstance(block, MixedCell) else block(x)
+            x = block(x, mixing, self.blend) if isinstance(block, MixedCell) else block(x)
         return self._read_out(x)
 
+    def restrict(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights with zeros at closed options, each row divided by its sum; the same weights if all are open."""
+        mixing = self._checked(weights)
+        if not self._pruned:
+            return dict(weights)
+        kept = mixing * self.mask_cell
+        return {CHOICE: kept / kept.sum(-1, keepdim=True)}
+
     def derive(self, weights: Mapping[str, Tensor]) -> str:
-        """The official string of the cell with the largest weight on each edge, `none` included (6, 5)."""
-        scores = self._checked(weights).detach().masked_fill(~self.mask, -torch.inf)
+        """The official string of the cell with the largest weight on each edge, `none` included, of open options."""
+        scores = self._checked(weights).detach().masked_fill(~self.mask_cell, -torch.inf)
         return cell_string([OPERATIONS[best] for best in scores.argmax(-1).tolist()])
 
-    @torch.no_grad()
-    def drop(self, weights: Mapping[str, Tensor], keep: int) -> dict[str, Tensor]:
-        """Keeps the `keep` options with the largest weights on each edge; returns the mask {"cell": (6, 5)}.
-
-        The convolutions of the others are no longer parameters: hand the rest to the optimiser anew
-        (`carry_over`). Any scores in the order of the weights do.
+    def prune(self, masks: Mapping[str, Tensor]) -> None:
+        """Closes the options where a mask (as `masks`) is False: they are not run any more, whatever their weight.
 
         Raises:
-            ValueError: unless 1 <= keep <= the number of options left.
+            ValueError: the masks have other names or shapes, or leave an edge without an option.
         """
-        left = int(self.mask.sum(-1).min())
-        if not 1 <= keep <= left:
-            raise ValueError(f"keep must be from 1 to the {left} options that are left, got {keep}")
-        scores = self._checked(weights).masked_fill(~self.mask, -torch.inf)
-        mask = torch.zeros_like(self.mask).scatter(-1, scores.topk(keep).indices.to(self.mask.device), True)
-        self.restrict({CHOICE: mask})
-        return {CHOICE: mask}
-
-    def restrict(self, masks: Mapping[str, Tensor]) -> None:
-        """Forgets the options where {"cell": (6, 5)} is false; what is gone stays gone.
-
-        A saved state is loaded into a network that was restricted and widened in the same way (`mask` is in the state).
-
-        Raises:
-            ValueError: the mask has another shape or name, or leaves an edge without an option.
-        """
-        mask = self._checked(masks).to(self.mask) & self.mask
+        mask = self.mask_cell & self._checked(masks).to(self.mask_cell)
         if not bool(mask.any(-1).all()):
-            raise ValueError("each edge must keep an option; the mask leaves one without any")
-        for block in self.stages:
-            if isinstance(block, MixedCell):
-                block.restrict(mask)
-        self.mask, self.restricted = mask, not bool(mask.all())
+            raise ValueError("cell: an edge must keep at least one operation")
+        self.mask_cell.copy_(mask)
+        self._settle()
 
     def widen(self, partial: int, keep_function: bool = False, generator: torch.Generator | None = None) -> Grown:
         """Opens 1 / partial of the channels to the operations, more than before.
 
         As DrNAS does (`keep_function` false), each new channel of a convolution, in or out, is a copy of a random old
         one, and channels are shuffled in `partial` groups from now on: the function changes. With `keep_function` it
-        does not: old channels do not see the new ones (zeros), the new are drawn afresh behind a gate, a parameter
-        that starts at zero and lets them by as before, and the shuffle stays what it was.
+        does not: old channels do not see the new ones (zeros); these are drawn afresh and pass by as before while
+        `blend`, set to 0 here, is 0; the shuffle stays what it was.
+
+        A state saved after it is loaded into a new network of the new `partial`.
 
         Args:
             partial: a divisor of the channels, less than before.
@@ -151,22 +143,34 @@ class NASBench201SearchNetwork(_Skeleton):
             What became of each parameter that was replaced, for `carry_over`.
 
         Raises:
-            ValueError: partial is no divisor or not less than before.
+            ValueError: partial is no divisor or not less than before, or `blend` is not 1.
         """
         _check_partial(self.channels, partial)
         if partial >= self.partial:
             raise ValueError(f"partial must be less than the {self.partial} of now to widen, got {partial}")
-        grown: Grown = {}
+        if self.blend < 1:
+            raise ValueError(f"blend must be 1 before the network is widened again, it is {self.blend}")
+        widen_cell, grown = (widen_around if keep_function else widen_by_copies), {}
         for block in self.stages:
             if isinstance(block, MixedCell):
-                grown |= widen_cell(block, partial, keep_function, generator)
-        self.partial = partial
+                grown |= widen_cell(block, partial, generator)
+        self.partial, self.blend = partial, 0.0 if keep_function else 1.0
+        self._settle()
         return grown
+
+    def _settle(self) -> None:
+        # On the host, so that a forward pass does not wait for a GPU to learn which operations to run.
+        rows = self.mask_cell.tolist()
+        self._pruned = not all(map(all, rows))
+        options = [[name for name, is_open in zip(OPERATIONS, row, strict=True) if is_open] for row in rows]
+        for block in self.stages:
+            if isinstance(block, MixedCell):
+                block.settle(options)
 
     def _checked(self, weights: Mapping[str, Tensor]) -> Tensor:
         shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
         if shapes != dict(self.choices):
-            raise ValueError(f"need weights of the shapes {dict(self.choices)}, got {shapes}")
+            raise ValueError(f"mixing weights must have the shapes {dict(self.choices)}, got {shapes}")
         return weights[CHOICE]
 
 

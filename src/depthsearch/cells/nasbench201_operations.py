@@ -3,7 +3,7 @@
 Activations are (B, C, H, W), stored channels last.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -79,22 +79,29 @@ class FixedCell(nn.Module):
 
 
 class ScaledNorm(nn.Module):
-    """Batch norm whose scale is handed over at each call: the mixing weight of the edge that a channel belongs to."""
+    """Batch norm of the same convolution on m edges, whose scale, the mixing weights of the edges, comes with the call.
+
+    Buffers `running_mean` and `running_var` are (m, features of an edge).
+    """
 
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, edges: int, features: int) -> None:
         super().__init__()
-        self.register_buffer("running_mean", torch.zeros(features))
-        self.register_buffer("running_var", torch.ones(features))
+        self.register_buffer("running_mean", torch.zeros(edges, features))
+        self.register_buffer("running_var", torch.ones(edges, features))
 
-    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
-        return F.batch_norm(x, self.running_mean, self.running_var, scale, None, self.training)
-
-    def change(self, change: Callable[[Tensor, float], Tensor]) -> None:
-        """Replaces both statistics by `change(statistic, what it is before any data)`."""
-        self.running_mean, self.running_var = change(self.running_mean, 0.0), change(self.running_var, 1.0)
+    def forward(self, x: Tensor, scale: Tensor, rows: Sequence[int]) -> Tensor:
+        """x (B, len(rows) * features, H, W) and scale (len(rows),) of some of the edges."""
+        buffers, some = (self.running_mean, self.running_var), len(rows) < len(self.running_mean)
+        mean, var = (torch.cat([t[row] for row in rows]) if some else t.view(-1) for t in buffers)
+        out = F.batch_norm(x, mean, var, scale.repeat_interleave(len(mean) // len(rows)), None, self.training)
+        if self.training and some:
+            for buffer, new in zip(buffers, (mean, var), strict=True):
+                for row, values in zip(rows, new.view(len(rows), -1), strict=True):
+                    buffer[row].copy_(values)
+        return out
 
 
 class MixedCell(nn.Module):
@@ -108,27 +115,50 @@ class MixedCell(nn.Module):
         channels: C, of the input and of every state.
         partial: an edge works on the first C / partial channels, the others pass by it, then channels are shuffled
             (PC-DARTS, arXiv 1907.05737, section 3).
+
+    Buffers:
+        fresh (C / partial,): 1 at the channels opened by the last widening that keeps the function, else 0.
+        groups: of the shuffle.
     """
 
-    edges: Sequence[nn.ParameterDict]  # of each edge, the weight (open, open, size, size) of each convolution
+    edges: Sequence[nn.ParameterDict]  # of each edge, the weight (C / partial, C / partial, size, size) of convolutions
     norms: Sequence[Mapping[str, ScaledNorm]]  # of each state, of the convolutions on the edges that leave it
-    gate: nn.Parameter | None  # of the channels opened by a widening that keeps the function
+    fresh: Tensor
+    groups: Tensor
 
     def __init__(self, channels: int, partial: int = 1) -> None:
         super().__init__()
-        self.channels, self.groups, self.open = channels, partial, channels // partial
-        self.kept = [frozenset(OPERATIONS) for _ in EDGES]
+        self.channels, n = channels, channels // partial
         self.edges = nn.ModuleList(  # type: ignore[assignment]
-            nn.ParameterDict({name: new_kernel(self.open, size) for name, size in CONVOLUTIONS.items()}) for _ in EDGES
+            nn.ParameterDict({name: new_kernel(n, size) for name, size in CONVOLUTIONS.items()}) for _ in EDGES
         )
         self.norms = nn.ModuleList(  # type: ignore[assignment]
-            nn.ModuleDict({name: ScaledNorm(len(leaving(source)) * self.open) for name in CONVOLUTIONS})
+            nn.ModuleDict({name: ScaledNorm(len(leaving(source)), n) for name in CONVOLUTIONS})
             for source in range(N_STATES - 1)
         )
-        self.register_parameter("gate", None)
+        self.register_buffer("fresh", torch.zeros(n))
+        self.register_buffer("groups", torch.tensor(partial))
+        self.settle([OPERATIONS] * len(EDGES))
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """x (B, C, H, W) and weights (6, 5), rows in the order of `EDGES`, columns of `OPERATIONS` -> (B, C, H, W)."""
+    @property
+    def open(self) -> int:
+        """The number of channels on which the operations work."""
+        return len(self.fresh)
+
+    def settle(self, options: Sequence[Sequence[str]]) -> None:
+        """Notes, on the host, which operations each edge runs and how channels are shuffled."""
+        self.n_groups = int(self.groups)
+        self.having = [  # of each state, the edges that leave it and run an operation
+            {name: tuple(edge for edge in leaving(source) if name in options[edge]) for name in OPERATIONS}
+            for source in range(N_STATES - 1)
+        ]
+
+    def forward(self, x: Tensor, weights: Tensor, blend: float = 1.0) -> Tensor:
+        """x (B, C, H, W) and weights (6, 5), rows in the order of `EDGES`, columns of `OPERATIONS` -> (B, C, H, W).
+
+        Args:
+            blend: how much the fresh channels take part; at 0 they pass by.
+        """
         sums: list[Tensor | None] = [None] * N_STATES
         state, passing = x, None
         for source in range(N_STATES - 1):
@@ -138,17 +168,17 @@ class MixedCell(nn.Module):
             for edge, term in self._edges(source, opened, weights).items():
                 to, before = EDGES[edge][0], sums[EDGES[edge][0]]
                 sums[to] = term if before is None else before + term
-            if self.open < self.channels or self.gate is not None:
+            if self.open < self.channels or blend < 1:
                 passing = state if passing is None else passing + state
             mixed = sums[source + 1]
-            state = self._state(torch.zeros_like(opened) if mixed is None else mixed, passing)
+            state = self._state(torch.zeros_like(opened) if mixed is None else mixed, passing, blend)
         return state
 
     def _edges(self, source: int, x: Tensor, weights: Tensor) -> dict[int, Tensor]:
         """What each edge that leaves a state gives, (B, open, H, W)."""
         terms = self._convolutions(source, x, weights)
         for name in ("skip_connect", "avg_pool_3x3"):
-            edges = self._having(source, name)
+            edges = self.having[source][name]
             seen = average_pool(x) if edges and name == "avg_pool_3x3" else x
             for edge in edges:
                 weight = weights[edge, OPERATIONS.index(name)]
@@ -158,10 +188,10 @@ class MixedCell(nn.Module):
     def _convolutions(self, source: int, x: Tensor, weights: Tensor) -> dict[int, Tensor]:
         x, groups = F.relu(x), {}
         for name, size in CONVOLUTIONS.items():
-            if edges := self._having(source, name):
+            if edges := self.having[source][name]:
                 out = F.conv2d(x, torch.cat([self.edges[e][name] for e in edges]), padding=size // 2)
-                scale = torch.stack([weights[e, OPERATIONS.index(name)] for e in edges]).repeat_interleave(self.open)
-                out = self.norms[source][name](out, scale)
+                scale = torch.stack([weights[e, OPERATIONS.index(name)] for e in edges])
+                out = self.norms[source][name](out, scale, [leaving(source).index(e) for e in edges])
                 groups[edges] = groups[edges] + out if edges in groups else out
         terms: dict[int, Tensor] = {}
         for edges, out in groups.items():
@@ -169,33 +199,13 @@ class MixedCell(nn.Module):
                 terms[edge] = terms[edge] + term if edge in terms else term
         return terms
 
-    def _state(self, mixed: Tensor, passing: Tensor | None) -> Tensor:
+    def _state(self, mixed: Tensor, passing: Tensor | None, blend: float) -> Tensor:
         if passing is not None:
-            if self.gate is not None:
-                gate = F.pad(self.gate, (self.open - len(self.gate), 0), value=1.0).view(-1, 1, 1)
-                mixed = torch.lerp(passing[:, : self.open], mixed, gate)
+            if blend < 1:
+                share = (1 - blend) * self.fresh.to(mixed.dtype).view(-1, 1, 1)
+                mixed = torch.lerp(mixed, passing[:, : self.open], share)
             mixed = torch.cat([mixed, passing[:, self.open :]], 1)
-        return _shuffle(mixed, self.groups) if self.groups > 1 else mixed
-
-    def restrict(self, mask: Tensor) -> None:
-        """Forgets the operations where mask (6, 5) is false; those that are gone stay gone."""
-        for edges, name, norm in self.each_norm():
-            stays = [bool(mask[edge, OPERATIONS.index(name)]) for edge in edges]
-            norm.change(lambda t, _, stays=stays: t.view(len(stays), -1)[stays].flatten())
-        for edge, row in enumerate(mask.tolist()):
-            self.kept[edge] &= {name for name, keep in zip(OPERATIONS, row, strict=True) if keep}
-            for name in set(self.edges[edge].keys()) - self.kept[edge]:
-                del self.edges[edge][name]
-
-    def each_norm(self) -> Iterator[tuple[tuple[int, ...], str, ScaledNorm]]:
-        """The edges that leave a state and have a convolution, its name, their norm; state by state."""
-        for source, norms in enumerate(self.norms):
-            for name in CONVOLUTIONS:
-                if edges := self._having(source, name):
-                    yield edges, name, norms[name]
-
-    def _having(self, source: int, name: str) -> tuple[int, ...]:
-        return tuple(edge for edge in leaving(source) if name in self.kept[edge])
+        return _shuffle(mixed, self.n_groups) if self.n_groups > 1 else mixed
 
 
 def leaving(source: int) -> tuple[int, ...]:
