@@ -148,6 +148,6 @@ def entropy(q: Tensor) -> Tensor:
 
 
 def choice_changes(history: Tensor) -> Tensor:
-    """How many choices changed their largest weight since the epoch before (epochs - 1,); weights (epochs, edges, n)."""
+    """How many edges have another largest weight than an epoch before (epochs - 1,), of weights (epochs, edges, n)."""
     chosen = history.detach().argmax(-1)
     return (chosen[1:] != chosen[:-1]).sum(-1)
