@@ -71,7 +71,7 @@ def seconds(step: Callable[[], None], device: torch.device) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a small network, to see that it runs")
     parser.add_argument("--rounds", type=int, default=5, help="steps of each that are timed")
     parser.add_argument("--workers", type=int, default=2, help="processes of the original's DataLoader")
