@@ -70,7 +70,11 @@ class SeparableConv(Rectified):
 
 
 class DilatedConv(Rectified):
-    """Depthwise convolution of dilation 2, then a pointwise one."""
+    """Depthwise convolution of dilation 2, then a pointwise one.
+
+    A convolution of dilation 2 does not mix the four grids of every second pixel, so it is an ordinary one on each of
+    them, whose gradient takes a CPU a fraction of the time; training goes that way where the sizes are even.
+    """
 
     def __init__(self, channels: int, kernel: int, stride: int, affine: bool = True) -> None:
         super().__init__()
@@ -79,7 +83,37 @@ class DilatedConv(Rectified):
         self.norm = nn.BatchNorm2d(channels, affine=affine)
 
     def features(self, rectified: Tensor) -> Tensor:
-        return self.pointwise(self.depthwise(rectified))
+        if not self.training or not can_split(rectified):
+            return self.pointwise(self.depthwise(rectified))
+        if self.depthwise.stride == (2, 2):  # all that is read and all that is computed lies on one grid
+            return self.on_grids(rectified[..., ::2, ::2])
+        return merge_grids(self.on_grids(split_grids(rectified)))
+
+    def on_grids(self, grids: Tensor) -> Tensor:
+        """The same on grids of every second pixel, which a batch norm and a sum may as well see one by one."""
+        weight = self.depthwise.weight
+        return self.pointwise(F.conv2d(grids, weight, padding=weight.shape[-1] // 2, groups=len(weight)))
+
+
+def can_split(x: Tensor) -> bool:
+    """Height and width are even."""
+    return x.shape[-2] % 2 == 0 and x.shape[-1] % 2 == 0
+
+
+def split_grids(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (4 B, C, H/2, W/2), the four grids of every second pixel; the memory layout stays."""
+    pixels = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))
+    if x.is_contiguous():
+        return pixels.permute(3, 5, 0, 1, 2, 4).flatten(0, 2)
+    return pixels.permute(3, 5, 0, 2, 4, 1).flatten(0, 2).movedim(-1, 1)
+
+
+def merge_grids(grids: Tensor) -> Tensor:
+    """The inverse of `split_grids`."""
+    parts = grids.unflatten(0, (2, 2, -1))
+    if grids.is_contiguous():
+        return parts.permute(2, 3, 4, 0, 5, 1).flatten(4, 5).flatten(2, 3)
+    return parts.permute(2, 4, 0, 5, 1, 3).flatten(3, 4).flatten(1, 2).movedim(-1, 1)
 
 
 class Conv7x1(Rectified):
