@@ -109,7 +109,7 @@ def hashes_of(cells: Cells) -> np.ndarray:
 
 
 def one_hot(cells: Cells) -> np.ndarray:
-    """Operations as the predictor takes them: (n, 7, 5), columns output input conv3x3 conv1x1 maxpool; padding is zero."""
+    """Operations as the predictor takes them: (n, 7, 5), columns output input conv3x3 conv1x1 maxpool; padding zero."""
     return (cells.operations[:, :, None] == np.array(COLUMNS)).astype(np.float32)
 
 
@@ -176,8 +176,8 @@ def _graphs_of(size: int) -> tuple[np.ndarray, list[tuple[list[int], np.ndarray]
     """Graphs (m, size, size), one a class of isomorphic ones, and of each order of the inner vertices which it maps to
     themselves: (order, (m,) booleans).
 
-    Bit i + j (j - 1) / 2 of a graph's number is its edge i -> j. Renaming vertices moves bits, so the numbers of a graph
-    under all orders are one matrix product; an order that would turn an edge round gets a number beyond all others.
+    Bit i + j (j - 1) / 2 of a graph's number is its edge i -> j. Renaming vertices moves bits, so the numbers of a
+    graph under all orders are one matrix product; an order that would turn an edge round gives one beyond all others.
     """
     pairs = [(i, j) for j in range(size) for i in range(j)]
     rows, columns = np.array(pairs).T
@@ -186,7 +186,7 @@ def _graphs_of(size: int) -> tuple[np.ndarray, list[tuple[list[int], np.ndarray]
     bits = bits[bits.sum(1) <= MAX_EDGES]
     edges = np.zeros((len(bits), size, size), dtype=np.uint8)
     edges[:, rows, columns] = bits
-    full = edges[:, :-1].any(2).all(1) & edges[:, :, 1:].any(1).all(1)  # every vertex is on a way from input to output
+    full = (edges[:, :-1].max(2).min(1) & edges[:, :, 1:].max(1).min(1)) == 1  # all vertices lie on a way to the output
     edges, bits = edges[full], bits[full]
     orders = [(0, *order, size - 1) for order in itertools.permutations(range(1, size - 1))]
     weights = np.empty((len(pairs), len(orders)))
