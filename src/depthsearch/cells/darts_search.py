@@ -1,0 +1,163 @@
+"""The search network of the DARTS space (arXiv 1806.09055, section 2) and what a search does to it: prune, derive."""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from depthsearch.cells.darts import Stem, check_sizes, places
+from depthsearch.cells.genotype import CELL_OPERATIONS, CellGenotype
+from depthsearch.cells.mixed import EDGES, NODES, MixedCell
+
+CELLS = ("normal", "reduce")
+DARTS_OPERATIONS = CELL_OPERATIONS[:8]
+DRNAS_OPERATIONS = DARTS_OPERATIONS[1:]  # all but "none"
+
+
+class DartsSearchNetwork(nn.Module):
+    """What `darts_search_network` makes.
+
+    Attributes:
+        choices: the shapes of the mixing weights, {"normal": (14, n), "reduce": (14, n)} with n operations. Rows: the
+            edges of node 0 from states 0 and 1, of node 1 from 0, 1 and 2, and so on; columns: `operations`.
+        blend: how much the channels that `widen(..., keep_function=True)` added take part, from 0 (they pass by, as
+            before) to 1; whoever trains raises it.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        layers: int,
+        n_classes: int,
+        partial: int,
+        operations: Sequence[str],
+        imagenet: bool,
+        in_channels: int,
+    ) -> None:
+        super().__init__()
+        self.operations, self.blend = tuple(operations), 1.0
+        self.choices = {cell: (len(EDGES), len(operations)) for cell in CELLS}
+        self.stem = Stem(in_channels, 3 * channels, imagenet)
+        cells = list(places(channels, layers, 3 * channels, (NODES, NODES), imagenet))
+        self.cells = nn.ModuleList(MixedCell(place, operations, partial) for place in cells)
+        self.classifier = nn.Linear(NODES * cells[-1].channels, n_classes)
+        for cell, shape in self.choices.items():
+            self.register_buffer(f"mask_{cell}", torch.ones(shape, dtype=torch.bool))
+        self.register_load_state_dict_post_hook(lambda space, _: space._settle())
+        self._settle()
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """The options that are still open, True, in the shapes of `choices`."""
+        return {cell: getattr(self, f"mask_{cell}") for cell in CELLS}
+
+    def _settle(self) -> None:
+        # Lists on the host, so that a forward pass does not wait for a GPU to learn which operations to run.
+        self._options = {
+            cell: [[i for i, is_open in enumerate(row) if is_open] for row in mask.tolist()]
+            for cell, mask in self.masks.items()
+        }
+        for cell in self._cells():
+            cell.settle()
+
+    def _cells(self) -> list[MixedCell]:
+        return [cast(MixedCell, cell) for cell in self.cells]
+
+    def forward(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, n_classes) of pictures x (B, in_channels, H, W) under mixing weights in the shapes of `choices`.
+
+        Raises:
+            ValueError: the weights have other names or shapes.
+        """
+        self._check(weights)
+        before_last, last = self.stem(x)
+        for cell in self._cells():
+            kind = CELLS[cell.reduction]
+            before_last, last = last, cell(before_last, last, weights[kind], self._options[kind], self.blend)
+        return self.classifier(last.mean((2, 3)))
+
+    def prune(self, masks: Mapping[str, Tensor]) -> None:
+        """Closes the options where a mask (as `masks`) is False: they are not run any more, whatever their weight.
+
+        Raises:
+            ValueError: the masks have other names or shapes, or leave an edge without an option.
+        """
+        self._check(masks)
+        for cell, mask in self.masks.items():
+            if not (mask & masks[cell].to(mask)).any(1).all():
+                raise ValueError(f"{cell}: an edge must keep at least one operation")
+        for cell, mask in self.masks.items():
+            mask &= masks[cell].to(mask)
+        self._settle()
+
+    def restrict(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights with zeros at closed options, each row divided by its sum; the same weights if all are open."""
+        self._check(weights)
+        kept = {cell: weights[cell] * mask for cell, mask in self.masks.items()}
+        return {
+            cell: w if self.masks[cell].all() else kept[cell] / kept[cell].sum(1, keepdim=True)
+            for cell, w in weights.items()
+        }
+
+    def derive(self, weights: Mapping[str, Tensor]) -> CellGenotype:
+        """The genotype of mixing weights: for every node the two edges whose best operation weighs most, with it.
+
+        "none" counts in the sum of a row but is never chosen (arXiv 1806.09055, section 2.4); closed options weigh 0.
+        """
+        rows = {cell: w.detach().tolist() for cell, w in self.restrict(weights).items()}
+        edges = {cell: tuple(edge for node in range(NODES) for edge in self._best(rows[cell], node)) for cell in CELLS}
+        every = tuple(range(2, NODES + 2))
+        return CellGenotype(edges["normal"], every, edges["reduce"], every)
+
+    def _best(self, rows: list[list[float]], node: int) -> list[tuple[str, int]]:
+        named = [i for i, name in enumerate(self.operations) if name != "none"]
+        best = {}
+        for row, (of, state) in enumerate(EDGES):
+            if of == node:
+                column = max(named, key=lambda i: rows[row][i])
+                best[state] = rows[row][column], self.operations[column]
+        strongest = sorted(best, key=lambda state: -best[state][0])[:2]
+        return [(best[state][1], state) for state in strongest]
+
+    def _check(self, weights: Mapping[str, Tensor]) -> None:
+        shapes = {name: tuple(w.shape) for name, w in weights.items()}
+        if shapes != self.choices:
+            raise ValueError(f"mixing weights must have the shapes {self.choices}, got {shapes}")
+
+
+def darts_search_network(
+    channels: int = 16,
+    layers: int = 8,
+    n_classes: int = 10,
+    partial: int = 1,
+    operations: Sequence[str] = DARTS_OPERATIONS,
+    *,
+    imagenet: bool = False,
+    in_channels: int = 3,
+) -> DartsSearchNetwork:
+    """A network with 14 choices a cell type; `space(x, {"normal": w, "reduce": w})` gives logits.
+
+    Args:
+        channels: of a node in the first cells; even.
+        partial: the operations work on the first 1/partial of an edge's channels, the others pass by.
+        operations: the options of a choice; DrNAS searches the `DRNAS_OPERATIONS`.
+        imagenet: a stem that divides height and width by 8.
+
+    Raises:
+        ValueError: a size is not possible, `partial` does not divide the channels, or an operation is unknown or twice.
+    """
+    check_sizes(channels, layers=layers, n_classes=n_classes, in_channels=in_channels)
+    check_partial(channels, partial)
+    unknown = [name for name in operations if name not in CELL_OPERATIONS]
+    if unknown or not operations or len(set(operations)) < len(operations):
+        raise ValueError(
+            f"operations must be different ones of {', '.join(CELL_OPERATIONS)}; got {', '.join(operations)}"
+        )
+    return DartsSearchNetwork(channels, layers, n_classes, partial, operations, imagenet, in_channels)
+
+
+def check_partial(channels: int, partial: int) -> None:
+    """Raises ValueError unless `partial` divides the channels."""
+    if partial < 1 or channels % partial:
+        raise ValueError(f"partial must be at least 1 and divide the {channels} channels, got {partial}")

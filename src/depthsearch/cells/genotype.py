@@ -1,0 +1,195 @@
+"""Architectures of cells as values: checked when they are made, written and read as JSON, the published ones by name.
+
+A genotype of a convolutional cell lists edges (operation, state that it reads), two a node. States 0 and 1 are the
+outputs of the two cells before; node i, counted from 0, is state i + 2 and adds up its two edges. A genotype of a
+recurrent cell lists one (activation, predecessor) a node; state 0 is what the cell makes of its input, node i,
+counted from 1, is state i. (DARTS, arXiv 1806.09055, sections 2.1 and A.)
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+from depthsearch.cells.published import PUBLISHED
+
+Edges = tuple[tuple[str, int], ...]
+
+# DARTS chooses among the first eight, in this order; the last two are NASNet's and AmoebaNet's.
+CELL_OPERATIONS = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+    "sep_conv_7x7",
+    "conv_7x1_1x7",
+)
+ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
+
+
+@dataclass(frozen=True)
+class CellGenotype:
+    """A normal and a reduction cell. `normal_concat` and `reduce_concat` are the states that make up the output.
+
+    Raises:
+        ValueError: an operation is unknown, a state is read before it is computed, a number of edges is not even.
+    """
+
+    normal: Edges
+    normal_concat: tuple[int, ...]
+    reduce: Edges
+    reduce_concat: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for cell in ("normal", "reduce"):
+            edges = _edges(getattr(self, cell), cell, CELL_OPERATIONS, "operation")
+            if not edges or len(edges) % 2:
+                raise ValueError(f"genotype, {cell}: {len(edges)} edges; a cell has two edges a node")
+            for i, (name, state) in enumerate(edges):
+                _computed(state, i // 2 + 2, f"{cell}, edge {i} ({name})")
+            _freeze(self, cell, edges)
+            _freeze(self, f"{cell}_concat", _concat(self, f"{cell}_concat", 2, len(edges) // 2 + 2))
+
+    def to_json(self) -> str:
+        """JSON text that `genotype` reads."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True)
+class RecurrentGenotype:
+    """A recurrent cell, whose output is the mean of the states in `concat`.
+
+    Raises:
+        ValueError: an activation is unknown, or a state is read before it is computed.
+    """
+
+    recurrent: Edges
+    concat: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        edges = _edges(self.recurrent, "recurrent", ACTIVATIONS, "activation")
+        if not edges:
+            raise ValueError("genotype, recurrent: no nodes; a cell has at least one")
+        for i, (name, state) in enumerate(edges):
+            _computed(state, i + 1, f"recurrent, node {i + 1} ({name})")
+        _freeze(self, "recurrent", edges)
+        _freeze(self, "concat", _concat(self, "concat", 1, len(edges) + 1))
+
+    def to_json(self) -> str:
+        """JSON text that `genotype` reads."""
+        return json.dumps(asdict(self))
+
+
+def _freeze(value: object, name: str, items: tuple) -> None:
+    object.__setattr__(value, name, items)  # a frozen dataclass; lists, as JSON gives them, become tuples
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _edges(edges: Any, where: str, names: Sequence[str], kind: str) -> Edges:
+    if not _is_list(edges) or not all(_is_list(edge) and len(edge) == 2 for edge in edges):
+        raise ValueError(f"genotype, {where}: must be a list of pairs [{kind}, state]")
+    for name, state in edges:
+        if name not in names:
+            raise ValueError(f"genotype, {where}: unknown {kind} {name!r}; one of {', '.join(names)}")
+        if not _is_state(state):
+            raise ValueError(f"genotype, {where}: a state is a whole number, not {state!r}")
+    return tuple((name, state) for name, state in edges)
+
+
+def _computed(state: int, n_states: int, where: str) -> None:
+    if not 0 <= state < n_states:
+        raise ValueError(
+            f"genotype, {where}: reads state {state}; only states 0 to {n_states - 1} are computed by then"
+        )
+
+
+def _concat(value: object, name: str, first: int, end: int) -> tuple[int, ...]:
+    states = getattr(value, name)
+    if not _is_list(states) or not states or not all(_is_state(s) and first <= s < end for s in states):
+        raise ValueError(f"genotype, {name}: must be a list of states from {first} to {end - 1}, not {states!r}")
+    if len(set(states)) < len(states):
+        raise ValueError(f"genotype, {name}: a state is listed twice in {states!r}")
+    return tuple(states)
+
+
+Genotype = CellGenotype | RecurrentGenotype
+GenotypeT = TypeVar("GenotypeT", CellGenotype, RecurrentGenotype)
+_KINDS = {CellGenotype: "a convolutional cell", RecurrentGenotype: "a recurrent cell"}
+
+
+@overload
+def genotype(value: object, kind: type[GenotypeT]) -> GenotypeT: ...
+@overload
+def genotype(value: object, kind: None = None) -> Genotype: ...
+def genotype(value: object, kind: type[Genotype] | None = None) -> Genotype:
+    """An architecture from whatever names it.
+
+    Args:
+        value: a name of `GENOTYPES`, JSON text, a mapping with the keys of the JSON text, the path of a JSON file or of
+            a folder that holds a `genotype.json`, or a genotype.
+        kind: `CellGenotype` or `RecurrentGenotype` where only that will do.
+
+    Raises:
+        ValueError: it is none of these, or no sound architecture, or of another kind.
+    """
+    found = _read(value)
+    if kind is not None and not isinstance(found, kind):
+        raise ValueError(f"this is the genotype of {_KINDS[type(found)]}; {_KINDS[kind]} is needed")
+    return found
+
+
+def _read(value: object) -> Genotype:
+    if isinstance(value, CellGenotype | RecurrentGenotype):
+        return value
+    if isinstance(value, Mapping):
+        return _from_mapping(value)
+    if isinstance(value, str) and value in GENOTYPES:
+        return GENOTYPES[value]
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        return _from_json(value, "genotype")
+    if isinstance(value, str | PathLike):
+        return _from_json(_text_of(Path(value)), str(value))
+    raise ValueError(f"a genotype is a name, JSON text, a mapping or a file, not {type(value).__name__}")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        path = path / "genotype.json" if path.is_dir() else path
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):  # ValueError: not UTF-8, or a path with a null character
+        names = ", ".join(GENOTYPES)
+        raise ValueError(f"no genotype {str(path)!r}: neither a file that can be read nor one of {names}") from None
+
+
+def _from_json(text: str, where: str) -> Genotype:
+    try:
+        return _from_mapping(json.loads(text))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{where}: not JSON ({error})") from None
+
+
+def _from_mapping(value: object) -> Genotype:
+    keys = {kind: [field.name for field in fields(kind)] for kind in _KINDS}
+    if isinstance(value, Mapping):
+        for kind, names in keys.items():
+            if set(value) == set(names):
+                return kind(**value)
+    wanted = " or ".join(", ".join(names) for names in keys.values())
+    got = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
+    raise ValueError(f"a genotype has the keys {wanted}; got {got or 'none'}")
+
+
+GENOTYPES: dict[str, Genotype] = {name: _from_mapping(value) for name, value in PUBLISHED.items()}
