@@ -3,5 +3,33 @@
 from depthsearch.cells.darts import darts_network
 from depthsearch.cells.darts_search import darts_search_network
 from depthsearch.cells.genotype import GENOTYPES, CellGenotype, RecurrentGenotype, genotype
+from depthsearch.cells.language import activation_penalty, temporal_penalty
+from depthsearch.cells.lstm import lstm_network
+from depthsearch.cells.nasbench201 import NASBench201Block, nasbench201_network, nasbench201_search_network
+from depthsearch.cells.nasbench201_strings import all_cells, cell_class, cell_string, parse_cell
+from depthsearch.cells.progressive import carry_over, strongest
+from depthsearch.cells.recurrent import random_recurrent_genotype, recurrent_network, recurrent_search_network
 
-__all__ = ["GENOTYPES", "CellGenotype", "RecurrentGenotype", "darts_network", "darts_search_network", "genotype"]
+__all__ = [
+    "GENOTYPES",
+    "CellGenotype",
+    "NASBench201Block",
+    "RecurrentGenotype",
+    "activation_penalty",
+    "all_cells",
+    "carry_over",
+    "cell_class",
+    "cell_string",
+    "darts_network",
+    "darts_search_network",
+    "genotype",
+    "lstm_network",
+    "nasbench201_network",
+    "nasbench201_search_network",
+    "parse_cell",
+    "random_recurrent_genotype",
+    "recurrent_network",
+    "recurrent_search_network",
+    "strongest",
+    "temporal_penalty",
+]

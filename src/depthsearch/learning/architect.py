@@ -1,0 +1,54 @@
+"""One architect for all spaces: how mixing weights are learnt (DARTS, arXiv 1806.09055; DrNAS, arXiv 2006.10355)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from depthsearch.learning.bilevel import Bilevel, LookAhead, exact_second_order, first_order, second_order
+from depthsearch.learning.mixing import MixingWeights, Weights
+
+ORDERS = (1, 2, "exact")
+
+
+@dataclass(frozen=True)
+class Architect:
+    """How mixing weights are learnt: by Adam (0.5, 0.999), on the gradient of the validation loss.
+
+    Attributes:
+        learning_rate: of Adam; the default is the paper's for images.
+        weight_decay: L2 on alpha, added to its gradient within Adam.
+        regulariser: weight of the KL to flat mixing weights in what alpha minimises, summed over edges and choices.
+        order: 1 takes the gradient at the present weights of the network; 2 at the weights after the step that SGD
+            takes next, and through that step by a finite difference as published; "exact" through it by double
+            differentiation.
+
+    Raises:
+        ValueError: there is no such order.
+    """
+
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-3
+    regulariser: float = 0.0
+    order: int | str = 1
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise ValueError(f"order must be one of {', '.join(map(str, ORDERS))}; got {self.order}")
+
+    def mixing(self, choices: Mapping[str, tuple[int, int]], generator: torch.Generator | None = None) -> MixingWeights:
+        """The mixing weights of a space to start from."""
+        raise NotImplementedError
+
+    def learn(self, problem: Bilevel, ahead: LookAhead) -> Tensor:
+        """A step of alpha; the validation loss before it (*R,)."""
+        value, gradients = self.gradients(problem, ahead)
+        problem.mixing.descend(gradients, self.learning_rate, self.weight_decay)
+        return value
+
+    def gradients(self, problem: Bilevel, ahead: LookAhead) -> tuple[Tensor, Weights]:
+        """The validation loss (*R,), without the regulariser, and the gradient {name: (*R, edges, options)}."""
+        if self.order == 1:
+            return first_order(problem, self.regulariser)
+        return (second_order if self.order == 2 else exact_second_order)(problem, ahead, self.regulariser)

@@ -1,0 +1,209 @@
+"""Mixing weights: modules whose call returns, for each open choice of a space, a distribution over its options.
+
+A *space* is a network in which choices are open. It names them, `choices == {name: (edges, options)}`, and its forward
+pass takes weights {name: (edges, options)}, one row an edge, that sum to one over the options.
+
+The parameters alpha and their Adam moments are buffers: the optimiser of the network cannot get hold of them, and saved
+states carry all of it. Stacked modules (`stack_modules`) put replicate axes R in front: alpha (*R, edges, options).
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Categorical, Dirichlet, Distribution, kl_divergence
+
+BETAS, EPS = (0.5, 0.999), 1e-8  # of Adam (Liu et al. 2019, appendix A.1.1)
+START = 1e-3  # standard deviation of alpha before the first step
+
+Weights = dict[str, Tensor]
+
+
+class _Choice(nn.Module):
+    """The parameters of one choice, what Adam remembers of them, and 1 where an option is kept, else 0."""
+
+    alpha: Tensor
+    moment: Tensor
+    square: Tensor
+    steps: Tensor
+    kept: Tensor
+
+    def __init__(self, alpha: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("alpha", alpha)
+        self.register_buffer("moment", torch.zeros_like(alpha))
+        self.register_buffer("square", torch.zeros_like(alpha))
+        self.register_buffer("steps", alpha.new_zeros(1, 1))
+        self.register_buffer("kept", torch.ones_like(alpha))
+
+
+class MixingWeights(nn.Module):
+    """Base of the mixing weights over the options of some choices; alpha starts as 0.001 N(0, 1).
+
+    Args:
+        choices: {name: (edges, options)} of a space.
+        generator: of the start, torch's global one if not given.
+    """
+
+    def __init__(self, choices: Mapping[str, tuple[int, int]], generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        starts = {name: START * torch.randn(shape, generator=generator) for name, shape in choices.items()}
+        self._of = nn.ModuleDict({name: _Choice(alpha) for name, alpha in starts.items()})
+
+    @property
+    def alphas(self) -> Weights:
+        """The parameters {name: (*R, edges, options)}."""
+        return {name: choice.alpha for name, choice in self._each()}
+
+    @property
+    def masks(self) -> Weights:
+        """True where an option is kept {name: (*R, edges, options)}."""
+        return {name: choice.kept > 0 for name, choice in self._each()}
+
+    def forward(self) -> dict[str, Distribution]:
+        """For each choice the distribution, of batch shape (*R, edges)."""
+        return {name: self._distribution(choice) for name, choice in self._each()}
+
+    def draw(self, generators: Sequence[torch.Generator] = ()) -> Weights:
+        """Weights to mix by, differentiable in alpha; where they are random, anew at every call.
+
+        Args:
+            generators: one a replicate; torch's global one if there are none.
+        """
+        raise NotImplementedError
+
+    def mean(self) -> Weights:
+        """The expected weights."""
+        raise NotImplementedError
+
+    def kl(self) -> Tensor:
+        """KL to the flat distribution of the same kind, nats, summed over edges and choices (*R,)."""
+        return torch.stack([kl_divergence(q, self._flat(q)).sum(-1) for q in self().values()]).sum(0)
+
+    @torch.no_grad()
+    def entropy(self) -> Weights:
+        """For each choice the entropy of its mean weights, nats, a mean over edges {name: (*R,)}."""
+        return {name: torch.special.entr(w).sum(-1).mean(-1) for name, w in self.mean().items()}
+
+    @contextlib.contextmanager
+    def learning(self) -> Iterator[Weights]:
+        """Within it alpha requires a gradient."""
+        alphas = self.alphas
+        for alpha in alphas.values():
+            alpha.requires_grad_(True)
+        try:
+            yield alphas
+        finally:
+            for alpha in alphas.values():
+                alpha.requires_grad_(False)
+
+    @torch.no_grad()
+    def descend(self, gradients: Weights, learning_rate: float, weight_decay: float = 0.0) -> None:
+        """A step of Adam down the gradients with L2 weight decay; options that are gone stay where they are."""
+        for name, choice in self._each():
+            descent = choice.kept * (gradients[name] + weight_decay * choice.alpha)
+            choice.steps += 1
+            choice.moment.lerp_(descent, 1 - BETAS[0])
+            choice.square.lerp_(descent.square(), 1 - BETAS[1])
+            moment, square = (
+                choice.moment / (1 - BETAS[0] ** choice.steps),
+                choice.square / (1 - BETAS[1] ** choice.steps),
+            )
+            choice.alpha -= learning_rate * moment / (square.sqrt() + EPS)
+
+    @torch.no_grad()
+    def keep_best(self, n: int) -> None:
+        """Keeps on each edge the n options of the largest mean weight, of equals the first; alpha of others is 0.
+
+        Raises:
+            ValueError: unless 1 <= n <= the options that an edge still has.
+        """
+        fewest = min(int(choice.kept.sum(-1).min()) for _, choice in self._each())
+        if not 1 <= n <= fewest:
+            raise ValueError(f"an edge can keep 1 to {fewest} of its options, not {n}")
+        means = self.mean()
+        for name, choice in self._each():
+            best = torch.argsort(-means[name], dim=-1, stable=True)[..., :n]
+            choice.kept.zero_().scatter_(-1, best, 1.0)
+            for tensor in (choice.alpha, choice.moment, choice.square):
+                tensor *= choice.kept
+
+    def _each(self) -> Iterator[tuple[str, _Choice]]:
+        for name, choice in self._of.items():
+            assert isinstance(choice, _Choice)
+            yield name, choice
+
+    def _distribution(self, choice: _Choice) -> Distribution:
+        raise NotImplementedError
+
+    def _flat(self, q: Distribution) -> Distribution:
+        raise NotImplementedError
+
+
+class SoftmaxWeights(MixingWeights):
+    """w = softmax(alpha) (DARTS, arXiv 1806.09055, equation 2). A call returns Categoricals."""
+
+    def draw(self, generators: Sequence[torch.Generator] = ()) -> Weights:
+        return self.mean()
+
+    def mean(self) -> Weights:
+        return {name: self._logits(choice).softmax(-1) for name, choice in self._each()}
+
+    def _distribution(self, choice: _Choice) -> Categorical:
+        return Categorical(logits=self._logits(choice), validate_args=False)
+
+    def _flat(self, q: Distribution) -> Categorical:
+        assert isinstance(q, Categorical)
+        return Categorical(logits=torch.zeros_like(q.logits), validate_args=False)
+
+    def _logits(self, choice: _Choice) -> Tensor:
+        return choice.alpha.masked_fill(choice.kept == 0, -torch.inf)
+
+
+class DirichletWeights(MixingWeights):
+    """w ~ Dirichlet(elu(alpha) + 1) on each edge (DrNAS: Chen et al. 2021, arXiv 2006.10355, section 3.1).
+
+    A call returns Dirichlets over all options. Where some are gone, a draw is restricted to the others and divided by
+    its sum: such weights are Dirichlet too, with the concentrations of the others.
+    """
+
+    def draw(self, generators: Sequence[torch.Generator] = ()) -> Weights:
+        drawn = {}
+        for name, choice in self._each():
+            concentration = self._concentration(choice)
+            sample = _each_from_its_own(concentration, generators) if generators else _sample(concentration)
+            drawn[name] = _normalised(sample * choice.kept)
+        return drawn
+
+    def mean(self) -> Weights:
+        return {name: _normalised(self._concentration(choice) * choice.kept) for name, choice in self._each()}
+
+    def _distribution(self, choice: _Choice) -> Dirichlet:
+        return Dirichlet(self._concentration(choice), validate_args=False)
+
+    def _flat(self, q: Distribution) -> Dirichlet:
+        assert isinstance(q, Dirichlet)
+        return Dirichlet(torch.ones_like(q.concentration), validate_args=False)
+
+    def _concentration(self, choice: _Choice) -> Tensor:
+        return F.elu(choice.alpha) + 1
+
+
+def _normalised(weights: Tensor) -> Tensor:
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def _sample(concentration: Tensor) -> Tensor:
+    return Dirichlet(concentration, validate_args=False).rsample()
+
+
+def _each_from_its_own(concentration: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    # torch samples a Dirichlet from its global generator only.
+    samples = []
+    for row, generator in zip(concentration, generators, strict=True):
+        with torch.random.fork_rng(devices=[row.device] if row.is_cuda else []):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            samples.append(_sample(row))
+    return torch.stack(samples)
