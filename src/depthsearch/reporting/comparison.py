@@ -8,17 +8,18 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.measuring.choices import METRICS
-from depthsearch.reporting.joining import join
-from depthsearch.reporting.tables import read_runs, stored_tables, thin
-from depthsearch.running.study import fingerprint
+from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.shown import shown
+from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
 from depthsearch.strategies import METHODS
 from depthsearch.studies.pools import pool_row
 
 TABLES = ("strategies", "strategies_pool", "strategies_shift", "strategies_curves")
+OF_A_STRATEGY = ("kind", "max_depth", "width", "points", "selection")  # and of a network; all else is shared
 MODES = ("searched", "truncated", "retrained")
 
 
-def collect(results: Path) -> dict[str, pd.DataFrame]:
+def collect(results: Path) -> Tables:
     """All finished runs of the comparison as tidy tables, keyed by `TABLES`.
 
     - `strategies`: one row a run: chosen depth and width, costs, test metrics under `<mode>_<metric>`, of which
@@ -29,19 +30,19 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
     - `strategies_shift`: one row a run and amount of shift.
     - `strategies_curves`: one row a run and logged epoch: entropy of q, expected depth.
 
-    All have the `configuration`, `cohort` and `started` of `tables.key_of`.
+    All have the `configuration`, its hash; the first two also `cohort`, the hash of what all strategies share on a data
+    set, and when the run `started`.
     """
     rows: dict[str, list[dict]] = {name: [] for name in TABLES}
     for config, summary in read_runs(results, comparison=True):
-        asked = config["configuration"]
-        shared = {k: asked[k] for k in ("study", "data_set", "training")}
-        which = {"configuration": config["hash"], "cohort": fingerprint(shared), "started": config["started"]}
+        asked, which = config["configuration"], {"configuration": config["hash"]}
+        making = {"cohort": cohort_of(config, *OF_A_STRATEGY), "started": config["started"]}
         if asked["kind"] == "DDN":
-            rows["strategies_pool"].append(pool_row(config, summary) | which)
+            rows["strategies_pool"].append(pool_row(config, summary) | which | making)
             continue
         key = {"data_set": asked["data_set"], "strategy": asked["kind"], "seed": config["seed"]}
         key |= {"epochs_limit": asked["training"]["epochs"]} | which
-        row = key | {"max_depth": asked["max_depth"], "preset_width": asked["width"]}
+        row = key | making | {"max_depth": asked["max_depth"], "preset_width": asked["width"]}
         row |= {"device": in_words(config["device"])}
         diverged = summary.get("diverged_epoch")
         row |= {"diverged_epoch": math.nan if diverged is None else diverged}
@@ -65,68 +66,54 @@ def _found(summary: Mapping, width: int) -> dict:
     return row | summary.get("extra", {})
 
 
-def with_retrained(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The tables with what the pool says of each choice: its depth retrained, and its regret."""
-    strategies = tables["strategies"]
-    looked_up = [f"retrained_{m}" for m in METRICS] + ["best_depth", "best_log_likelihood", "regret"]
-    strategies = strategies.drop(columns=[c for c in looked_up if c in strategies])
-    return {**tables, "strategies": _with_retrained(strategies, tables["strategies_pool"])}
+def with_retrained(tables: Mapping[str, pd.DataFrame]) -> Tables:
+    """The tables with what the pool says of each choice: its depth `retrained_...` on all points, and its `regret`.
 
-
-def _with_retrained(strategies: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame:
+    Of networks trained in several configurations the last one counts.
+    """
+    strategies, pool = tables["strategies"], tables["strategies_pool"]
+    looked_up = [
+        c for c in strategies if str(c).startswith("retrained_") or c in ("best_depth", "best_log_likelihood", "regret")
+    ]
+    strategies = strategies.drop(columns=looked_up)
     if "depth" not in strategies or pool.empty:
-        return strategies
-    keys = ["data_set", "seed", "epochs_limit"]
-    retrained = pool[pool["points"] == "all"].rename(columns={f"test_{m}": f"retrained_{m}" for m in METRICS})
-    retrained = retrained.rename(columns={"max_depth": "depth"})
+        return {**tables, "strategies": strategies}
+    keys = ["data_set", "seed", "cohort"]
     columns = [*keys, "depth", "width"]
+    retrained = pool[pool["points"] == "all"].sort_values("started", kind="stable")
+    retrained = retrained.rename(columns={f"test_{m}": f"retrained_{m}" for m in METRICS} | {"max_depth": "depth"})
+    retrained = retrained.drop_duplicates(columns, keep="last")
     table = strategies.merge(retrained[columns + [f"retrained_{m}" for m in METRICS]], on=columns, how="left")
     at_preset = retrained.merge(strategies[[*keys, "preset_width"]].drop_duplicates(), on=keys)
     at_preset = at_preset[at_preset["width"] == at_preset["preset_width"]].dropna(subset="retrained_log_likelihood")
-    if at_preset.empty:
-        return table
-    best = at_preset.loc[at_preset.groupby(keys)["retrained_log_likelihood"].idxmax()]
-    names = {"depth": "best_depth", "retrained_log_likelihood": "best_log_likelihood"}
-    table = table.merge(best.rename(columns=names)[[*keys, *names.values()]], on=keys, how="left")
-    return table.assign(regret=table["best_log_likelihood"] - table["retrained_log_likelihood"])
+    if len(at_preset):
+        best = at_preset.loc[at_preset.groupby(keys)["retrained_log_likelihood"].idxmax()]
+        names = {"depth": "best_depth", "retrained_log_likelihood": "best_log_likelihood"}
+        best = best.rename(columns=names)[[*keys, *names.values()]].drop_duplicates(keys)
+        table = table.merge(best, on=keys, how="left")
+        table = table.assign(regret=table["best_log_likelihood"] - table["retrained_log_likelihood"])
+    return {**tables, "strategies": table}
 
 
-def all_tables(results: Path) -> dict[str, pd.DataFrame]:
-    """Every run that a results folder knows of: those in `runs`, and the rows of `tables` whose runs are elsewhere.
-
-    Raises:
-        FileNotFoundError: there are neither runs nor tables.
-    """
-    collected, stored = collect(results), stored_tables(results, TABLES)
-    if stored is None and all(table.empty for table in collected.values()):
-        raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
-    return collected if stored is None else with_retrained(join(collected, stored)[0])
-
-
-def read_tables(results: Path) -> dict[str, pd.DataFrame]:
-    """Of `all_tables` what is to be shown: of each data set the longest runs, of those the fullest, the newest.
+def all_tables(results: Path) -> Tables:
+    """Every run of the comparison that a results folder knows of, as in `tables.all_tables`.
 
     Raises:
         FileNotFoundError: there are neither runs nor tables.
     """
-    tables = all_tables(results)
-    rows = tables["strategies"]
-    if rows.empty:
-        rows = tables["strategies_pool"]
-    if rows.empty:
-        return tables
-    sums = (
-        rows.assign(n=1)
-        .groupby(["data_set", "cohort"], as_index=False)
-        .agg(epochs=("epochs_limit", "max"), n=("n", "sum"), started=("started", "max"))
-    )
-    shown = sums.sort_values(["epochs", "n", "started"]).groupby("data_set").tail(1)
-    keep = set(zip(shown["data_set"], shown["cohort"], strict=True))
-    return {name: _of(table, keep) for name, table in tables.items()}
+    return with_retrained(with_stored(results, collect(results), ("strategies", "strategies_pool")))
 
 
-def _of(table: pd.DataFrame, keep: set[tuple]) -> pd.DataFrame:
-    if table.empty:
-        return table
-    rows = zip(table["data_set"], table["cohort"], strict=True)
-    return table[[row in keep for row in rows]].reset_index(drop=True)
+def read_tables(results: Path) -> Tables:
+    """Of `all_tables` what is `shown`.
+
+    Raises:
+        FileNotFoundError: there are neither runs nor tables.
+    """
+    return shown_tables(all_tables(results))[0]
+
+
+def shown_tables(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
+    """What is `shown` of the comparison, with regrets among what is shown, and a line for each cohort left out."""
+    part, others = shown({name: tables[name] for name in TABLES})
+    return with_retrained(part), others

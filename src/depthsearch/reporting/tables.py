@@ -1,4 +1,4 @@
-"""Tidy tables of many runs: from run folders, on disk."""
+"""Tidy tables of many runs: from run folders, and on disk."""
 
 import math
 import sys
@@ -8,15 +8,16 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.hardware import in_words
-from depthsearch.reporting.joining import join, newest, with_cohorts
+from depthsearch.reporting.joining import Tables, as_text, in_order_of, join
+from depthsearch.reporting.shown import shown
 from depthsearch.running.folders import read_run, run_folders
 from depthsearch.running.study import fingerprint
 
 TABLES = ("runs", "depths", "reliability", "curves", "diverged")
 
 
-def collect(results: Path) -> dict[str, pd.DataFrame]:
-    """The finished runs under `results/runs` as tidy tables, keyed by `TABLES`.
+def collect(results: Path) -> Tables:
+    """The finished runs under `results/runs` as tidy tables, keyed by `TABLES`; those of the comparison are elsewhere.
 
     - `runs`: one row a run: its configuration, chosen depths, the metric sets of each variant under
       `<variant>_<split>_<metric>`, parameters, epochs, seconds, hardware; `DDN_predict_seconds` of an LDN run is that
@@ -26,16 +27,18 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
     - `curves`: one row a run and logged epoch.
     - `diverged`: one row a run whose loss became infinite or no number, with its `epoch`; it is in no other table.
 
-    Columns that all share: `scan`, the values of the configuration, `configuration`, its hash, `cohort`, the hash of
-    what the settings of a scan share, `started` and `seed`. A run that cannot be read is left out, and said so.
+    All have the values of the configuration and its hash, `configuration`; the two of one row a run also `cohort`, the
+    hash of what the settings of a scan share, and when the run `started`. A run that cannot be read is left out, and
+    said so.
     """
     tables: dict[str, list[dict]] = {name: [] for name in TABLES}
     for config, summary in read_runs(results, comparison=False):
-        key = key_of(config)
+        key = _key(config)
+        making = {"cohort": cohort_of(config, config["swept"]), "started": config["started"]}
         if summary.get("diverged_epoch") is not None:
-            tables["diverged"].append(key | {"epoch": summary["diverged_epoch"]})
+            tables["diverged"].append(key | making | {"epoch": summary["diverged_epoch"]})
             continue
-        tables["runs"].append(key | _row(config, summary))
+        tables["runs"].append(key | making | _row(config, summary))
         tables["depths"] += [key | depth for depth in summary["depths"]]
         for variant, bins in summary["reliability"].items():
             for i, (count, confidence, accuracy) in enumerate(zip(*bins.values(), strict=True)):
@@ -43,11 +46,11 @@ def collect(results: Path) -> dict[str, pd.DataFrame]:
                     values = {"bin": i, "count": count, "confidence": confidence, "accuracy": accuracy}
                     tables["reliability"].append(key | {"variant": variant} | values)
         tables["curves"] += [key | point for point in thin(summary["history"])]
-    return {name: _table(rows) for name, rows in tables.items()}
+    return {name: pd.DataFrame(rows) if rows else no_runs() for name, rows in tables.items()}
 
 
 def read_runs(results: Path, comparison: bool) -> list[tuple[dict, dict]]:
-    """Configuration and summary of every finished run: of the comparison of strategies, or of all other scans."""
+    """`config.json` and summary of every finished run: of the comparison of strategies, or of all other scans."""
     found = []
     for folder in run_folders(results):
         run = read_run(folder)
@@ -58,14 +61,16 @@ def read_runs(results: Path, comparison: bool) -> list[tuple[dict, dict]]:
     return found
 
 
-def key_of(config: Mapping) -> dict:
-    """The columns that all tables of a run share."""
-    asked = config["configuration"]
+def cohort_of(config: Mapping, *varied: str) -> str:
+    """The hash of a configuration without what varies among the runs of a scan."""
+    return fingerprint({k: v for k, v in config["configuration"].items() if k not in varied})
+
+
+def _key(config: Mapping) -> dict:
+    asked, training = config["configuration"], config["configuration"]["training"]
     values = {k: v for k, v in asked.items() if not isinstance(v, Mapping) and k != "study"}
-    shared = {k: v for k, v in asked.items() if k not in ("kind", config["swept"])}
-    training = {"precision": asked["training"]["precision"], "epochs_limit": asked["training"]["epochs"]}
-    which = {"configuration": config["hash"], "cohort": fingerprint(shared), "started": config["started"]}
-    return {"scan": config["scan"], **values, **training, **which, "seed": config["seed"]}
+    how = {"precision": training["precision"], "configuration": config["hash"], "seed": config["seed"]}
+    return {"scan": config["scan"], **values, **how, "epochs_limit": training["epochs"]}
 
 
 def _row(config: Mapping, summary: Mapping) -> dict:
@@ -79,10 +84,10 @@ def _row(config: Mapping, summary: Mapping) -> dict:
     return row
 
 
-def _table(rows: list[dict]) -> pd.DataFrame:
-    # Where there are none, with the columns that all tables share: an empty file cannot be read back.
-    shared = ["scan", "data_set", "kind", "max_depth", "configuration", "cohort", "started", "seed", "epochs_limit"]
-    return pd.DataFrame(rows, columns=None if rows else shared)
+def no_runs() -> pd.DataFrame:
+    """An empty table, with the columns that all share: a file without columns cannot be read back."""
+    some = ("scan", "data_set", "kind", "max_depth", "configuration", "seed", "epochs_limit", "cohort", "started")
+    return pd.DataFrame(columns=list(some))
 
 
 def thin(history: list[dict], most: int = 40) -> list[dict]:
@@ -90,28 +95,67 @@ def thin(history: list[dict], most: int = 40) -> list[dict]:
     return history[:: math.ceil(len(history) / most)] if history else []
 
 
-def all_tables(results: Path) -> dict[str, pd.DataFrame]:
-    """Every run that a results folder knows of: those in `runs`, and the rows of `tables` whose runs are elsewhere.
+def all_tables(results: Path) -> Tables:
+    """Every run that a results folder knows of: those in `runs`, and in `tables` the rows of runs that are elsewhere.
 
     Raises:
         FileNotFoundError: there are neither runs nor tables.
     """
-    collected, stored = collect(results), stored_tables(results, TABLES)
-    if stored is None and collected["runs"].empty and collected["diverged"].empty:
-        raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
-    return collected if stored is None else join(collected, stored)[0]
+    return with_stored(results, collect(results), ("runs", "diverged"))
 
 
-def read_tables(results: Path) -> dict[str, pd.DataFrame]:
-    """Of `all_tables` what is to be shown: of each scan and data set the `newest` complete cohort.
+def read_tables(results: Path) -> Tables:
+    """Of `all_tables` what is `shown`.
 
     Raises:
         FileNotFoundError: there are neither runs nor tables.
     """
-    return newest(all_tables(results))[0]
+    return shown(all_tables(results))[0]
 
 
 # On disk.
+
+
+def with_stored(results: Path, collected: Tables, mains: Sequence[str]) -> Tables:
+    """Collected tables with what `results/tables` knows besides; a run that is at hand is taken as it is.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    stored = stored_tables(results, tuple(collected))
+    if stored is not None:
+        return in_order_of(stored, join(collected, stored)[0])
+    if all(collected[name].empty for name in mains):
+        raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
+    return collected
+
+
+def stored_tables(results: Path, names: Sequence[str]) -> Tables | None:
+    """The tables of `results/tables`; None unless all of them are there."""
+    paths = {name: results / "tables" / f"{name}.csv" for name in names}
+    if not all(path.exists() for path in paths.values()):
+        return None
+    return {name: _from_earlier(_read(path), name) for name, path in paths.items()}
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if path.stat().st_size <= 1:
+        return pd.DataFrame()  # an empty table is an empty line on disk
+    kinds = {"configuration": str, "cohort": str, "started": str}
+    table = pd.read_csv(path, dtype=kinds)  # type: ignore[arg-type]
+    return table.fillna({"started": ""}) if "started" in table else table
+
+
+def _from_earlier(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A table of a version without hashes: `configuration` is a number there, and of one with none it is 1."""
+    if table.empty or "configuration" not in table:
+        table = table.assign(configuration="1") if len(table) else table
+    if table.empty or "cohort" in table or name not in ("runs", "diverged", "strategies", "strategies_pool"):
+        return table
+    making = as_text(table, ("protocol", "precision", "epochs_limit", "configuration")).map(
+        lambda t: fingerprint({"": t})
+    )
+    return table.assign(cohort=making, started="")
 
 
 def write_tables(results: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
@@ -121,17 +165,3 @@ def write_tables(results: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path
     for path, table in paths.items():
         table.to_csv(path, index=False, float_format="%.6g")
     return list(paths)
-
-
-def stored_tables(results: Path, names: Sequence[str]) -> dict[str, pd.DataFrame] | None:
-    """The tables of `results/tables`; None unless all of them are there. Those of earlier versions get a cohort."""
-    paths = {name: results / "tables" / f"{name}.csv" for name in names}
-    if not all(path.exists() for path in paths.values()):
-        return None
-    # An empty table is an empty line on disk.
-    kinds = {"configuration": str, "cohort": str, "started": str}
-    read = {
-        name: pd.read_csv(path, dtype=kinds) if path.stat().st_size > 1 else pd.DataFrame()  # type: ignore[arg-type]
-        for name, path in paths.items()
-    }
-    return {name: with_cohorts(table) for name, table in read.items()}
