@@ -9,7 +9,7 @@ from torch import Tensor
 from depthsearch.learning.bilevel import Bilevel, LookAhead, exact_second_order, first_order, second_order
 from depthsearch.learning.mixing import MixingWeights, Weights
 
-ORDERS = (1, 2, "exact")
+PASSES = {1: 1, 2: 4, "exact": 2}  # forward passes of a step of alpha, by the order of its gradient
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,30 @@ class Architect:
         order: 1 takes the gradient at the present weights of the network; 2 at the weights after the step that SGD
             takes next, and through that step by a finite difference as published; "exact" through it by double
             differentiation.
+        warm_up: share of each stage of a search for which alpha is left alone.
+        faithful: does as the original does where that is wrong or an accident: see `LookAhead` and `Search`.
 
     Raises:
-        ValueError: there is no such order.
+        ValueError: there is no such order, or warm_up is no share.
     """
 
     learning_rate: float = 3e-4
     weight_decay: float = 1e-3
     regulariser: float = 0.0
     order: int | str = 1
+    warm_up: float = 0.0
+    faithful: bool = False
 
     def __post_init__(self) -> None:
-        if self.order not in ORDERS:
-            raise ValueError(f"order must be one of {', '.join(map(str, ORDERS))}; got {self.order}")
+        if self.order not in PASSES:
+            raise ValueError(f"order must be one of {', '.join(map(str, PASSES))}; got {self.order}")
+        if not 0 <= self.warm_up <= 1:
+            raise ValueError(f"warm_up is a share, from 0 to 1; got {self.warm_up}")
+
+    @property
+    def passes(self) -> float:
+        """How often an epoch runs the network forward over the training points, of which each half is one of two."""
+        return (1 + (1 - self.warm_up) * PASSES[self.order]) / 2
 
     def mixing(self, choices: Mapping[str, tuple[int, int]], generator: torch.Generator | None = None) -> MixingWeights:
         """The mixing weights of a space to start from."""

@@ -20,7 +20,7 @@ METHODS: dict[str, Method] = {
     "DARTS (paper)": Darts(learning_rate=3e-4),
     "DARTS": Darts(learning_rate=TUNED),
     "DARTS 2nd order": Darts(learning_rate=TUNED, order=2),
-    "DrNAS": DrNAS(learning_rate=TUNED),
+    "DrNAS": DrNAS(learning_rate=TUNED, weight_decay=0.0, regulariser=1e-3, warm_up=0.2),
 }
 
 __all__ = ["METHODS", "SEARCHES"]
