@@ -39,6 +39,6 @@ class DrNAS(Mixing):
             depth.mixing.keep_best((depth.max_depth + 2) // 2)
         return super().run_epoch(replicates, data, generators)
 
-    def _learns_in(self, epoch: int, epochs: int) -> bool:
-        stage = max(epochs // 2, 1)
-        return (epoch - 1) % stage >= self.warm_up * stage
+    def learns_now(self, replicates: Replicates) -> bool:
+        stage = max(replicates.training.epochs // 2, 1)
+        return self.learns_in((replicates.epoch - 1) % stage + 1, stage)

@@ -90,7 +90,7 @@ class Mixing(Architect, Method):
         n = data.y_train.shape[1] // 2
         rows = [slice(half, 2 * n, 2) for half in (0, 1)]
         halves = [replace(data, x_train=data.x_train[:, rows], y_train=data.y_train[:, rows]) for rows in rows]
-        depth, learning = mixture_of(replicates), self._learns_in(replicates.epoch, replicates.training.epochs)
+        depth, learning = mixture_of(replicates), self.learns_now(replicates)
         total = torch.zeros(len(generators), device=data.y_train.device)
         for own, other in zip(*(replicates.batches(half, generators) for half in halves), strict=True):
             if learning:
@@ -100,9 +100,9 @@ class Mixing(Architect, Method):
         depth.hold(None)
         return total / n
 
-    def _learns_in(self, epoch: int, epochs: int) -> bool:
-        """Whether alpha is learnt in an epoch of a search of one stage."""
-        return epoch > self.warm_up * epochs
+    def learns_now(self, replicates: Replicates) -> bool:
+        """Whether alpha is learnt in this epoch."""
+        return self.learns_in(replicates.epoch, replicates.training.epochs)
 
     def _ahead(self, replicates: Replicates) -> LookAhead:
         named = dict(replicates.network.named_parameters())
