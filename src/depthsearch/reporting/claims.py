@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from depthsearch.reporting.tables import cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
+from depthsearch.reporting.parts import cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
 
 # What counts as "costs nothing" and "stays put": points of error / 100, nats, layers a layer; of error and nats at most
 # this share of what the reference has, or on easy data nothing could ever count as worse.

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from depthsearch.reporting.claims import best_ddn
-from depthsearch.reporting.tables import ldn_and_ddn, of_scan, reference_depth, span, timed_runs
+from depthsearch.reporting.parts import ldn_and_ddn, of_scan, reference_depth, timed_runs
+from depthsearch.reporting.words import span
 
 COLOURS = {
     "LDN-95": "tab:blue",

@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from depthsearch.reporting.comparison import MODES
 from depthsearch.reporting.figures import LABELS, Tables, band, panels, scale_of, titled
-from depthsearch.reporting.tables import span
 from depthsearch.reporting.verdict import ORDER, families
+from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 
 COLOURS = dict(zip(ORDER, plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]

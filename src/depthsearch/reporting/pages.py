@@ -1,6 +1,6 @@
 """From saved runs to `results/tables`, `results/README.md` and the results section of the README.
 
-    python -m depthsearch.reporting.pages [results folder]
+    python -m depthsearch.reporting [results folder] [--add DIR ...]
 
 Every number is computed here from the tables; nothing is typed.
 """
@@ -8,6 +8,7 @@ Every number is computed here from the tables; nothing is typed.
 import argparse
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,22 +30,11 @@ from depthsearch.reporting.claims import (
     image_claims,
     spiral_claims,
 )
-from depthsearch.reporting.tables import (
-    cohorts,
-    collect,
-    comparable,
-    markdown,
-    of_data_sets,
-    of_scan,
-    read_tables,
-    reference_depth,
-    span,
-    spread,
-    timed_runs,
-    write_tables,
-)
-from depthsearch.running.folders import configuration_number, load_weights, read_run, run_folders
-from depthsearch.running.scan import RESULTS
+from depthsearch.reporting.joining import join, newest, told
+from depthsearch.reporting.parts import cohorts, of_data_sets, of_scan, reference_depth, timed_runs
+from depthsearch.reporting.tables import TABLES, all_tables, write_tables
+from depthsearch.reporting.words import markdown, span, spread
+from depthsearch.running.folders import RESULTS, load_weights, read_run
 from depthsearch.studies.images import Images
 from depthsearch.studies.spirals import Spirals
 
@@ -66,7 +56,7 @@ def draw_maps(results: Path) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError: neither the run nor the stored map exists.
     """
-    name = MAP_SETTING.folder(MAP_SETTING.training).rpartition("_epochs")[0]
+    name = MAP_SETTING.title().rpartition("_epochs")[0]
     pattern = f"scan_max_depth_spirals/spirals/{name}_epochs*/version_{MAP_SEED}/weights.pt"
     folders = sorted((w.parent for w in (results / "runs").glob(pattern) if _is_sound(w.parent)), key=_epochs_limit)
     stored = results / "tables" / "spiral_maps.npz"
@@ -97,11 +87,13 @@ def draw_maps(results: Path) -> dict[str, np.ndarray]:
 
 def _is_sound(folder: Path) -> bool:
     run = read_run(folder)
-    return run is not None and configuration_number(folder) == 1 and run[1].get("diverged_epoch") is None
+    return run is not None and run[1].get("diverged_epoch") is None
 
 
-def _epochs_limit(folder: Path) -> int:
-    return int(folder.parent.name.rpartition("epochs")[2])
+def _epochs_limit(folder: Path) -> tuple[int, str]:
+    run = read_run(folder)
+    assert run is not None, folder
+    return run[0]["configuration"]["training"]["epochs"], run[0]["started"]
 
 
 # Cost.
@@ -190,7 +182,7 @@ Where d_opt = D nothing is cut, and what is "saved" is the noise of this timing.
 
 ## What was run
 
-The spiral settings are the paper's ({MAP_SETTING},
+The spiral settings are the paper's (`{MAP_SETTING.title()}`,
 varied as listed). A grid shorter than its script's was thinned to the machine at hand. Minutes are the wall time of
 training on the hardware named, divided among the repeats trained side by side and summed. Beside some scans other work
 ran, so they are upper bounds.
@@ -231,13 +223,11 @@ def benchmarks_page(results: Path) -> str:
 
 
 def strategies_page(results: Path) -> str:
-    """The verdict on strategies; their tables and `results/strategies.md` are written, where there are any."""
+    """The verdict on strategies; `results/strategies.md` is written, where there are any."""
     try:
         tables = comparison.read_tables(results)
     except FileNotFoundError:
         return "(not run)"
-    for path in write_tables(results, tables):
-        print(path)
     (results / "strategies.md").write_text(verdict.details(tables))
     return verdict.page(tables)
 
@@ -388,20 +378,42 @@ def insert_into_readme(readme: Path, text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m depthsearch.reporting", description=__doc__)
     parser.add_argument("results", nargs="?", type=Path, default=RESULTS)
-    results = parser.parse_args().results
-    if next(run_folders(results), None) is not None:
-        collected = collect(results)
-        tables = comparable(collected)
-        print(*write_tables(results, collected), sep="\n")
-    else:
-        try:
-            tables = read_tables(results)
-        except FileNotFoundError as problem:
-            print(f"{parser.prog}: {problem}; run a scan first", file=sys.stderr)
-            raise SystemExit(2) from None
+    parser.add_argument("--add", type=Path, nargs="+", default=[], metavar="DIR", help="results of other machines")
+    options = parser.parse_args()
+    results = options.results
+    try:
+        tables = gathered([results, *options.add])
+    except FileNotFoundError as problem:
+        print(f"{parser.prog}: {problem}; run a scan first", file=sys.stderr)
+        raise SystemExit(2) from None
+    print(*write_tables(results, tables), sep="\n")
     with contextlib.suppress(FileNotFoundError):  # no spirals of the preset
         np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **draw_maps(results))
-    page = results_page(tables, benchmarks_page(results), strategies_page(results))
-    (results / "README.md").write_text(page)
+    shown, others = newest({name: tables[name] for name in TABLES if name in tables})
+    page = results_page(shown, benchmarks_page(results), strategies_page(results))
+    (results / "README.md").write_text(page + (f"\n## Not shown\n\n{told(others)}" if others else ""))
     if results.resolve() == RESULTS.resolve():
-        insert_into_readme(RESULTS.parent / "README.md", readme_part(tables))
+        insert_into_readme(RESULTS.parent / "README.md", readme_part(shown))
+
+
+def gathered(places: Sequence[Path]) -> dict[str, pd.DataFrame]:
+    """The tables of the first results folder with the runs of the others in them; conflicts are said.
+
+    Raises:
+        FileNotFoundError: one has neither runs nor tables.
+    """
+    found: dict[str, pd.DataFrame] = {}
+    for place in places:
+        parts, nothing = {}, None
+        for read in (all_tables, comparison.all_tables):
+            try:
+                parts |= read(place)
+            except FileNotFoundError as missing:
+                nothing = missing
+        if not parts and nothing is not None:
+            raise nothing
+        absent = {name: table for name, table in parts.items() if name not in found}
+        found, conflicts = join(found, parts) if found else (parts, [])
+        found |= absent
+        print(*conflicts, sep="\n", end="\n" if conflicts else "", file=sys.stderr)
+    return comparison.with_retrained(found) if "strategies" in found else found

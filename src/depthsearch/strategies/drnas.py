@@ -19,10 +19,9 @@ class DrNAS(Mixing):
     `weight_decay=0`) is the option. What is chosen has the largest mean weight.
 
     Cells are searched in the stages that a `Search` is given. Depth is searched in two stages of half the epochs each;
-    between them the better half of the depths is kept. Only states of the second stage are candidates.
+    between them the better half of the depths is kept. Only states of the second stage should be candidates
+    (`Selection.settle` of a half).
     """
-
-    settle: float = 0.5
 
     def mixing(
         self, choices: Mapping[str, tuple[int, int]], generator: torch.Generator | None = None
