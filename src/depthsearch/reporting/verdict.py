@@ -42,11 +42,10 @@ def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def by_repeat(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Means over data sets: one row a repeat, one column a strategy; NaN where a repeat misses one of the data sets."""
-    table = pd.DataFrame()
-    for name, runs in _in_order(rows):
-        cells = runs.pivot(index="seed", columns="data_set", values=column)
-        table[name] = cells.mean(axis=1).where(cells.notna().all(axis=1))
-    return table
+    groups = rows.groupby(["strategy", "seed"])[column]
+    whole = groups.count().eq(rows.groupby("strategy")["data_set"].nunique(), level="strategy")
+    table = groups.mean().where(whole).unstack("strategy")
+    return table[[name for name in ORDER if name in table]]
 
 
 def differences(rows: pd.DataFrame, column: str) -> dict[str, tuple[float, float, float, int]]:
