@@ -14,7 +14,6 @@ from depthsearch.depth.networks import DepthNetwork, MLPNetwork, stack_modules
 from depthsearch.depth.objectives import log_likelihood
 from depthsearch.depth.posteriors import DepthPosterior
 from depthsearch.depth.pruning import expected_depth
-from depthsearch.hardware import keep_freed_memory
 from depthsearch.learning.chain import objective_gradient
 from depthsearch.learning.method import PAPER, Method, Training
 
@@ -39,7 +38,6 @@ class Replicates:
         compiled: bool = False,
         method: Method = PAPER,
     ) -> None:
-        keep_freed_memory()
         self._has_axis = isinstance(networks[0], MLPNetwork)
         if len(networks) > 1 and not self._has_axis:
             raise ValueError("only networks of mlp_resnet train side by side; give one at a time")

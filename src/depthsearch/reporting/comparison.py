@@ -73,9 +73,7 @@ def with_retrained(tables: Mapping[str, pd.DataFrame]) -> Tables:
     """
     strategies, pool = tables["strategies"], tables["strategies_pool"]
     looked_up = [
-        c
-        for c in map(str, strategies)
-        if c.startswith("retrained_") or c in ("best_depth", "best_log_likelihood", "regret")
+        c for c in strategies if str(c).startswith("retrained_") or c in ("best_depth", "best_log_likelihood", "regret")
     ]
     strategies = strategies.drop(columns=looked_up)
     if "depth" not in strategies or pool.empty:

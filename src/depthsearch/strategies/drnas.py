@@ -67,14 +67,14 @@ def _normalised(weights: Tensor) -> Tensor:
 class DrNAS(Mixing):
     """Two stages of half the epochs each; between them the better half of the depths is kept.
 
-    The choice is the depth of the largest mean weight. Only states of the second stage are candidates.
+    The choice is the depth of the largest mean weight. Only states of the second stage should be candidates
+    (`Selection.settle` of a half).
 
     Attributes:
         regulariser: weight of KL(Dirichlet(elu(beta) + 1) || Dirichlet(1)) in what beta minimises.
         warm_up: share of each stage for which beta is left alone.
     """
 
-    settle: float = 0.5
     weight_decay: float = 0.0
     regulariser: float = 1e-3
     warm_up: float = 0.2

@@ -71,7 +71,6 @@ class Mixing(Method):
         learning_rate, weight_decay: of Adam on alpha.
     """
 
-    select_by: str = "log_likelihood"
     mix: str = "features"
     learning_rate: float = 3e-4
     weight_decay: float = 1e-3

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,14 +18,13 @@ from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
 from depthsearch.depth.objectives import log_likelihood
 from depthsearch.learning.loop import train
-from depthsearch.learning.method import Method, Training
+from depthsearch.learning.method import Method, Selection, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.choices import under_shift
 from depthsearch.measuring.depths import exact_posterior, predict
 from depthsearch.reporting import comparison, figures_strategies, verdict
 from depthsearch.reporting.tables import write_tables
 from depthsearch.running import folders as runs
-from depthsearch.running.jobs import seeded
 from depthsearch.strategies import darts
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
 from depthsearch.strategies.darts import Darts, second_order
@@ -32,6 +32,9 @@ from depthsearch.strategies.drnas import DirichletWeights, DrNAS
 from depthsearch.strategies.mixing import MixtureWeights, gradient_of_alpha
 from depthsearch.strategies.predictor import encode, fit_predictor, predict_labels
 from depthsearch.strategies.search import SEARCHES
+from depthsearch.studies.depth import seeded
+
+BY_LIKELIHOOD = Selection(by="log_likelihood")
 
 
 def batch(n=12, r=2, seed=0):
@@ -49,11 +52,11 @@ def replicates(method, max_depth=3, r=2, width=4):
     return Replicates(networks, depths, Training(), method=method)
 
 
-def run(method, epochs=60, seeds=(0,), max_depth=5, **training):
+def run(method, epochs=60, seeds=(0,), max_depth=5, selection=BY_LIKELIHOOD):
     networks = [seeded(seed, lambda: mlp_resnet(max_depth)) for seed in seeds]
     depths = [seeded(seed, lambda: method.posterior(max_depth)) for seed in seeds]
     splits = [spiral_split(800, 360.0, 0.2, seed).hold_out(0.25, seed) for seed in seeds]
-    return train(networks, depths, splits, Training(epochs, **training), seeds, method=method)
+    return train(networks, depths, splits, Training(epochs), seeds, method=method, selection=selection)
 
 
 # DARTS.
@@ -173,7 +176,7 @@ def test_drnas_keeps_the_best_half_and_runs_no_block_beyond_it():
 
 
 def test_drnas_has_two_stages_with_warm_ups():
-    (trained,) = run(DrNAS(learning_rate=0.05), epochs=40)
+    (trained,) = run(DrNAS(learning_rate=0.05), epochs=40, selection=replace(BY_LIKELIHOOD, settle=0.5))
     entropy = [row["depth_entropy"] for row in trained.history]
     assert len(set(entropy[:4])) == 1 and len(set(entropy[4:20])) == 16  # frozen, then learnt
     assert entropy[20] < entropy[19] - 0.3 and len(set(entropy[20:24])) == 1 and len(set(entropy[24:])) == 16
@@ -197,7 +200,7 @@ def test_q_is_the_exact_posterior_of_the_training_data(method):
 # What all share.
 
 ALL = [
-    Method(select_by="log_likelihood"),
+    Method(),
     ExactPosterior(),
     MarginalLikelihood(),
     Poisson(),
@@ -213,9 +216,9 @@ def test_a_rival_learns_and_a_replicate_does_not_depend_on_who_trains_beside_it(
     together = run(method, epochs=40, seeds=(0, 1, 2))
     (alone,) = run(method, epochs=40, seeds=(1,))
     (again,) = run(method, epochs=40, seeds=(1,))
-    assert alone.elbo == again.elbo and alone.history == again.history
-    torch.testing.assert_close(torch.tensor(together[1].elbo), torch.tensor(alone.elbo), rtol=2e-3, atol=1e-5)
-    assert alone.elbo[-1] > alone.elbo[0]
+    assert alone.objective == again.objective and alone.history == again.history
+    torch.testing.assert_close(torch.tensor(together[1].objective), torch.tensor(alone.objective), rtol=2e-3, atol=1e-5)
+    assert alone.objective[-1] > alone.objective[0]
     before = method.posterior(5)
     if any(True for _ in before.parameters()) or isinstance(before, MixtureWeights):
         assert (alone.depth().probs - before().probs).abs().max() > 1e-3
@@ -228,26 +231,27 @@ def test_a_resumed_run_ends_with_the_same_numbers(method):
 
     kept = []
 
-    def stop(epoch, checkpoints):
-        kept[:] = checkpoints()
-        if kept[0].epoch == 25:
+    def stop(learner):
+        kept[:] = learner.checkpoint()
+        if learner.epoch == 25:
             raise Stop
 
     def go(**options):
         network, depth = seeded(0, lambda: mlp_resnet(4)), seeded(0, lambda: method.posterior(4))
         split = spiral_split(400, 360.0, 0.2, 0).hold_out(0.25, 0)
-        return train([network], [depth], [split], Training(40, batch_size=16), [0], method=method, **options)[0]
+        training = Training(40, batch_size=16)
+        return train([network], [depth], [split], training, [0], method=method, selection=BY_LIKELIHOOD, **options)[0]
 
     whole = go()
     with pytest.raises(Stop):
         go(on_epoch=stop)
     resumed = go(resume=kept)
-    assert resumed.elbo == whole.elbo and resumed.history == whole.history
+    assert resumed.objective == whole.objective and resumed.history == whole.history
     assert torch.equal(resumed.depth().probs, whole.depth().probs)
 
 
 def test_validation_points_decide_only_when_they_are_looked_at():
-    (trained,) = run(Method(select_by="log_likelihood", validate_every=7), epochs=30)
+    (trained,) = run(Method(), epochs=30, selection=Selection(by="log_likelihood", every=7))
     assert [row["epoch"] for row in trained.history] == [7, 14, 21, 28, 30]
     best = max(trained.history, key=lambda row: row["valid_log_likelihood"])
     assert trained.best_epoch == best["epoch"]
@@ -260,7 +264,7 @@ def test_a_method_of_images_trains_through_the_same_loop():
         network = seeded(0, lambda: conv_resnet(2, 1, 3, 8, 4, stem_kernel=3))
         twin = copy.deepcopy(network)
         (trained,) = train([network], [method.posterior(2)], [split], Training(4, batch_size=6), [0], method=method)
-        assert len(trained.elbo) == 4 and all(map(torch.isfinite, torch.tensor(trained.elbo)))
+        assert len(trained.objective) == 4 and all(map(torch.isfinite, torch.tensor(trained.objective)))
         assert not torch.equal(trained.network.stem.conv.weight, twin.stem.conv.weight)
 
 
@@ -412,10 +416,10 @@ def test_runs_that_diverged_are_counted_and_never_chosen(compared, tmp_path):
     """The network that manual search chose, and one LDN, turned into runs that diverged."""
     shutil.copytree(compared, tmp_path, dirs_exist_ok=True)
     place = tmp_path / "runs" / "scan_strategies" / "spirals360"
-    manual = place / "manual_depth6_width10_train_epochs6" / "version_0"
+    (manual,) = (path / "version_0" for path in place.glob("manual_depth6_width10_train_epochs6-*"))
     chosen = runs.read_run(manual)[1]["pruned_depth"]
     for name in (f"DDN_depth{chosen}_width10_train_epochs6", "LDN_depth6_width10_train_epochs6"):
-        path = place / name / "version_0" / "summary.json"
+        (path,) = place.glob(f"{name}-*/version_0/summary.json")
         whole = json.loads(path.read_text())
         left = {"diverged_epoch": 3, "epochs": 3, "best_epoch": 2, "history": [], "seconds": whole["seconds"]}
         path.write_text(json.dumps(left))
