@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.claims import LIKELIHOOD_MARGIN, paired
+from depthsearch.reporting.claims import paired
 from depthsearch.reporting.comparison import MODES
+from depthsearch.reporting.rules import FEWEST, LIKELIHOOD_MARGIN
 from depthsearch.reporting.words import markdown, span, spread
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.studies.choices import ImageChoice
@@ -168,7 +169,7 @@ def _best(rows: pd.DataFrame, column: str, purpose: str, scale: float, unit: str
     ties = []
     for name in (n for n in ORDER if n in values and n != best):
         mean, _, high, n = paired(values[name] - values[best])
-        if n < 2 or high >= 0 or mean == 0:
+        if n < FEWEST or high >= 0 or mean == 0:
             ties.append(name)
     among = f"; not told apart from it: {_list(ties)}" if ties else "; told apart from all others"
     return f"{purpose}: {best} ({scale * means[best]:.3g} {unit}){among}."
