@@ -1,4 +1,4 @@
-"""Networks of the neural predictor trained side by side: the setting, the loop, the ensemble that predicts.
+"""Networks of the neural predictor trained side by side: the loop, and the ensemble that predicts.
 
 S networks are one module whose parameters have a leading axis S. Each has its own seed and its own graphs to learn
 from, so that the members of an ensemble, the folds of a cross validation and the repeats of a study are one training;
@@ -6,7 +6,6 @@ nothing couples them, and what a member becomes does not depend on its company (
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,54 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from depthsearch.depth.networks import stack_modules
-from depthsearch.strategies.graph_predictor import GraphPredictor
+from depthsearch.strategies.graph_predictor import RECOMMENDED, GraphPredictor, Setting
 from depthsearch.strategies.graphs import Graphs, Values, as_graphs, graph_features, relations, vertex_features
 
 CHUNK = 500  # graphs predicted at once
 FARTHEST = 4.0  # standard deviations at which a feature is cut off: rare graphs lie far outside the known ones
 HEADROOM = 0.5  # standard deviations between the best known label and the bound that `bounded` assumes
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a network is built and trained; the defaults are the paper's (section 3.2 and the reproduction by ultmaster).
-
-    Attributes:
-        learning_rate, weight_decay: of Adam, L2; the rate falls to 0 along a cosine over the epochs.
-        drop_last: leave out the batch that is not full.
-        counted: the network sees what `vertex_features` and `graph_features` count, and its head is nonlinear.
-        bounded: it fits -log(bound - label), for labels that crowd below a best possible one, as accuracies do.
-    """
-
-    epochs: int = 300
-    learning_rate: float = 1e-4
-    weight_decay: float = 1e-3
-    batch_size: int = 10
-    drop_last: bool = True
-    width: int = 144
-    layers: int = 3
-    hidden: int = 128
-    dropout: float = 0.1
-    twice_normalised: bool = True
-    counted: bool = False
-    bounded: bool = False
-
-    def network(self, n_operations: int) -> GraphPredictor:
-        """A network for graphs with this many columns of operations, initialised by torch's generator."""
-        sizes = {"width": self.width, "layers": self.layers, "hidden": self.hidden, "dropout": self.dropout}
-        if not self.counted:
-            return GraphPredictor(n_operations, **sizes, twice_normalised=self.twice_normalised)  # type: ignore[arg-type]
-        return GraphPredictor(
-            n_operations + 4,
-            **sizes,  # type: ignore[arg-type]
-            twice_normalised=self.twice_normalised,
-            n_features=7 + 6 * n_operations,
-            nonlinear=True,
-        )
-
-
-PAPER = Setting()
-RECOMMENDED = Setting(epochs=150, learning_rate=1e-3, batch_size=32, counted=True)
 
 
 class _Inputs(NamedTuple):
@@ -192,7 +149,7 @@ def _spread(values: Tensor) -> Tensor:
 
 
 class Ensemble:
-    """S fitted networks, made by `fit`. A call predicts their mean, `members` what each says, `spread` how far apart."""
+    """S fitted networks, made by `fit`: a call predicts their mean, `members` what each says."""
 
     def __init__(self, network: GraphPredictor, setting: Setting, scale, labels: _Labels | None) -> None:
         self.network, self.setting, self._scale, self._labels = network, setting, scale, labels

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from sklearn.linear_model import Ridge
 
-from depthsearch.strategies.ensembles import PAPER, RECOMMENDED, Ensemble, Setting, fit, train
-from depthsearch.strategies.graph_predictor import GraphPredictor
+from depthsearch.strategies.ensembles import Ensemble, fit, train
+from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, GraphPredictor, Setting
 from depthsearch.strategies.graphs import Graphs, Sizes, Values, as_graphs, chains, encode
 
 __all__ = [

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from depthsearch.strategies.ensembles import RECOMMENDED, Ensemble, Setting, fit, fit_classifier
+from depthsearch.strategies.ensembles import Ensemble, fit, fit_classifier
+from depthsearch.strategies.graph_predictor import RECOMMENDED, Setting
 from depthsearch.strategies.graphs import Graphs, Values
 
 
