@@ -70,7 +70,7 @@ def train(
         seeds: S seeds of initialisation, order and dropout.
         loss: "squared", or "logistic" for targets 0 and 1.
     """
-    inputs = _inputs(graphs, setting, _scale(graphs, setting, rows))
+    inputs, targets = _inputs(graphs, setting, _scale(graphs, setting, rows)), targets.to(graphs.adjacency.dtype)
     with torch.random.fork_rng(devices=[]):
         networks = [_seeded(setting, graphs.operations.shape[-1], seed) for seed in seeds]
     network = stack_modules(networks).to(targets.dtype).train()
@@ -194,14 +194,14 @@ def fit(
     """
     seeds, rows, y = _checked(graphs, labels, seeds, rows)
     scaled = _Labels(y, rows, setting.bounded)
-    network = train(graphs, scaled.targets(y).float(), rows, seeds, setting)
+    network = train(graphs, scaled.targets(y), rows, seeds, setting)
     return Ensemble(network, setting, _scale(graphs, setting, rows), scaled)
 
 
 def fit_classifier(graphs: Graphs, is_good: Values, seeds: Iterable[int], setting: Setting = RECOMMENDED) -> Ensemble:
     """The same with a logistic loss on is_good (N,), 0 or 1: what is returned predicts the probability of 1."""
     seeds, rows, y = _checked(graphs, is_good, seeds, None)
-    network = train(graphs, y.float().expand(len(seeds), -1), rows, seeds, setting, loss="logistic")
+    network = train(graphs, y.expand(len(seeds), -1), rows, seeds, setting, loss="logistic")
     return Ensemble(network, setting, _scale(graphs, setting, rows), None)
 
 
