@@ -12,7 +12,7 @@ from depthsearch.learning.loop import train
 from depthsearch.learning.method import Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.depths import evaluate
-from depthsearch.running.jobs import seeded
+from depthsearch.studies.depth import seeded
 
 
 def run(seeds, epochs, kind="LDN", max_depth=10, n=2000, **training):
@@ -27,12 +27,14 @@ def test_a_replicate_does_not_depend_on_who_trains_beside_it(kind):
     together = run(range(8), 200, kind, max_depth=20)
     for seed in (0, 5):
         (alone,) = run([seed], 200, kind, max_depth=20)
-        torch.testing.assert_close(torch.tensor(together[seed].elbo), torch.tensor(alone.elbo), rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(
+            torch.tensor(together[seed].objective), torch.tensor(alone.objective), rtol=1e-4, atol=1e-7
+        )
 
 
 def test_the_same_seed_gives_the_same_numbers():
     (a,), (b,) = run([3], 60), run([3], 60)
-    assert a.elbo == b.elbo and a.history == b.history
+    assert a.objective == b.objective and a.history == b.history
 
 
 def test_matches_a_plain_loop():
@@ -56,8 +58,8 @@ def test_matches_a_plain_loop():
         optimiser.step()
         curve.append(value.item())
         states.append({k: v.clone() for k, v in network.state_dict().items()})
-    torch.testing.assert_close(torch.tensor(ours.elbo), torch.tensor(curve), rtol=1e-6, atol=1e-8)
-    best = max(range(epochs), key=lambda i: ours.elbo[i])
+    torch.testing.assert_close(torch.tensor(ours.objective), torch.tensor(curve), rtol=1e-6, atol=1e-8)
+    best = max(range(epochs), key=lambda i: ours.objective[i])
     assert ours.best_epoch == best + 1
     for name, value in ours.network.state_dict().items():
         if value.is_floating_point():
@@ -69,13 +71,13 @@ def test_matches_a_plain_loop():
 def test_early_stop_is_per_replicate():
     """Each stops `patience` epochs after its own best, as it does alone, and keeps its own numbers."""
     together = run(range(8), 200, max_depth=3, patience=10)
-    lengths = [len(t.elbo) for t in together]
+    lengths = [len(t.objective) for t in together]
     assert len(set(lengths)) >= 4  # two may stop together, on some machines
     for seed, result in enumerate(together):
-        assert len(result.elbo) == min(result.best_epoch + 10, 200)
-        assert result.elbo[result.best_epoch - 1] == max(result.elbo)
+        assert len(result.objective) == min(result.best_epoch + 10, 200)
+        assert result.objective[result.best_epoch - 1] == max(result.objective)
         (alone,) = run([seed], 200, max_depth=3, patience=10)
-        assert (len(alone.elbo), alone.best_epoch) == (lengths[seed], result.best_epoch)
+        assert (len(alone.objective), alone.best_epoch) == (lengths[seed], result.best_epoch)
 
 
 def test_the_learning_rate_is_a_tenth_after_the_decay(monkeypatch):
@@ -100,9 +102,7 @@ def few_images():
     return Split(x, y, x[:20], y[:20], x[:20], y[:20], mean=(0.3,), std=(0.3,))
 
 
-def run_images(
-    compiled, precision="float32", epochs=4, resume=(), on_epoch=lambda epoch, checkpoints: None, device="cpu"
-):
+def run_images(compiled, precision="float32", epochs=4, resume=(), on_epoch=lambda learner: None, device="cpu"):
     network = seeded(0, lambda: conv_resnet(2, 1, 4, 8, 4, stem_kernel=3)).to(device)
     training = Training(epochs, learning_rate=0.05, batch_size=16, precision=precision, norm_batches=2)
     depth = CategoricalDepth(geometric_prior(2)).to(device)
@@ -119,11 +119,11 @@ def test_compiled_training_on_images_is_the_plain_one(precision, apart):
         pytest.skip("no C++ compiler")
     torch.compiler.reset()
     plain, saved = run_images(False), []
-    fused = run_images(True, precision, on_epoch=lambda epoch, made: saved.extend(made() if epoch == 2 else ()))
-    assert fused.elbo == pytest.approx(plain.elbo, abs=apart) and fused.elbo != plain.elbo
-    assert fused.elbo[-1] > fused.elbo[0] + 0.3
+    fused = run_images(True, precision, on_epoch=lambda one: saved.extend(one.checkpoint() if one.epoch == 2 else ()))
+    assert fused.objective == pytest.approx(plain.objective, abs=apart) and fused.objective != plain.objective
+    assert fused.objective[-1] > fused.objective[0] + 0.3
     again = run_images(True, precision, resume=saved)
-    assert again.elbo == fused.elbo and again.history == fused.history
+    assert again.objective == fused.objective and again.history == fused.history
     for ours, theirs in zip(again.network.parameters(), fused.network.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -136,10 +136,15 @@ def test_training_on_images_on_a_gpu_is_that_on_a_cpu(compiled, precision, apart
     torch.compiler.reset()
     saved = []
     ours = run_images(
-        compiled, precision, device="cuda", on_epoch=lambda epoch, made: saved.extend(made() if epoch == 2 else ())
+        compiled,
+        precision,
+        device="cuda",
+        on_epoch=lambda one: saved.extend(one.checkpoint() if one.epoch == 2 else ()),
     )
-    assert ours.elbo == pytest.approx(run_images(False).elbo, abs=apart)
-    assert run_images(compiled, precision, device="cuda", resume=saved).elbo == pytest.approx(ours.elbo, abs=apart)
+    assert ours.objective == pytest.approx(run_images(False).objective, abs=apart)
+    assert run_images(compiled, precision, device="cuda", resume=saved).objective == pytest.approx(
+        ours.objective, abs=apart
+    )
     values = evaluate(ours.network, ours.depth, few_images().to("cuda"), precision)
     assert values["seconds"]["LDN-full_predict_seconds"] > 0
 
@@ -177,12 +182,12 @@ def test_a_step_on_images_waits_for_no_gpu(kind, monkeypatch):
 def test_minibatches_are_seeded_and_cover_the_data():
     """More points than a batch: the ELBO of an epoch is the mean over all points."""
     (a,), (b,) = (run([0], 30, n=2000, batch_size=64) for _ in range(2))
-    assert a.elbo == b.elbo
+    assert a.objective == b.objective
     (small_steps,) = run([0], 1, n=2000, batch_size=64)
     (whole,) = run([0], 1, n=2000)
-    assert small_steps.elbo[0] != whole.elbo[0]
+    assert small_steps.objective[0] != whole.objective[0]
     together = run([0, 1], 30, n=2000, batch_size=64)
-    torch.testing.assert_close(torch.tensor(together[0].elbo), torch.tensor(a.elbo), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(torch.tensor(together[0].objective), torch.tensor(a.objective), rtol=1e-3, atol=1e-5)
 
 
 def test_it_learns_and_chooses_a_depth():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from depthsearch.cells.darts import Stem, check_sizes, places
 from depthsearch.cells.genotype import CELL_OPERATIONS, CellGenotype
 from depthsearch.cells.mixed import EDGES, NODES, MixedCell
+from depthsearch.cells.widening import Carry, Widening, widen_cell
 
 CELLS = ("normal", "reduce")
 DARTS_OPERATIONS = CELL_OPERATIONS[:8]
@@ -21,6 +22,7 @@ class DartsSearchNetwork(nn.Module):
     Attributes:
         choices: the shapes of the mixing weights, {"normal": (14, n), "reduce": (14, n)} with n operations. Rows: the
             edges of node 0 from states 0 and 1, of node 1 from 0, 1 and 2, and so on; columns: `operations`.
+        partial: the operations work on 1/partial of the channels.
         blend: how much the channels that `widen(..., keep_function=True)` added take part, from 0 (they pass by, as
             before) to 1; whoever trains raises it.
     """
@@ -36,7 +38,7 @@ class DartsSearchNetwork(nn.Module):
         in_channels: int,
     ) -> None:
         super().__init__()
-        self.operations, self.blend = tuple(operations), 1.0
+        self.operations, self.partial, self.blend = tuple(operations), partial, 1.0
         self.choices = {cell: (len(EDGES), len(operations)) for cell in CELLS}
         self.stem = Stem(in_channels, 3 * channels, imagenet)
         cells = list(places(channels, layers, 3 * channels, (NODES, NODES), imagenet))
@@ -100,6 +102,30 @@ class DartsSearchNetwork(nn.Module):
             for cell, w in weights.items()
         }
 
+    def widen(self, partial: int, keep_function: bool = False, seed: int = 0) -> list[Carry]:
+        """Has the operations work on 1/partial of the channels, more than before; parameters are replaced.
+
+        As DrNAS does, by copies of random channels, or so that the network computes what it did (see `widening`): then
+        `blend` is 0, and whoever trains raises it to 1.
+
+        Returns:
+            for every parameter, in order, what makes a tensor of its old shape (its momentum) one of its new shape.
+
+        Raises:
+            ValueError: `partial` is not smaller than before or does not divide the channels, or `blend` is not 1 yet.
+        """
+        channels = len(self._cells()[0].reads)
+        check_partial(channels, partial)
+        if partial >= self.partial:
+            raise ValueError(f"partial must be smaller than the {self.partial} of now, got {partial}")
+        if self.blend != 1:
+            raise ValueError(f"blend is {self.blend}: the channels of the last widening must be let in before the next")
+        widening = Widening(keep_function, torch.Generator().manual_seed(seed))
+        for cell in self._cells():
+            widen_cell(cell, partial, widening)
+        self.partial, self.blend = partial, 0.0 if keep_function else 1.0
+        return [widening.carries.get(id(parameter), torch.clone) for parameter in self.parameters()]
+
     def derive(self, weights: Mapping[str, Tensor]) -> CellGenotype:
         """The genotype of mixing weights: for every node the two edges whose best operation weighs most, with it.
 
@@ -149,11 +175,10 @@ def darts_search_network(
     """
     check_sizes(channels, layers=layers, n_classes=n_classes, in_channels=in_channels)
     check_partial(channels, partial)
-    unknown = [name for name in operations if name not in CELL_OPERATIONS]
-    if unknown or not operations or len(set(operations)) < len(operations):
-        raise ValueError(
-            f"operations must be different ones of {', '.join(CELL_OPERATIONS)}; got {', '.join(operations)}"
-        )
+    known = set(operations) <= set(CELL_OPERATIONS) and len(set(operations)) == len(operations)
+    if not known or not set(operations) - {"none"}:
+        names, got = ", ".join(CELL_OPERATIONS), ", ".join(operations)
+        raise ValueError(f"operations must be different ones of {names}, and more than none alone; got {got or 'none'}")
     return DartsSearchNetwork(channels, layers, n_classes, partial, operations, imagenet, in_channels)
 
 

@@ -14,7 +14,6 @@ from depthsearch.depth.networks import DepthNetwork, MLPNetwork, stack_modules
 from depthsearch.depth.objectives import log_likelihood
 from depthsearch.depth.posteriors import DepthPosterior
 from depthsearch.depth.pruning import expected_depth
-from depthsearch.hardware import keep_freed_memory
 from depthsearch.learning.chain import objective_gradient
 from depthsearch.learning.method import PAPER, Method, Training
 
@@ -39,13 +38,12 @@ class Replicates:
         compiled: bool = False,
         method: Method = PAPER,
     ) -> None:
-        keep_freed_memory()
-        self._has_axis = isinstance(networks[0], MLPNetwork)
-        if len(networks) > 1 and not self._has_axis:
+        self.has_axis = isinstance(networks[0], MLPNetwork)
+        if len(networks) > 1 and not self.has_axis:
             raise ValueError("only networks of mlp_resnet train side by side; give one at a time")
         self.training, self.compiled, self.method = training, compiled, method
         self.learning_rate, self.epoch = training.learning_rate, 0
-        self.network = stack_modules(networks) if self._has_axis else copy.deepcopy(networks[0])
+        self.network = stack_modules(networks) if self.has_axis else copy.deepcopy(networks[0])
         for module in self.network.modules():
             if isinstance(module, Bottleneck):
                 module.fused = compiled
@@ -56,7 +54,7 @@ class Replicates:
         dtype = next(self.network.parameters()).dtype
         buffers = {name: b for name, b in self._modules.named_buffers() if b.dtype == dtype}
         tensors = {name: t.detach() for name, t in (self._parameters | buffers).items()}
-        if not self._has_axis:
+        if not self.has_axis:
             tensors |= {name: t.unsqueeze(0) for name, t in tensors.items() if name.startswith("network.")}
         self._shapes = {name: t.shape[1:] for name, t in tensors.items()}
         sizes = {name: self._shapes[name].numel() for name in self._parameters}
@@ -67,7 +65,7 @@ class Replicates:
     def _hold(self, state: Tensor, velocity: Tensor) -> None:
         self.state, self.velocity = state, velocity
         for name, view in self.views(state).items():
-            if not self._has_axis and name.startswith("network."):
+            if not self.has_axis and name.startswith("network."):
                 view = view.squeeze(0)
             if name in self._parameters:
                 self._parameters[name].data = view
@@ -115,7 +113,7 @@ class Replicates:
 
     def outputs(self, x: Tensor) -> Tensor:
         """The method's logits (S, R, B, C) of a batch (R, B, ...)."""
-        if self._has_axis:
+        if self.has_axis:
             return self.method.outputs(self.network, self.depth, x)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.training.precision == "bfloat16"):
             return self.method.outputs(self.network, self.depth, x[0]).unsqueeze(1)
@@ -142,7 +140,7 @@ class Replicates:
     @torch.no_grad()
     def estimate_norms(self, data: Split, generators: Sequence[torch.Generator]) -> None:
         """Batch-norm statistics as means over the first `norm_batches` minibatches of the order that these give."""
-        if self._has_axis:
+        if self.has_axis:
             return
         # With a momentum of 1 / k in the k-th batch the exponential average is the mean over batches.
         norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d | DepthBatchNorm)]

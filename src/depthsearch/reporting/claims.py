@@ -1,12 +1,12 @@
 """The paper's claims against the tables of saved runs: paired differences over repeats, intervals, verdicts."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from depthsearch.reporting.tables import cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
+from depthsearch.reporting.parts import cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
 
 # What counts as "costs nothing" and "stays put": points of error / 100, nats, layers a layer; of error and nats at most
 # this share of what the reference has, or on easy data nothing could ever count as worse.
@@ -18,11 +18,15 @@ Interval = tuple[float, float, float, int]
 
 def paired(differences: pd.Series) -> Interval:
     """Mean, 95 % t-interval and n of paired differences, one a repeat."""
-    d = differences.dropna().to_numpy()
-    if not len(d):
-        return np.nan, np.nan, np.nan, 0
-    half = stats.t.ppf(0.975, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d)) if len(d) > 1 else np.nan
-    return d.mean(), d.mean() - half, d.mean() + half, len(d)
+    from scipy.stats import ttest_1samp
+
+    d = differences.dropna().to_numpy(dtype=float)
+    if len(d) < 2:
+        return float(d.mean()) if len(d) else np.nan, np.nan, np.nan, len(d)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of differences that are all alike, whose interval is a point
+        low, high = ttest_1samp(d, 0).confidence_interval()
+    return float(d.mean()), float(low), float(high), len(d)
 
 
 def no_worse(interval: Interval, margin: float) -> str:

@@ -12,9 +12,9 @@ import pandas as pd
 
 from depthsearch.reporting.claims import LIKELIHOOD_MARGIN, paired
 from depthsearch.reporting.comparison import MODES
-from depthsearch.reporting.tables import markdown, span, spread
+from depthsearch.reporting.words import markdown, span, spread
 from depthsearch.strategies import METHODS, SEARCHES
-from depthsearch.studies.choices import Strategy
+from depthsearch.studies.choices import ImageChoice
 
 ORDER = [*METHODS, *SEARCHES]
 REFERENCE = "LDN"
@@ -211,7 +211,7 @@ def details(tables: Mapping[str, pd.DataFrame]) -> str:
 def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame | None) -> str:
     sets = ", ".join(sorted(rows["data_set"].unique(), key=lambda name: (len(name), name)))
     counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
-    reduced = "" if family in ("spirals", "digits") else f" Reduced: {Strategy.MOST_IMAGES} training images."
+    reduced = "" if family in ("spirals", "digits") else f" Reduced: {ImageChoice.MOST_IMAGES} training images."
     own = rows[rows["strategy"].isin(list(METHODS))]  # searches train no networks but those of the pool
     trained = pd.concat([part[["seconds", "device"]] for part in (own, pool) if part is not None])
     minutes, where = trained["seconds"].sum() / 60, ", ".join(sorted(trained["device"].unique()))

@@ -16,7 +16,10 @@ from depthsearch.reporting.claims import spiral_claims
 from depthsearch.reporting.pages import draw_maps
 from depthsearch.reporting.tables import TABLES, collect, read_tables, write_tables
 from depthsearch.running import folders as runs
-from depthsearch.running import jobs, scan
+from depthsearch.running import jobs
+from depthsearch.running.options import pick_device
+from depthsearch.running.study import Problem, folder_name
+from depthsearch.studies.saved import study_of
 from depthsearch.studies.spirals import Spirals
 
 SCANS = ("max_depth_spirals", "deterministic_depth_spirals", "width_spirals", "data_amount", "spiral_complexity")
@@ -36,7 +39,6 @@ def finished(tmp_path_factory):
     ("arguments", "said"),
     [
         (["banana"], "'banana' is not a CUDA device index"),
-        (["7"], "no CUDA device 7; there is none"),
         (["0", "--depths", "-1"], "depth must be 0 or more"),
         (["0", "--repeats", "0"], "--repeats must be 1 or more"),
         (["0", "--epochs", "0"], "--epochs must be 1 or more"),
@@ -57,9 +59,17 @@ def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path, monkeypat
 def test_missing_devices_are_listed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: f"Card {i}")
-    assert scan.pick_device("1") == torch.device("cuda", 1)
-    with pytest.raises(scan.Problem, match=r"no CUDA device 7; there is 0 \(Card 0\), 1 \(Card 1\)"):
-        scan.pick_device("7")
+    assert pick_device("1") == torch.device("cuda", 1)
+    with pytest.raises(Problem, match=r"no CUDA device 7; there is 0 \(Card 0\), 1 \(Card 1\)"):
+        pick_device("7")
+
+
+def test_without_a_gpu_any_index_is_the_cpu_and_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    out = scan_script("7", "--depths", 1, "--epochs", 2, "--repeats", 1, "--workers", 1, "--results", tmp_path)
+    assert out.returncode == 0 and "no CUDA device here: running on the CPU" in out.stderr
+    (folder,) = runs.run_folders(tmp_path)
+    assert json.loads((folder / "config.json").read_text())["device"]["threads"] == 1  # the study says so
 
 
 def test_the_grids_are_the_papers():
@@ -69,7 +79,7 @@ def test_the_grids_are_the_papers():
     assert [len(grids[name]) for name in SCANS] == [14, 101, 13, 16, 8]
     assert grids["data_amount"][-1] == Spirals(n=8000, noise=0.15)
     assert grids["spiral_complexity"][0] == Spirals(stop_angle=180.0, noise=0.15)
-    assert len({s.folder(s.training) for grid in grids.values() for s in grid}) == 14 + 101 + 12 + 15 + 8
+    assert len({folder_name(s) for grid in grids.values() for s in grid}) == 14 + 101 + 12 + 15 + 8
 
 
 @pytest.mark.parametrize("name", SCANS)
@@ -90,8 +100,10 @@ def test_run_folder_holds_everything(finished):
         assert not [name for name in names if name.endswith(".tmp")]
         assert pd.read_csv(folder / "metrics.csv")["epoch"].iloc[-1] == 40
         assert list(folder.rglob("events.out.tfevents*"))
-        setting = Spirals(**json.loads((folder / "config.json").read_text())["setting"])
-        network, depth = setting.network(), setting.posterior()
+        config = json.loads((folder / "config.json").read_text())
+        study = study_of(config["configuration"])
+        assert study.configuration() == config["configuration"] and folder_name(study) == folder.parent.name
+        network, depth = study.network(), study.posterior()
         runs.load_weights(folder, network, depth)
         summary = json.loads((folder / "summary.json").read_text())
         assert [row["q"] for row in summary["depths"]] == pytest.approx(
@@ -142,17 +154,15 @@ def test_two_scans_at_once_never_share_a_version(tmp_path):
 
 def test_workers_share_a_scan(tmp_path):
     options = ("0", "--quick", "--epochs", 60, "--depths", 2, 3, 4, "--results", tmp_path)
-    out = scan_script(*options, "--workers", 2)
+    command = [sys.executable, EXPERIMENTS / "scan_max_depth_spirals.py", *options, "--workers", 2]
+    out = subprocess.run([*map(str, command)], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     assert len(list(runs.run_folders(tmp_path))) == 6
     assert (
         repeats_said(out.stdout) == 6
     )  # of each setting in one line, or in two where both workers came for it at once
     alone = tmp_path / "alone"
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as a worker has
     scan_script(*options[:-1], alone)
-    torch.set_num_threads(threads)
     for folder in runs.run_folders(alone):
         ours, theirs = (
             json.loads((f / "summary.json").read_text()) for f in (tmp_path / folder.relative_to(alone), folder)
@@ -212,7 +222,7 @@ def test_interruption_keeps_finished_runs_and_leaves_nothing_half_written(tmp_pa
     train = jobs.train_job
 
     def interrupted(job, *rest):
-        if job.setting.max_depth == 3:
+        if job.study.max_depth == 3:
             raise KeyboardInterrupt
         return train(job, *rest)
 
@@ -252,7 +262,7 @@ def test_tables_survive_the_disk(finished, tmp_path):
 def test_runs_of_different_lengths_never_mix(finished, tmp_path):
     (tmp_path / "tables").mkdir()
     for name, table in collect(finished).items():
-        both = pd.concat([table, table.assign(epochs_limit=80)])
+        both = pd.concat([table, table.assign(epochs_limit=80, configuration="1", cohort="longer")])
         both.to_csv(tmp_path / "tables" / f"{name}.csv", index=False)
     for name, table in read_tables(tmp_path).items():
         assert set(table["epochs_limit"]) == (set() if name == "diverged" else {80})

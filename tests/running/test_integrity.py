@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -21,8 +20,9 @@ from depthsearch.learning.method import Training
 from depthsearch.reporting.pages import costs
 from depthsearch.reporting.tables import collect, read_tables, write_tables
 from depthsearch.running import folders as runs
-from depthsearch.running import jobs, leases, scan, slurm
+from depthsearch.running import leases, options, scan, slurm
 from depthsearch.running.status import status
+from depthsearch.running.study import Problem, fingerprint
 from depthsearch.studies.images import Images
 from depthsearch.studies.spirals import Spirals
 
@@ -33,36 +33,32 @@ def folders(results):
     return sorted(str(f.relative_to(results / "runs")).split("/", 2)[2] for f in runs.run_folders(results))
 
 
-def test_runs_of_another_configuration_are_of_another_setting(tmp_path, monkeypatch, capsys):
+def test_runs_of_another_configuration_lie_in_another_folder(tmp_path, monkeypatch):
     assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
-    (name, _), before = (Path(f).parts[0] for f in folders(tmp_path)), folders(tmp_path)
-    monkeypatch.setattr(Spirals, "training", property(lambda self: Training(learning_rate=0.05)))
+    before = folders(tmp_path)
+    monkeypatch.setattr(Spirals, "preset", property(lambda self: Training(learning_rate=0.05)))
     assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
-    other = [f"{name}~2/version_{r}" for r in range(2)]
-    assert folders(tmp_path) == sorted(before + other)
+    assert len(folders(tmp_path)) == 4 and set(before) < set(folders(tmp_path))
+    names = {Path(f).parts[0] for f in folders(tmp_path)}
+    assert len(names) == 2 and len({name.rpartition("-")[0] for name in names}) == 1  # but for the hash
     assert "are finished" in scan_script(*SMALL, "--results", tmp_path).stdout  # it finds them again
     monkeypatch.undo()
     assert "are finished" in scan_script(*SMALL, "--results", tmp_path).stdout
-    rates = [runs.read_run(f)[0]["learning_rate"] for f in runs.run_folders(tmp_path)]
+    rates = [runs.read_run(f)[0]["configuration"]["training"]["learning_rate"] for f in runs.run_folders(tmp_path)]
     assert sorted(rates) == [0.05, 0.05, 0.1, 0.1]
     assert len(collect(tmp_path)["runs"]) == 4
-    assert set(read_tables(tmp_path)["runs"]["configuration"]) == {1}
-    assert "2 runs of another configuration" in capsys.readouterr().err
 
 
-def test_a_config_from_before_there_was_an_option_has_its_default(tmp_path):
-    setting, folder = Images(data_set="digits"), tmp_path / "runs" / "a" / "digits" / "name" / "version_0"
-    asked, defaults = (jobs.configuration(setting, t) for t in (setting.training, Training()))
-    folder.mkdir(parents=True)
-    old = {key: value for key, value in asked.items() if key != "norm_batches"}
-    (folder / "config.json").write_text(json.dumps(old))
-    assert runs.setting_folder(folder.parent, asked, defaults) == folder.parent
-    fair = jobs.configuration(setting, replace(setting.training, norm_batches=8))
-    assert runs.setting_folder(folder.parent, fair, defaults).name == "name~2"
+def test_a_fingerprint_is_of_the_values_alone():
+    one = Spirals(max_depth=3).configuration()
+    assert fingerprint(one) == fingerprint(dict(reversed(one.items())))
+    assert fingerprint(one) != fingerprint(Spirals(max_depth=4).configuration())
+    assert fingerprint(one) != fingerprint(Spirals(max_depth=3, epochs=1).configuration())
+    assert fingerprint(Spirals(epochs=8000).configuration()) == fingerprint(Spirals().configuration())
 
 
 @pytest.mark.parametrize("file", ["summary.json", "config.json"])
-@pytest.mark.parametrize("content", ["{half", "[]", '{"epochs": 1, "setting": 1}'])
+@pytest.mark.parametrize("content", ["{half", "[]", '{"epochs": 1, "configuration": 1}'])
 def test_a_damaged_run_is_set_aside_and_repeated(file, content, tmp_path, capsys):
     assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
     first, _ = runs.run_folders(tmp_path)
@@ -110,7 +106,7 @@ def test_divergence_ends_a_run_at_once():
     data = setting.split(0, Path())
     data.x_train[3] = torch.nan
     (result,) = train([setting.network()], [setting.posterior()], [data], Training(epochs=50), [0])
-    assert result.diverged_epoch == 1 and len(result.elbo) == 1 and result.best_epoch == 0
+    assert result.diverged_epoch == 1 and len(result.objective) == 1 and result.best_epoch == 0
 
 
 def test_status_tells_who_runs_what_and_how_long_still(tmp_path):
@@ -154,22 +150,24 @@ def test_tensorboard_shows_the_curves_by_name(tmp_path):
 
 def test_several_devices_get_a_worker_each(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    parser = scan._parser("scan_max_depth_images", Images(), "max_depth", "depths")
+    parser = options.parser_of("scan_max_depth_images", Images(), "max_depth", "depths")
 
     def picked(*arguments):
-        return [str(device) for device in scan._pick_devices(parser.parse_args([*arguments]), images=True)]
+        asked = parser.parse_args([*arguments])
+        asked.devices = options.devices_of(asked)
+        return [str(device) for device in options.for_processes(asked, [Images()])]
 
     assert picked("0,1,3") == ["cuda:0", "cuda:1", "cuda:3"]
     assert picked("2", "--workers", "2") == ["cuda:2", "cuda:2"]
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: f"Card {i}")
-    with pytest.raises(scan.Problem, match="no CUDA device 4"):
+    with pytest.raises(Problem, match="no CUDA device 4"):
         picked("0,4")
-    with pytest.raises(scan.Problem, match="'' is not a CUDA device index"):
+    with pytest.raises(Problem, match="'' is not a CUDA device index"):
         picked("0,")
 
 
 def test_a_killed_worker_is_replaced_and_its_runs_go_on(tmp_path):
-    options = ["0", "--depths", "8", "9", "--repeats", "1", "--epochs", "2500", "--checkpoint-seconds", "0.5"]
+    options = ["0", "--depths", "8", "9", "--repeats", "1", "--epochs", "800", "--checkpoint-seconds", "0.2"]
     command = [sys.executable, str(EXPERIMENTS / "scan_max_depth_spirals.py"), *options, "--workers", "2"]
     process = subprocess.Popen([*command, "--results", str(tmp_path)], stderr=subprocess.PIPE, text=True)
     deadline = time.time() + 120
@@ -184,7 +182,7 @@ def test_a_killed_worker_is_replaced_and_its_runs_go_on(tmp_path):
 
 
 def test_a_submission_is_printed(tmp_path, monkeypatch):
-    monkeypatch.setattr(slurm.submitit, "AutoExecutor", lambda *a, **k: pytest.fail("submitted"))
+    monkeypatch.setattr(scan, "submit", lambda *a, **k: pytest.fail("submitted"))
     options = ("--slurm", "gpu", "--jobs", 3, "--time", 90, "--gpus-per-job", 2, "--dry-run", "--results", tmp_path)
     out = scan_script("0", "--depths", 2, "--repeats", 1, *options)
     assert out.returncode == 0
@@ -203,7 +201,7 @@ def test_what_is_submitted_is_the_scan_on_the_devices_of_the_job(tmp_path, monke
     array, name, _, work = submitted[0]
     assert name == "scan_max_depth_spirals"
     assert (array.partition, array.jobs, array.gpus, array.cpus) == ("debug", 2, 0, 2)
-    assert work.args[-1].slurm is None and work.args[-1].workers == 2 and work.args[-1].device == "0"
+    assert work.args[-1].workers == 2 and work.args[-1].device == "0"
     work()  # what a job does
     assert len(list(runs.run_folders(tmp_path))) == 2
 
@@ -212,37 +210,6 @@ def test_without_slurm_it_is_said_in_a_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     out = scan_script(*SMALL, "--slurm", "gpu", "--results", tmp_path)
     assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and "Slurm does not take the jobs" in out.stderr
-
-
-def test_a_configuration_that_was_only_begun_counts_too(tmp_path, monkeypatch):
-    """One process has a run in hand, or left it at a checkpoint; another is asked for another learning rate."""
-    assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
-    first, second = runs.run_folders(tmp_path)
-    shutil.rmtree(second)
-    mine = runs.reserve(second)
-    mine.begin(runs.read_run(first)[0])
-    shutil.rmtree(first)
-    monkeypatch.setattr(Spirals, "training", property(lambda self: Training(learning_rate=0.05)))
-    assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
-    assert {f.parent.name for f in runs.run_folders(tmp_path)} == {f"{second.parent.name}~2"}
-    mine.save({"epoch": 1})
-    mine.release()
-    assert {path.name for path in second.iterdir()} == {"checkpoint.pt", "config.json"}
-
-
-def test_two_configurations_that_begin_at_once_back_off(tmp_path, monkeypatch):
-    begin = runs.Reservation.begin
-
-    def late(self, config):
-        twin = self.folder.with_name("version_9")
-        twin.mkdir(exist_ok=True)
-        (twin / "config.json").write_text(json.dumps(config | {"learning_rate": 7.0}))
-        begin(self, config)
-
-    monkeypatch.setattr(runs.Reservation, "begin", late)
-    out = scan_script("0", "--depths", 2, "--epochs", 20, "--repeats", 1, "--workers", 1, "--results", tmp_path)
-    assert out.returncode == 1 and "begun elsewhere in another configuration" in out.stderr
-    assert not list(runs.run_folders(tmp_path)) and not list(tmp_path.rglob("claim*"))
 
 
 def test_a_dry_run_changes_nothing(tmp_path):

@@ -16,6 +16,7 @@ from depthsearch.data.images import DataError, image_split
 from depthsearch.reporting.tables import read_tables
 from depthsearch.running import folders as runs
 from depthsearch.studies.images import Images
+from depthsearch.studies.saved import study_of
 
 
 def idx(array):
@@ -186,7 +187,7 @@ def test_runs_on_digits(finished):
     assert len(folders) == 16 and {f.parents[1].name for f in folders} == {"digits"}
     for folder in folders:
         config, summary = (json.loads((folder / f"{name}.json").read_text()) for name in ("config", "summary"))
-        setting = Images(**config["setting"])
+        setting = study_of(config["configuration"])
         network, depth = setting.network(), setting.posterior()
         runs.load_weights(folder, network, depth)
         assert len(summary["history"]) == 12 and summary["best_epoch"] == 1 + max(

@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from depthsearch.reporting.claims import best_ddn, image_claims, paired
-from depthsearch.reporting.pages import costs, image_runs, image_table, prediction_table, protocol_gap
-from depthsearch.reporting.tables import cohorts
+from depthsearch.reporting.pages.costs import costs
+from depthsearch.reporting.pages.images import image_runs, image_table, prediction_table, protocol_gap
+from depthsearch.reporting.parts import cohorts
 
 METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
 

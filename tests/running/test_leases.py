@@ -129,7 +129,7 @@ def test_who_lost_a_lease_writes_no_more(tmp_path):
     with pytest.raises(leases.LeaseLost, match="taken over"):
         reservation.save({"epoch": 2})
     with pytest.raises(leases.LeaseLost):
-        reservation.finish({}, {}, [], {}, {})
+        reservation.finish({}, {}, [], {})
     reservation.lease.path.unlink()  # as who took it over does
     with pytest.raises(leases.LeaseLost):
         reservation.save({"epoch": 2})

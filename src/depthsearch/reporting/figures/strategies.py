@@ -1,4 +1,4 @@
-"""Figures of the comparison of strategies: tables of `comparison` to matplotlib, as in `figures`."""
+"""Figures of the comparison of strategies: tables of `comparison` to matplotlib, as in the others."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from depthsearch.reporting.comparison import MODES
-from depthsearch.reporting.figures import LABELS, Tables, band, panels, scale_of, titled
-from depthsearch.reporting.tables import span
+from depthsearch.reporting.figures.style import LABELS, Tables, band, panels, scale_of, titled
 from depthsearch.reporting.verdict import ORDER, families
+from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 
 COLOURS = dict(zip(ORDER, plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import scan_script
+from conftest import HERE, scan_script
 
-from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet, runs, workers
+from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet
 from depthsearch.data.spirals import spiral_split
 from depthsearch.learning.loop import train
 from depthsearch.learning.method import Training
+from depthsearch.running import folders as runs
+from depthsearch.running import workers
 
 SPIRALS = ("0", "--depths", 2, 4, "--epochs", 60, "--repeats", 2, "--workers", 1)
 DIGITS = ("0", "--quick", "--depths", 2, "--epochs", 6, "--protocol", "fair")
@@ -85,12 +87,12 @@ def test_replicates_go_on_alone_from_where_each_stood():
         return *([things[s] for s in seeds] for things in (networks, depths, splits)), training, list(seeds)
 
     kept = []
-    together = train(*fresh(range(3)), on_epoch=lambda epoch, checkpoints: kept.append(checkpoints()))
-    assert len({len(result.elbo) for result in together}) > 1  # they did not stop at the same time
+    together = train(*fresh(range(3)), on_epoch=lambda learner: kept.append(learner.checkpoint()))
+    assert len({len(result.objective) for result in together}) > 1  # they did not stop at the same time
     for checkpoints in kept[::5]:
         for seed in range(3):
             (alone,) = train(*fresh([seed]), resume=[checkpoints[seed]])
-            assert alone.elbo == together[seed].elbo and alone.history == together[seed].history
+            assert alone.objective == together[seed].objective and alone.history == together[seed].history
             assert alone.best_epoch == together[seed].best_epoch
             for a, b in zip(alone.network.parameters(), together[seed].network.parameters(), strict=True):
                 assert torch.equal(a, b)
@@ -108,7 +110,7 @@ class Evil:
         return (Path(self.path).touch, ())
 
 
-@pytest.mark.parametrize("damage", ["code", "cut", "empty", "other setting", "no checkpoint"])
+@pytest.mark.parametrize("damage", ["code", "cut", "empty", "other configuration", "no checkpoint"])
 def test_a_useless_checkpoint_is_set_aside_and_the_run_repeated(damage, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = ("0", "--depths", 2, "--epochs", 20, "--repeats", 1, "--workers", 1)
@@ -119,9 +121,9 @@ def test_a_useless_checkpoint_is_set_aside_and_the_run_repeated(damage, tmp_path
     (path,) = cut.rglob("checkpoint.pt")
     content = torch.load(path, weights_only=True)
     if damage == "code":
-        torch.save(content | {"state": Evil(tmp_path / "ran")}, path)
-    elif damage == "other setting":
-        torch.save(content | {"asked": content["asked"] | {"momentum": 0.9}}, path)
+        torch.save(content | {"learner": Evil(tmp_path / "ran")}, path)
+    elif damage == "other configuration":
+        torch.save(content | {"hash": "01234567"}, path)
     elif damage == "no checkpoint":
         torch.save(torch.ones(3), path)
     else:
@@ -129,7 +131,7 @@ def test_a_useless_checkpoint_is_set_aside_and_the_run_repeated(damage, tmp_path
     out = scan_script(*options, "--results", cut)
     assert out.returncode == 0 and not (tmp_path / "ran").exists()
     said = [line for line in out.stderr.splitlines() if "kept as set_aside_" in line]
-    assert len(said) == 1 and ("another setting" if damage == "other setting" else "is damaged") in said[0]
+    assert len(said) == 1 and ("another configuration" if damage == "other configuration" else "is damaged") in said[0]
     assert_same(contents(cut), contents(whole))
     assert len(list(cut.rglob("set_aside_*.pt"))) == 1 and not list(cut.rglob("checkpoint*"))
 
@@ -160,7 +162,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
 
 def test_kills_at_random_moments(tmp_path):
     """The small form of `python tests/kills.py`."""
-    command = [sys.executable, str(Path(__file__).parent / "kills.py"), "--kills", "3", "--epochs", "400"]
+    command = [sys.executable, str(HERE / "kills.py"), "--kills", "3", "--epochs", "400"]
     out = subprocess.run([*command, "--folder", str(tmp_path)], capture_output=True, text=True, check=False)
     kills = re.search(r"(\d+) kills", out.stdout)  # of those planned some come too late where the machine gets faster
     assert out.returncode == 0 and kills and int(kills[1]) >= 1, out.stdout + out.stderr
