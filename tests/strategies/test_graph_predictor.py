@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from depthsearch.cells.nasbench101 import enumerate_cells, one_hot
+from depthsearch.data.graphs import Graphs, as_graphs, chains, graph_features, relations, vertex_features
 from depthsearch.strategies.ensembles import _masks, fit, fit_classifier, train
 from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, GraphPredictor
-from depthsearch.strategies.graphs import Graphs, as_graphs, chains, graph_features, relations, vertex_features
 from depthsearch.strategies.predictor import fit_ensemble
 from depthsearch.strategies.predictor_choice import choose, cross_validate, fit_two_stages
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from depthsearch.data.graphs import Graphs, Values, as_graphs, graph_features, relations, vertex_features
 from depthsearch.depth.networks import stack_modules
 from depthsearch.strategies.graph_predictor import RECOMMENDED, GraphPredictor, Setting
-from depthsearch.strategies.graphs import Graphs, Values, as_graphs, graph_features, relations, vertex_features
 
 CHUNK = 500  # graphs predicted at once
 FARTHEST = 4.0  # standard deviations at which a feature is cut off: rare graphs lie far outside the known ones

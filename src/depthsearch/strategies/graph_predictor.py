@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depthsearch.strategies.graphs import relations
+from depthsearch.data.graphs import relations
 
 
 class _GraphConvolution(nn.Module):

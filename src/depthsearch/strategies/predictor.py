@@ -1,7 +1,7 @@
 """Neural predictor (Wen et al. 2020, arXiv 1912.00848): a graph network that predicts how good an architecture is.
 
 `GraphPredictor` is the paper's network. `fit_ensemble` is what to use: several networks, trained side by side, that
-also see what can be counted on a graph. Architectures come as graphs (`graphs.py` says how).
+also see what can be counted on a graph. Architectures come as graphs (`data.graphs` says how).
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from sklearn.linear_model import Ridge
 
+from depthsearch.data.graphs import Graphs, Sizes, Values, as_graphs, chains, encode
 from depthsearch.strategies.ensembles import Ensemble, fit, train
 from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, GraphPredictor, Setting
-from depthsearch.strategies.graphs import Graphs, Sizes, Values, as_graphs, chains, encode
 
 __all__ = [
     "PAPER",

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from depthsearch.data.graphs import Graphs, Values
 from depthsearch.strategies.ensembles import Ensemble, fit, fit_classifier
 from depthsearch.strategies.graph_predictor import RECOMMENDED, Setting
-from depthsearch.strategies.graphs import Graphs, Values
 
 
 def cross_validate(
