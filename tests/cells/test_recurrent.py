@@ -12,17 +12,16 @@ from torch.autograd import gradcheck, gradgradcheck
 from depthsearch.cells import (
     GENOTYPES,
     RecurrentGenotype,
-    activation_penalty,
     genotype,
     lstm_network,
     random_recurrent_genotype,
     recurrent_network,
     recurrent_search_network,
-    temporal_penalty,
 )
 from depthsearch.cells.lstm import lstm_width
 from depthsearch.cells.mixture import Mixture, plain_mixture
 from depthsearch.cells.recurrent import N_NODES, OPERATIONS
+from depthsearch.learning.text import activation_penalty, temporal_penalty
 
 PARITY = Path(__file__).parents[1] / "parity"
 COUNTS = json.loads((PARITY / "counts.json").read_text())["darts_rnn"]
