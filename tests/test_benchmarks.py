@@ -13,6 +13,7 @@ import pytest
         ("overhead", "--depths 2 --epochs 200", "checkpoints and leases"),
         ("spirals", "--depths 2 --seconds 0.01 --rounds 1", "times original"),
         ("precision", "--depth 1 --epochs 1 --seeds 2", "default minus float32"),
+        ("recurrent", "--quick", "times original style"),
     ],
 )
 def test_it_runs(name, options, says):
