@@ -14,6 +14,7 @@ from scipy.stats import kendalltau
 from torch.func import functional_call
 
 from depthsearch import conv_resnet, mlp_resnet
+from depthsearch.data.graphs import encode
 from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
 from depthsearch.depth.objectives import log_likelihood
@@ -31,7 +32,7 @@ from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, 
 from depthsearch.strategies.darts import Darts
 from depthsearch.strategies.drnas import DrNAS
 from depthsearch.strategies.mixing import MixtureDepth, problem
-from depthsearch.strategies.predictor import encode, fit_predictor, predict_labels
+from depthsearch.strategies.predictor import fit_predictor, predict_labels
 from depthsearch.strategies.search import SEARCHES
 from depthsearch.studies.depth import seeded
 

@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from statistics import mean
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from depthsearch.data.split import Split
 from depthsearch.depth.networks import DepthNetwork
@@ -14,51 +13,7 @@ from depthsearch.depth.posteriors import DepthPosterior
 from depthsearch.hardware import products_in
 from depthsearch.learning.method import PAPER, Method, Selection, Training
 from depthsearch.learning.replicates import Replicates
-
-
-@dataclass(frozen=True)
-class Trained:
-    """One trained replicate.
-
-    Attributes:
-        network, depth: in the state of the best epoch, evaluation mode.
-        objective: what was maximised (for the paper's method the training ELBO), of every epoch, nats per datum, a mean
-            over its steps.
-        history: one dict an evaluation: epoch, elbo (the objective), both depths, entropy of q, and elbo, error and
-            log-likelihood of the unpruned network under `valid_` or, where there are no validation points, `test_`.
-        best_epoch: which was kept; epochs count from 1.
-        diverged_epoch: where the objective was infinite or no number, which ends the run; None if it never was.
-    """
-
-    network: DepthNetwork
-    depth: DepthPosterior
-    objective: list[float]
-    history: list[dict]
-    best_epoch: int
-    diverged_epoch: int | None
-
-    def state(self) -> dict[str, nn.Module]:
-        """What is saved of it."""
-        return {"network": self.network.cpu(), "depth": self.depth.cpu()}
-
-
-class Best:
-    """For each row the best state so far: `value` (rows,), `epoch` (rows,), `state` (rows, P + Q)."""
-
-    def __init__(self, state: Tensor) -> None:
-        self.value = torch.full((len(state),), -torch.inf, device=state.device)
-        self.epoch = torch.zeros(len(state), dtype=torch.long, device=state.device)
-        self.state = state.clone()
-
-    def update(self, epoch: int, value: Tensor, state: Tensor) -> None:
-        """Takes the rows whose value (rows,) is higher than any before."""
-        improved = value > self.value
-        self.value = torch.where(improved, value, self.value)
-        self.epoch = torch.where(improved, epoch, self.epoch)
-        self.state = torch.where(improved.unsqueeze(1), state, self.state)
-
-    def keep(self, rows: list[int]) -> None:
-        self.value, self.epoch, self.state = self.value[rows], self.epoch[rows], self.state[rows]
+from depthsearch.learning.trained import Best, Trained
 
 
 class DepthLearner:
@@ -130,7 +85,13 @@ class DepthLearner:
             yield self.epoch
 
     def learned(self) -> list[Trained]:
-        """The R results, when `epochs` has ended."""
+        """The R results.
+
+        Raises:
+            ValueError: `epochs` has not ended.
+        """
+        if len(self._trained) < len(self._networks):
+            raise ValueError("training has not ended: exhaust epochs() first")
         return [self._trained[r] for r in range(len(self._networks))]
 
     def histories(self) -> list[list[dict]]:
@@ -141,8 +102,10 @@ class DepthLearner:
         """Mean objective and d_opt of the last evaluation, in words."""
         last = [history[-1] for history in self._histories if history]
         if not last:
-            return f"epoch {self.epoch}"
-        return f"ELBO {mean(row['elbo'] for row in last):.3f}, d_opt {mean(row['pruned_depth'] for row in last):.1f}"
+            return "not evaluated yet"
+        return (
+            f"objective {mean(row['elbo'] for row in last):.3f}, d_opt {mean(row['pruned_depth'] for row in last):.1f}"
+        )
 
     def about(self) -> dict:
         """What belongs in `config.json` beside the configuration."""
@@ -202,7 +165,7 @@ class DepthLearner:
                 continue
             diverged = self.epoch > 0 and not math.isfinite(self._objectives[r][-1])
             impatient = self.epoch - max(best, self._first - 1) >= self.training.patience
-            if diverged or impatient or self.epoch == self.training.epochs:
+            if diverged or impatient or self.epoch >= self.training.epochs:
                 self._stopped[r] = self._row(row, r)
                 self._replicates.load_into(self._networks[r], self._depths[r], self._best.state[row])
                 result = (self._networks[r], self._depths[r], self._objectives[r], self._histories[r], best)

@@ -62,6 +62,12 @@ class Selection:
     every: int = 1
     settle: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.by not in ("elbo", "log_likelihood"):
+            raise ValueError(f"select by elbo or log_likelihood, got {self.by!r}")
+        if self.every < 1 or not 0 <= self.settle < 1:
+            raise ValueError(f"every must be 1 or more and settle in [0, 1), got {self.every} and {self.settle}")
+
     def first_epoch(self, epochs: int) -> int:
         """The first epoch whose state may be kept, of at most so many."""
         return int(self.settle * epochs) + 1

@@ -10,8 +10,8 @@ from depthsearch.depth.convolutional import DepthBatchNorm
 from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.posteriors import DepthPosterior, FixedDepth
 from depthsearch.depth.pruning import expected_depth
-from depthsearch.learning.loop import Trained
 from depthsearch.learning.method import PAPER, Method, Training
+from depthsearch.learning.trained import Trained
 from depthsearch.measuring.metrics import metrics
 
 METRICS = ("error", "log_likelihood", "brier", "ece")  # that tables of choices show

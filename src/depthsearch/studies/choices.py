@@ -10,8 +10,8 @@ from depthsearch.data.split import Split
 from depthsearch.depth.convolutional import conv_resnet
 from depthsearch.depth.networks import DepthNetwork, mlp_resnet
 from depthsearch.depth.posteriors import DepthPosterior, FixedDepth
-from depthsearch.learning.loop import Trained
 from depthsearch.learning.method import PAPER, Method, Selection, Training
+from depthsearch.learning.trained import Trained
 from depthsearch.measuring.choices import evaluate_choice
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.studies.depth import DepthStudy

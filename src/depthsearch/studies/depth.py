@@ -17,8 +17,9 @@ from depthsearch.data.split import Split
 from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.posteriors import CategoricalDepth, DepthPosterior, FixedDepth, geometric_prior
 from depthsearch.hardware import can_compile
-from depthsearch.learning.loop import DepthLearner, Trained
+from depthsearch.learning.loop import DepthLearner
 from depthsearch.learning.method import PAPER, Method, Selection, Training
+from depthsearch.learning.trained import Trained
 from depthsearch.measuring.depths import evaluate
 
 T = TypeVar("T")
