@@ -17,6 +17,7 @@ from depthsearch import conv_resnet, mlp_resnet
 from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
 from depthsearch.depth.objectives import log_likelihood
+from depthsearch.learning import bilevel
 from depthsearch.learning.loop import train
 from depthsearch.learning.method import Method, Selection, Training
 from depthsearch.learning.replicates import Replicates
@@ -26,11 +27,10 @@ from depthsearch.reporting import comparison, verdict
 from depthsearch.reporting.figures import strategies as figures
 from depthsearch.reporting.tables import write_tables
 from depthsearch.running import folders as runs
-from depthsearch.strategies import darts
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
-from depthsearch.strategies.darts import Darts, second_order
-from depthsearch.strategies.drnas import DirichletWeights, DrNAS
-from depthsearch.strategies.mixing import MixtureWeights, gradient_of_alpha
+from depthsearch.strategies.darts import Darts
+from depthsearch.strategies.drnas import DrNAS
+from depthsearch.strategies.mixing import MixtureDepth, problem
 from depthsearch.strategies.predictor import encode, fit_predictor, predict_labels
 from depthsearch.strategies.search import SEARCHES
 from depthsearch.studies.depth import seeded
@@ -49,7 +49,7 @@ def replicates(method, max_depth=3, r=2, width=4):
     networks = [mlp_resnet(max_depth, width).double() for _ in range(r)]
     depths = [method.posterior(max_depth).double() for _ in range(r)]
     for depth in depths:
-        depth.alpha.copy_(torch.randn(max_depth + 1))
+        depth.mixing.alphas["depth"].copy_(torch.randn(1, max_depth + 1))
     return Replicates(networks, depths, Training(), method=method)
 
 
@@ -63,12 +63,12 @@ def run(method, epochs=60, seeds=(0,), max_depth=5, selection=BY_LIKELIHOOD):
 # DARTS.
 
 
-def exact_second_order(held, own, other, step):
+def exact_second_order(held, own, other, step, momentum):
     """The gradient in alpha through one step of SGD by autograd on the whole of it, a replicate after the other."""
     rows = []
     for r in range(len(held.state)):
         views = held.views(held.state[r].clone())
-        alpha = views["depth.alpha"].clone().requires_grad_()
+        alpha = views["depth.mixing._of.depth.alpha"][0].clone().requires_grad_()
         names = [name for name, _ in held.network.named_parameters()]
         weights = {name: views[f"network.{name}"].clone().requires_grad_() for name in names}
         network = mlp_resnet(held.network.max_depth, held.network.stem.out_features).double()
@@ -79,40 +79,37 @@ def exact_second_order(held, own, other, step):
             return log_likelihood(mixed, batch[1][r]).mean()
 
         uphill = torch.autograd.grad(value(weights, own), list(weights.values()), create_graph=True)
-        moved = {name: w + step * g for (name, w), g in zip(weights.items(), uphill, strict=True)}
-        rows.append(torch.autograd.grad(value(moved, other), alpha)[0])
-    return torch.stack(rows)
+        before = held.velocity[r].split([w.numel() for w in weights.values()])
+        moved = {
+            name: w + step * (momentum * b.view(w.shape) + g)
+            for (name, w), g, b in zip(weights.items(), uphill, before, strict=True)
+        }
+        rows.append(torch.autograd.grad(-value(moved, other), alpha)[0])
+    return torch.stack(rows).unsqueeze(1)
 
 
-# With the paper's half-width no ReLU of these two changes sides within the difference; a smaller one does for any.
-@pytest.mark.parametrize(("seed", "epsilon"), [(7, darts.EPSILON), (4, darts.EPSILON), (1, 1e-5), (2, 1e-5)])
-def test_second_order_of_darts_is_autograd_through_the_virtual_step(seed, epsilon, monkeypatch):
-    monkeypatch.setattr(darts, "EPSILON", epsilon)
-    held = replicates(Darts(order=2))
-    own, other, step = batch(8, seed=seed), batch(8, seed=seed + 50), 0.5
+# With the paper's half-width no ReLU of the first changes sides within the difference; a smaller one does for any.
+@pytest.mark.parametrize(("seed", "half_width"), [(46, bilevel.HALF_WIDTH), (4, 1e-5), (1, 1e-5), (2, 1e-5)])
+def test_second_order_of_darts_is_autograd_through_the_virtual_step(seed, half_width, monkeypatch):
+    monkeypatch.setattr(bilevel, "HALF_WIDTH", half_width)
+    method = Darts(order=2)
+    held = replicates(method)
+    held.velocity.copy_(torch.randn(held.velocity.shape, generator=torch.Generator().manual_seed(seed)) / 10)
+    own, other, held.learning_rate = batch(8, seed=seed), batch(8, seed=seed + 50), 0.5
     before = held.state.clone()
-    expected = exact_second_order(held, own, other, step)
-    found = second_order(held, own, other, step)
+    expected = exact_second_order(held, own, other, 0.5, held.training.momentum)
+    asked = problem(held, own, other, ())
+    found = method.gradients(asked, method._ahead(held))[1]["depth"]
     assert torch.equal(held.state, before)
-    assert ((found - expected).norm(dim=1) < 1e-3 * expected.norm(dim=1)).all()
-    (first,) = gradient_of_alpha(held, lambda: held.value(*other, n_train=1))
-    assert (first - expected).norm() > 0.4 * expected.norm()  # so the second order is worth a test
-
-
-def test_adam_on_alpha_is_torchs():
-    weights = MixtureWeights(torch.tensor([0.3, -0.2, 0.1]))
-    twin = torch.nn.Parameter(weights.alpha.clone())
-    optimiser = torch.optim.Adam([twin], lr=0.01, betas=(0.5, 0.999), weight_decay=1e-3)
-    for i in range(5):
-        gradient = torch.randn(3, generator=torch.Generator().manual_seed(i))
-        twin.grad = -gradient
-        optimiser.step()
-        weights.ascend(gradient, 0.01, 1e-3)
-        torch.testing.assert_close(weights.alpha, twin.detach())
+    assert ((found - expected).flatten(1).norm(dim=1) < 1e-3 * expected.flatten(1).norm(dim=1)).all()
+    exact = Darts(order="exact").gradients(asked, method._ahead(held))[1]["depth"]
+    torch.testing.assert_close(exact, expected, rtol=0, atol=1e-12)
+    first = Darts().gradients(asked, method._ahead(held))[1]["depth"]
+    assert (first - expected).norm() > 0.3 * expected.norm()  # so the second order is worth a test
 
 
 def test_darts_starts_near_uniform_and_takes_the_shallower_of_equals():
-    alpha = torch.stack([Darts().posterior(100).alpha for _ in range(100)])
+    alpha = torch.stack([Darts().posterior(100).mixing.alphas["depth"] for _ in range(100)])
     assert 0.9e-3 < alpha.std() < 1.1e-3
     assert Darts().chosen_depth(torch.tensor([0.1, 0.4, 0.4, 0.1])) == 1
 
@@ -133,7 +130,8 @@ def test_mixing_features_is_mixing_logits_for_a_linear_head():
 def test_mixing_through_a_head_that_is_not_linear(mix):
     torch.manual_seed(0)
     network, method = conv_resnet(3, 1, 4, 8, 4).eval(), Darts(mix=mix)
-    depth = MixtureWeights(torch.tensor([0.0, 60.0, 0.0, 0.0]))  # all weight on depth 1
+    depth = method.posterior(3)
+    depth.mixing.alphas["depth"].copy_(torch.tensor([[0.0, 60.0, 0.0, 0.0]]))  # all weight on depth 1
     for i in range(3):
         network.head.norm.running_mean[i] = network.head.norm.running_mean[3] = 0.3
     x = torch.randn(5, 1, 10, 10)
@@ -143,32 +141,11 @@ def test_mixing_through_a_head_that_is_not_linear(mix):
 # DrNAS.
 
 
-def test_dirichlet_mean_and_gradient_are_the_analytic_ones():
-    """E[w] = c / sum c and the gradient of E[v . w], c = elu(beta) + 1, from 2000 samples."""
-    r, beta = 2000, torch.tensor([0.5, -0.7, 1.2, 0.0], dtype=torch.float64)
-    weights = DirichletWeights(beta)
-    weights.alpha = beta.expand(r, -1).clone().requires_grad_()
-    weights.kept = torch.ones(r, 4, dtype=torch.float64)
-    generators = [torch.Generator().manual_seed(seed) for seed in range(r)]
-    weights.draw(generators)
-    sample, v = weights.weights(), torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
-    torch.testing.assert_close(sample.sum(-1), torch.ones(r, dtype=torch.float64))
-    (gradient,) = torch.autograd.grad((sample * v).sum(), weights.alpha)
-    concentration = torch.where(beta > 0, beta + 1, beta.exp())
-    mean = concentration / concentration.sum()
-    slope = torch.where(beta > 0, torch.ones_like(beta), beta.exp())
-    expected = slope * (v - (v * mean).sum()) / concentration.sum()
-    for found, truth in ((sample.detach(), mean), (gradient, expected)):
-        assert ((found.mean(0) - truth).abs() < 4 * found.std(0) / r**0.5).all()
-        assert (found.std(0) / r**0.5 < 0.05).all()
-    weights.forget()
-    torch.testing.assert_close(weights.weights()[0], mean)
-
-
 def test_drnas_keeps_the_best_half_and_runs_no_block_beyond_it():
-    weights = DirichletWeights(torch.tensor([0.0, 3.0, 2.0, 0.0, -1.0]))
-    weights.keep_best_half()
-    assert weights.kept.tolist() == [1, 1, 1, 0, 0] and weights.deepest() == 2  # of equals the shallower
+    weights = DrNAS().posterior(4)
+    weights.mixing.alphas["depth"].copy_(torch.tensor([[0.0, 3.0, 2.0, 0.0, -1.0]]))
+    weights.mixing.keep_best(3)
+    assert weights.mixing.masks["depth"].tolist() == [[1, 1, 1, 0, 0]] and weights.deepest() == 2  # the shallower
     assert weights.weights().shape == (3,) and weights().probs[3:].sum() == 0
     network = mlp_resnet(4)
     network.blocks[2] = None  # type: ignore
@@ -177,11 +154,12 @@ def test_drnas_keeps_the_best_half_and_runs_no_block_beyond_it():
 
 
 def test_drnas_has_two_stages_with_warm_ups():
-    (trained,) = run(DrNAS(learning_rate=0.05), epochs=40, selection=replace(BY_LIKELIHOOD, settle=0.5))
+    method = DrNAS(learning_rate=0.05, weight_decay=0.0, regulariser=1e-3, warm_up=0.2)
+    (trained,) = run(method, epochs=40, selection=replace(BY_LIKELIHOOD, settle=0.5))
     entropy = [row["depth_entropy"] for row in trained.history]
     assert len(set(entropy[:4])) == 1 and len(set(entropy[4:20])) == 16  # frozen, then learnt
     assert entropy[20] < entropy[19] - 0.3 and len(set(entropy[20:24])) == 1 and len(set(entropy[24:])) == 16
-    assert trained.best_epoch > 20 and int(trained.depth.kept.sum()) == 3
+    assert trained.best_epoch > 20 and int(trained.depth.mixing.masks["depth"].sum()) == 3
 
 
 # The posterior set in closed form.
@@ -208,7 +186,7 @@ ALL = [
     Normal(),
     Darts(learning_rate=0.02),
     Darts(learning_rate=0.02, order=2),
-    DrNAS(learning_rate=0.02),
+    DrNAS(learning_rate=0.02, weight_decay=0.0, regulariser=1e-3, warm_up=0.2),
 ]
 
 
@@ -221,7 +199,7 @@ def test_a_rival_learns_and_a_replicate_does_not_depend_on_who_trains_beside_it(
     torch.testing.assert_close(torch.tensor(together[1].objective), torch.tensor(alone.objective), rtol=2e-3, atol=1e-5)
     assert alone.objective[-1] > alone.objective[0]
     before = method.posterior(5)
-    if any(True for _ in before.parameters()) or isinstance(before, MixtureWeights):
+    if any(True for _ in before.parameters()) or isinstance(before, MixtureDepth):
         assert (alone.depth().probs - before().probs).abs().max() > 1e-3
 
 
