@@ -52,10 +52,10 @@ def test_a_rule_that_is_younger_than_its_runs_says_what_was_changed():
 
 
 def test_the_age_of_runs_is_counted():
-    started = ["", "2026-11-28T09:09:59+00:00", "2026-11-28T09:10:00+00:00", "2027-01-01T00:00:00+00:00"]
-    runs = pd.DataFrame({"scan": ["scan_max_depth_spirals"] * 4, "started": started})
+    started = ["", "", "2026-11-28T09:09:59+00:00", "2026-11-28T09:10:00+00:00", "2027-01-01T00:00:00+00:00"]
+    runs = pd.DataFrame({"scan": ["scan_max_depth_spirals"] * 5, "started": started})
     other = pd.DataFrame({"scan": ["scan_width_spirals"], "started": [""]})
-    assert rules.PRUNING.older(pd.concat([runs, other])) == (2, 4)
+    assert rules.PRUNING.older(pd.concat([runs, other])) == (3, 5)
     assert rules.DIFFICULTY.older(runs) == (0, 0) and rules.STEADY.older(pd.DataFrame()) == (0, 0)
     table = rules.rules_table(runs).set_index("claim")
-    assert table.loc[rules.STEADY.claim, "older runs"] == "2 of 4" and set(table["since"]) == {"2026-11-28"}
+    assert table.loc[rules.STEADY.claim, "older runs"] == "3 of 5" and set(table["since"]) == {"2026-11-28"}
