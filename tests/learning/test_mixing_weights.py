@@ -169,7 +169,7 @@ def test_options_that_are_gone_have_no_weight_and_stay_gone(kind):
     assert all((w.amax(-1) == 1).all() for w in mixing.mean().values())
     assert all(h == 0 for h in mixing.entropy().values())
     for n in (0, 2):
-        with pytest.raises(ValueError, match=f"an edge can keep 1 to 1 of its options, not {n}"):
+        with pytest.raises(ValueError, match=f"keep must be from 1 to the 1 options that are open, got {n}"):
             mixing.keep_best(n)
 
 
