@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from depthsearch.cells import carry_over, darts_search_network
+from depthsearch.cells import darts_search_network
 from depthsearch.cells.darts_search import DRNAS_OPERATIONS
+from depthsearch.learning.stages import carry_over
 
 EXACT = {"rtol": 0, "atol": 1e-9}
 WEIGHTS = {

@@ -6,9 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from depthsearch.cells import NASBench201Block, carry_over, nasbench201_network, nasbench201_search_network, strongest
+from depthsearch.cells import NASBench201Block, nasbench201_network, nasbench201_search_network
 from depthsearch.cells.nasbench201_operations import MixedCell
 from depthsearch.cells.nasbench201_strings import EDGES, OPERATIONS, cell_string
+from depthsearch.learning.mixing import strongest
+from depthsearch.learning.stages import carry_over
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 NONE, SKIP, CONV1, CONV3, POOL = range(5)

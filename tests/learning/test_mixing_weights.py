@@ -93,36 +93,66 @@ def test_kl_is_a_sum_over_edges_and_choices_and_what_the_original_computes():
     torch.testing.assert_close(q.kl(), by_hand)
 
 
-def test_the_draw_has_the_originals_gradient():
-    """torch's pathwise derivative at the original's draw, through elu, as `draw` takes it at its own."""
-    with np.load(HERE / "parity" / "nb201_search.npz", allow_pickle=False) as file:
-        z = {k: torch.from_numpy(file[k]) for k in ("alpha", "mix", "grad_mix", "grad_alpha")}
-    mixing = DirichletWeights({"cell": (6, 5)}).double()
-    mixing.alphas["cell"].copy_(z["alpha"])
+class _HeldDraw(torch.autograd.Function):
+    """A given draw, with torch's pathwise derivative at it."""
 
-    class Held(torch.distributions.Dirichlet):
-        def rsample(self, sample_shape=()):
-            return _HeldDraw.apply(self.concentration, z["mix"])
+    @staticmethod
+    def forward(ctx, concentration, drawn):
+        ctx.save_for_backward(concentration, drawn)
+        return drawn.clone()
 
-    class _HeldDraw(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, concentration, drawn):
-            ctx.save_for_backward(concentration, drawn)
-            return drawn.clone()
+    @staticmethod
+    def backward(ctx, grad):
+        concentration, x = ctx.saved_tensors
+        total = concentration.sum(-1, True).expand_as(concentration)
+        slope = torch._dirichlet_grad(x, concentration, total)
+        return slope * (grad - (x * grad).sum(-1, True)), None
 
-        @staticmethod
-        def backward(ctx, grad):
-            concentration, x = ctx.saved_tensors
-            total = concentration.sum(-1, True).expand_as(concentration)
-            slope = torch._dirichlet_grad(x, concentration, total)
-            return slope * (grad - (x * grad).sum(-1, True)), None
 
-    with pytest.MonkeyPatch.context() as patch, mixing.learning() as alphas:
-        patch.setattr("depthsearch.learning.mixing.Dirichlet", Held)
-        drawn = mixing.draw()["cell"]
-        (gradient,) = torch.autograd.grad(drawn, alphas["cell"], z["grad_mix"])
-    torch.testing.assert_close(drawn.detach(), z["mix"], rtol=0, atol=1e-12)
-    torch.testing.assert_close(gradient, z["grad_alpha"], rtol=0, atol=1e-9)
+def originals(case):
+    """alpha, mask, full draw, what is mixed by, and the gradients of the last and of alpha."""
+    name, prefix = {
+        "nb201": ("nb201_search", ""),
+        "whole": ("drnas_search", ""),
+        "pruned": ("drnas_search", "pruned:"),
+    }[case]
+    with np.load(HERE / "parity" / f"{name}.npz", allow_pickle=False) as file:
+        z = {k: torch.from_numpy(file[k]) for k in file.files if file[k].dtype.kind in "fb"}
+    if case == "nb201":
+        return [(z["alpha"], None, z["mix"], z["mix"], z["grad_mix"], z["grad_alpha"])]
+    keys = (
+        ["alphas", "mask", "draw", "mix", "grad_mix", "grad_alphas"]
+        if prefix
+        else ["alphas", "mix", "grad_mix", "grad_alphas"]
+    )
+    rows = []
+    for cell in ("normal", "reduce"):
+        row = [z[f"{prefix}{key}_{cell}"] for key in keys]
+        rows.append(row if prefix else [row[0], None, row[1], *row[1:]])
+    return rows
+
+
+@pytest.mark.parametrize("case", ["nb201", "whole", "pruned"])
+def test_the_draw_is_restricted_and_has_the_originals_gradient(case, monkeypatch):
+    for alpha, mask, full, mix, grad_mix, grad_alpha in originals(case):
+        mixing = DirichletWeights({"cell": tuple(alpha.shape)}).double()
+        if mask is not None:
+            mixing.alphas["cell"].copy_(mask)  # the largest are those that are kept
+            mixing.keep_best(int(mask.sum(-1).max()))
+            assert torch.equal(mixing.masks["cell"], mask > 0) and (alpha[mask == 0] == 0).all()
+        mixing.alphas["cell"].copy_(alpha)
+
+        class Held(Dirichlet):
+            def rsample(self, sample_shape=(), full=full):
+                return _HeldDraw.apply(self.concentration, full)
+
+        monkeypatch.setattr("depthsearch.learning.mixing.Dirichlet", Held)
+        with mixing.learning() as alphas:
+            drawn = mixing.draw()["cell"]
+            (gradient,) = torch.autograd.grad(drawn, alphas["cell"], grad_mix)
+        torch.testing.assert_close(drawn.detach(), mix, rtol=0, atol=1e-12)
+        kept = slice(None) if mask is None else mask > 0  # what is gone does not move: `descend` leaves it alone
+        torch.testing.assert_close(gradient[kept], grad_alpha[kept], rtol=0, atol=1e-9)
 
 
 def test_adam_is_torchs():
@@ -169,7 +199,7 @@ def test_options_that_are_gone_have_no_weight_and_stay_gone(kind):
     assert all((w.amax(-1) == 1).all() for w in mixing.mean().values())
     assert all(h == 0 for h in mixing.entropy().values())
     for n in (0, 2):
-        with pytest.raises(ValueError, match=f"an edge can keep 1 to 1 of its options, not {n}"):
+        with pytest.raises(ValueError, match=f"keep must be from 1 to the 1 options that are open, got {n}"):
             mixing.keep_best(n)
 
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthsearch import mlp_resnet
-from depthsearch.cells import nasbench201_search_network, recurrent_search_network
+from depthsearch.cells import darts_search_network, nasbench201_search_network, recurrent_search_network
+from depthsearch.cells.darts_search import DRNAS_OPERATIONS
 from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
 from depthsearch.depth.choice import DepthSpace
@@ -70,11 +71,16 @@ def cells(partial=1):
     return nasbench201_search_network(channels=4, cells=1, n_classes=4, partial=partial)
 
 
+def darts_cells():
+    return darts_search_network(channels=8, layers=3, n_classes=4, partial=2, operations=DRNAS_OPERATIONS)
+
+
 def search(kind="Dropping", architect=None, stages=(), **options):
     space, task = {
         "Dropping": lambda: (made(Dropping), Halves(plane(), 25)),
         "cells": lambda: (made(cells), Halves(images(), 10)),
         "partial": lambda: (made(lambda: cells(4)), Halves(images(), 10)),
+        "DARTS space": lambda: (made(darts_cells), Halves(images(12), 6)),
         "depth": lambda: (DepthSpace(made(lambda: mlp_resnet(3, 5))), Halves(plane(), 25)),
     }[kind]()
     options = {"schedule": FAST, "seed": 1} | options
@@ -174,11 +180,14 @@ SEARCHES = {
     "DrNAS 2nd order": ("Dropping", DrNAS(learning_rate=RATE, order=2, regulariser=0.1), (Stage(3),)),
     "progressive": ("partial", DrNAS(learning_rate=RATE, warm_up=0.5), PROGRESSIVE),
     "progressive (paper)": ("partial", DrNAS(learning_rate=RATE, warm_up=0.5, faithful=True), PROGRESSIVE),
+    "DARTS space": ("DARTS space", DrNAS(learning_rate=RATE), (Stage(1), Stage(1, keep=3, partial=1))),
     "depth": ("depth", DrNAS(learning_rate=RATE), (Stage(2), Stage(2, keep=2))),
 }
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "DARTS space" else []) for name in SEARCHES]
+)
 def test_resumed_at_any_epoch_it_ends_bit_for_bit_like_one_left_alone(name):
     kind, architect, stages = SEARCHES[name]
     whole = search(kind, architect, stages)

@@ -6,7 +6,6 @@ from depthsearch.cells.genotype import GENOTYPES, CellGenotype, RecurrentGenotyp
 from depthsearch.cells.lstm import lstm_network
 from depthsearch.cells.nasbench201 import NASBench201Block, nasbench201_network, nasbench201_search_network
 from depthsearch.cells.nasbench201_strings import all_cells, cell_class, cell_string, parse_cell
-from depthsearch.cells.progressive import carry_over, strongest
 from depthsearch.cells.recurrent import random_recurrent_genotype, recurrent_network, recurrent_search_network
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "NASBench201Block",
     "RecurrentGenotype",
     "all_cells",
-    "carry_over",
     "cell_class",
     "cell_string",
     "darts_network",
@@ -28,5 +26,4 @@ __all__ = [
     "random_recurrent_genotype",
     "recurrent_network",
     "recurrent_search_network",
-    "strongest",
 ]

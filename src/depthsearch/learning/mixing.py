@@ -126,13 +126,9 @@ class MixingWeights(nn.Module):
         Raises:
             ValueError: unless 1 <= n <= the options that an edge still has.
         """
-        fewest = min(int(choice.kept.sum(-1).min()) for _, choice in self._each())
-        if not 1 <= n <= fewest:
-            raise ValueError(f"an edge can keep 1 to {fewest} of its options, not {n}")
-        means = self.mean()
+        kept = strongest(self.mean(), self.masks, n)
         for name, choice in self._each():
-            best = torch.argsort(-means[name], dim=-1, stable=True)[..., :n]
-            choice.kept.zero_().scatter_(-1, best, 1.0)
+            choice.kept.copy_(kept[name])
             for tensor in (choice.alpha, choice.moment, choice.square):
                 tensor *= choice.kept
 
@@ -195,6 +191,23 @@ class DirichletWeights(MixingWeights):
 
     def _concentration(self, choice: _Choice) -> Tensor:
         return F.elu(choice.alpha) + 1
+
+
+def strongest(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], keep: int) -> Weights:
+    """Masks in the shapes of the weights: True at the `keep` largest open ones of each row, of equals the first.
+
+    Raises:
+        ValueError: unless 1 <= keep <= the number of open options of each row.
+    """
+    fewest = min(int(mask.sum(-1).min()) for mask in masks.values())
+    if not 1 <= keep <= fewest:
+        raise ValueError(f"keep must be from 1 to the {fewest} options that are open, got {keep}")
+    kept = {}
+    for name, mask in masks.items():
+        scores = weights[name].detach().masked_fill(~mask, -torch.inf)
+        best = torch.argsort(-scores, dim=-1, stable=True)[..., :keep]
+        kept[name] = torch.zeros_like(mask).scatter(-1, best, True)
+    return kept
 
 
 def _normalised(weights: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """How a search goes about the weights of its space: `Schedule`, and what changes between its parts: `Stage`."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,30 +73,22 @@ class Stage:
             keep_function: whether the space goes on computing what it did; its `blend` is then to be raised to 1.
         """
         if self.partial is not None:
-            before = list(space.parameters())
-            hand_over(optimiser, before, space, space.widen(self.partial, keep_function=keep_function))
+            grown = space.widen(self.partial, keep_function)
+            carry_over(optimiser, space.parameters(), grown)
 
 
-def hand_over(
-    optimiser: torch.optim.Optimizer, before: Sequence[nn.Parameter], space: nn.Module, grown: Mapping | Sequence
-) -> None:
-    """Gives an optimiser of one group the parameters of a widened space, with the state that they had.
+def carry_over(optimiser: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], grown: Mapping) -> None:
+    """Hands a space's parameters to its optimiser anew after widening, with the state that they had.
 
     Args:
-        before: the parameters before, in order.
-        grown: what `widen` returned: for each parameter, in order, what makes a tensor of its old shape (momentum) one
-            of its new shape; or the same by parameter, for those that were replaced, with the new parameter.
+        optimiser: of one group. State of the shape of a parameter (momentum) grows as the parameter did.
+        parameters: all of the space now.
+        grown: what `widen` returned: by parameter that was replaced, the new one, and what makes a tensor of the old
+            shape one of the new shape.
     """
-    after = list(space.parameters())
-    if isinstance(grown, Mapping):
-        grows: list[Callable[[Tensor], Tensor]] = [grown[p][1] if p in grown else torch.clone for p in before]
-    else:
-        grows = list(grown)
-    state = {}
-    for old, new, grow in zip(before, after, grows, strict=True):
+    optimiser.param_groups[0]["params"] = list(parameters)
+    for old, (new, grow) in grown.items():
         if old in optimiser.state:
-            shaped = {k: isinstance(v, Tensor) and v.shape == old.shape for k, v in optimiser.state[old].items()}
-            state[new] = {k: grow(v) if shaped[k] else v for k, v in optimiser.state[old].items()}
-    optimiser.param_groups[0]["params"] = after
-    optimiser.state.clear()
-    optimiser.state.update(state)
+            state = optimiser.state.pop(old)
+            shaped = {key for key, value in state.items() if isinstance(value, Tensor) and value.shape == old.shape}
+            optimiser.state[new] = {key: grow(value) if key in shaped else value for key, value in state.items()}
