@@ -14,6 +14,7 @@ import pytest
         ("spirals", "--depths 2 --seconds 0.01 --rounds 1", "times original"),
         ("precision", "--depth 1 --epochs 1 --seeds 2", "default minus float32"),
         ("nasbench201", "--quick --rounds 1", "times as fast"),
+        ("predictor", "--seeds 2 --epochs 1 --graphs 20 --loop-seeds 1", "times as fast"),
     ],
 )
 def test_it_runs(name, options, says):
