@@ -16,6 +16,7 @@ import pytest
         ("precision", "--depth 1 --epochs 1 --seeds 2", "default minus float32"),
         ("nasbench201", "--quick --rounds 1", "times as fast"),
         ("recurrent", "--quick", "times original style"),
+        ("predictor", "--seeds 2 --epochs 1 --graphs 20 --loop-seeds 1", "times as fast"),
     ],
 )
 def test_it_runs(name, options, says):

@@ -14,8 +14,7 @@ from depthsearch.cells import nasbench201_strings
 from depthsearch.data import nasbench, nasbench_official
 from depthsearch.data.images import DataError
 from depthsearch.data.nasbench import main, read_nasbench201
-from depthsearch.data.nasbench101 import COLUMNS
-from depthsearch.data.nasbench_official import NUMBERS
+from depthsearch.data.nasbench_official import COLUMNS, NUMBERS
 
 CELLS = nasbench201_strings.all_cells()
 

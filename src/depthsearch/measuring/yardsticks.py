@@ -89,13 +89,14 @@ def edit_distances(one: Graphs, other: Graphs) -> Tensor:
     if other.adjacency.shape[1] != size or size > 8:
         raise ValueError("edit distances are of graphs padded to one number of vertices, at most 8")
     (edges, labels), (edges2, labels2) = _with_output_last(one), _with_output_last(other)
-    code = torch.cat([edges.flatten(1), labels.flatten(1)], 1)
-    best = torch.full((len(code), len(edges2)), float("inf"), dtype=code.dtype)
-    for order in itertools.permutations(range(1, size - 1)):
-        places = [0, *order, size - 1]
-        renamed = edges2[:, places][:, :, places].flatten(1)
-        code2 = torch.cat([renamed, labels2[:, places].flatten(1)], 1)
-        best = torch.minimum(best, -2 * (code @ code2.mT) + code2.square().sum(1))
+    code, n = torch.cat([edges.flatten(1), labels.flatten(1)], 1), len(edges2)
+    best = torch.full((len(code), n), float("inf"), dtype=code.dtype)
+    orders = torch.tensor([[0, *order, size - 1] for order in itertools.permutations(range(1, size - 1))])
+    for group in orders.split(max(1, CHUNK // max(1, n))):  # few graphs are matched in several orders at once
+        rows = [edges2[:, places][:, :, places].flatten(1) for places in group]
+        code2 = torch.cat([torch.cat(rows), torch.cat([labels2[:, places].flatten(1) for places in group])], 1)
+        distance = code2.square().sum(1) - 2 * (code @ code2.mT)
+        best = torch.minimum(best, distance.unflatten(1, (len(group), n)).amin(1))
     return (best + code.square().sum(1, keepdim=True)).round()
 
 

@@ -85,7 +85,7 @@ def train(
     for _ in range(setting.epochs):
         order = [r[torch.randperm(len(r), generator=g)[:used]] for r, g in zip(rows, generators, strict=True)]
         for chosen in torch.stack(order).split(batch, 1):
-            masks = _masks(network, chosen.shape[1], graphs.adjacency.shape[1], generators)
+            masks = _masks(network, chosen.shape[1], graphs.adjacency.shape[1], generators, targets.dtype)
             predicted = network.predict(*inputs.rows(chosen), masks=masks)
             optimiser.zero_grad()
             _loss(predicted, targets.take_along_dim(chosen, 1), loss).backward()
@@ -106,16 +106,24 @@ def _loss(predicted: Tensor, targets: Tensor, loss: str) -> Tensor:
     return (predicted - targets).square().mean(1).sum()
 
 
-def _masks(network: GraphPredictor, n: int, n_vertices: int, generators: Sequence[torch.Generator]) -> list[Tensor]:
+def _masks(
+    network: GraphPredictor,
+    n: int,
+    n_vertices: int,
+    generators: Sequence[torch.Generator],
+    dtype: torch.dtype = torch.float32,
+) -> list[Tensor]:
     """Dropout masks, (S, ...) each: a member's come from its own generator, all of a step in one draw."""
     shapes = network.mask_shapes(n, n_vertices)
     if network.dropout == 0:
         return []
     sizes = [int(torch.Size(shape).numel()) for shape in shapes]
-    drawn = torch.empty(len(generators), sum(sizes))
-    for row, generator in zip(drawn, generators, strict=True):
-        row.bernoulli_(1 - network.dropout, generator=generator)
-    drawn /= 1 - network.dropout
+    # Four masks' worth of a 64-bit number, each a 16-bit one against a threshold: a tenth of the time of `bernoulli_`.
+    numbers = torch.empty(len(generators), -(-sum(sizes) // 4), dtype=torch.int64)
+    for row, generator in zip(numbers, generators, strict=True):
+        row.random_(-(2**63), None, generator=generator)
+    kept = numbers.view(torch.int16)[:, : sum(sizes)] >= round(2**16 * network.dropout) - 2**15
+    drawn = kept.to(dtype) / (1 - network.dropout)
     return [part.unflatten(1, shape) for part, shape in zip(drawn.split(sizes, 1), shapes, strict=True)]
 
 

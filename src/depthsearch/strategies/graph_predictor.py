@@ -22,9 +22,7 @@ class _GraphConvolution(nn.Module):
 
     def forward(self, relation: Tensor, nodes: Tensor) -> Tensor:
         """relation (*S, B, 2, V, V), nodes (*S, B, V, in) -> (*S, B, V, out)."""
-        near = relation.flatten(-3, -2) @ nodes  # both relations in one product
-        size = nodes.shape[-2]
-        sides = [part.flatten(-3, -2) for part in (near[..., :size, :], near[..., size:, :])]
+        sides = [(relation.select(-3, side) @ nodes).flatten(-3, -2) for side in (0, 1)]
         out = F.relu(sides[0] @ self.along) + F.relu(sides[1] @ self.against)
         return (0.5 * out).unflatten(-2, nodes.shape[-3:-1])
 
