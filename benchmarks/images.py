@@ -33,11 +33,11 @@ from depthsearch.data.images import IMAGE_SETS
 from depthsearch.data.split import Split
 from depthsearch.depth.convolutional import Bottleneck
 from depthsearch.depth.networks import DepthHead, DepthNetwork
-from depthsearch.hardware import benchmark_header, can_compile, products_in
+from depthsearch.hardware import benchmark_header, can_compile, precision_of, products_in
 from depthsearch.learning.method import Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.timing import predict_seconds
-from depthsearch.running.scan import pick_device, precision_of
+from depthsearch.running.options import pick_device
 
 N, BATCH, STEPS_AN_EPOCH = 60_000, 512, 118
 

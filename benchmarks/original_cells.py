@@ -70,7 +70,7 @@ class OriginalCell(nn.Module):
         for _ in range(4):
             total = 0
             for state in states:
-                total = total + sum(w * op(state) for w, op in zip(weights[row], self.edges[row], strict=True))
+                total = total + sum(w * op(state) for w, op in zip(weights[row], list(self.edges)[row], strict=True))  # type: ignore[arg-type]
                 row += 1
             states.append(total)
         return torch.cat(states[2:], 1)

@@ -11,12 +11,10 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from depthsearch.hardware import benchmark_header
-from depthsearch.learning.method import Training
 from depthsearch.running import jobs
 from depthsearch.running.folders import Reservation
 from depthsearch.running.jobs import Job, train_missing
@@ -48,14 +46,7 @@ def main() -> None:
     parser.add_argument("--depths", type=int, nargs="+", default=[5, 20, 50])
     parser.add_argument("--epochs", type=int, default=4000)
     options = parser.parse_args()
-    torch.set_num_threads(1)  # as a worker of a scan has
-    train: Any = jobs.train
-
-    def train_timed(*args: Any):
-        *others, on_epoch, method = args
-        return train(*others, timed("end of epochs, checkpoints", on_epoch), method)
-
-    jobs.train = train_timed
+    jobs._Kept.after = timed("end of epochs, checkpoints", jobs._Kept.after)
     jobs.reserve = timed("taking leases", jobs.reserve)
     Reservation.release = timed("releasing leases", Reservation.release)
     Reservation.saved = timed("looking for checkpoints", Reservation.saved)
@@ -65,9 +56,9 @@ def main() -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as results:
         for depth in options.depths:
-            setting, training = Spirals(max_depth=depth), Training(epochs=options.epochs)
+            study = Spirals(max_depth=depth, epochs=options.epochs)
             folders = [Path(results) / str(depth) / f"version_{repeat}" for repeat in range(4)]
-            job = Job("overhead", setting, "max_depth", folders, training, torch.device("cpu"), Path())
+            job = Job("overhead", study, "max_depth", folders, torch.device("cpu"), Path(), threads=1)
             train_missing(job, lambda epoch, line: None, lambda: False)
     seconds = time.perf_counter() - start
     print(benchmark_header(torch.device("cpu")))

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.hardware import benchmark_header, can_compile, products_in
+from depthsearch.hardware import benchmark_header, can_compile, precision_of, products_in
 from depthsearch.learning.loop import train
 from depthsearch.measuring.depths import evaluate
 from depthsearch.reporting.claims import paired
-from depthsearch.running.jobs import seeded
-from depthsearch.running.scan import DATA, pick_device, precision_of
+from depthsearch.running.folders import DATA
+from depthsearch.running.options import pick_device
+from depthsearch.studies.depth import seeded
 from depthsearch.studies.images import Images
 
 

@@ -36,7 +36,7 @@ def scan_script(*arguments, name="max_depth_spirals"):
 @pytest.fixture(params=["mlp", "conv"])
 def parity(request):
     """The original code's numbers for one small network, and our network and posterior with its parameters."""
-    with np.load(HERE / f"{request.param}.npz", allow_pickle=False) as file:
+    with np.load(HERE / "parity" / f"{request.param}.npz", allow_pickle=False) as file:
         numbers = {name: torch.from_numpy(np.asarray(file[name])) for name in file.files}
     if request.param == "mlp":
         network = mlp_resnet(max_depth=4, width=6)

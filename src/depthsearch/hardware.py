@@ -1,4 +1,4 @@
-"""What this machine can do, and how to have it done."""
+"""What this machine can do: compiler, precision, threads, memory; and what it is called."""
 
 import contextlib
 import ctypes
@@ -8,6 +8,10 @@ import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
+
+# A thread that waits for work sleeps. It would spin, which beside other work makes both many times slower. OpenMP
+# reads this when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
@@ -25,6 +29,33 @@ def can_compile(device: torch.device) -> bool:
     except exc.InvalidCxxCompiler:
         return False
     return True
+
+
+def cores() -> int:
+    """Threads that this process may use on the CPU: OMP_NUM_THREADS, else the cores that the system gives it."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def precision_of(name: str, device: torch.device) -> str:
+    """`auto` resolved: "bfloat16" where the hardware multiplies matrices in it, else "float32"; others as they are.
+
+    Raises:
+        ValueError: the device cannot do it, or is a GPU that is not here.
+    """
+    if name == "tf32" and device.type != "cuda":
+        raise ValueError("--precision tf32 needs a CUDA device; give float32 or auto")
+    if name != "auto":
+        return name
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no GPU here to tell what those of the jobs can do; give --precision bfloat16 or float32")
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
+    return "bfloat16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
 
 
 @contextlib.contextmanager

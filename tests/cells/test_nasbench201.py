@@ -120,7 +120,9 @@ def test_closed_options_are_neither_run_nor_weighted(partial):
             row = [e for e, (_, s) in enumerate(EDGES) if s == source].index(edge)
             key, is_open = f"norms.{source}.{name}.running_mean", bool(mask[edge, OPERATIONS.index(name)])
             assert before[key][row].equal(space.stages[0].get_buffer(key)[row]) != is_open
-    space.prune(strongest({"cell": -scores}, space.masks, keep=1))  # what is closed stays closed
+    space.prune({"cell": torch.ones(6, 5)})  # what is closed stays closed
+    assert space.masks["cell"].equal(mask)
+    space.prune(strongest({"cell": -scores}, space.masks, keep=1))
     assert (space.masks["cell"] & ~mask).sum() == 0
     best = cell_string([OPERATIONS[i] for i in scores.masked_fill(~mask, 9).argmin(-1).tolist()])
     assert space.derive({"cell": scores}) == best
@@ -172,6 +174,8 @@ def test_widening_that_keeps_the_function(steps, pruned):
         trained, evaluated = space(x, {"cell": weights}), space.eval()(x, {"cell": weights})
         space.train().widen(partial, keep_function=True)
         assert space.blend == 0 and space.stages[0].open == 8 // partial
+        norm, narrow = space.stages[0].norms[0]["nor_conv_3x3"], 8 // partial - int(space.stages[0].fresh.sum())
+        assert norm.running_var[:, narrow:].eq(1).all() and norm.running_mean[:, narrow:].eq(0).all()
         torch.testing.assert_close(space.eval()(x, {"cell": weights}), evaluated, rtol=0, atol=1e-12)
         torch.testing.assert_close(space.train()(x, {"cell": weights}), trained, rtol=0, atol=1e-12)
         space.blend = 0.5

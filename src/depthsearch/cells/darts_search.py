@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from depthsearch.cells.darts import Stem, check_sizes, places
+from depthsearch.cells.darts_widening import Widening, widen_cell
 from depthsearch.cells.genotype import CELL_OPERATIONS, CellGenotype
 from depthsearch.cells.mixed import EDGES, NODES, MixedCell
+from depthsearch.cells.progressive import Grown
 
 CELLS = ("normal", "reduce")
 DARTS_OPERATIONS = CELL_OPERATIONS[:8]
@@ -21,6 +23,7 @@ class DartsSearchNetwork(nn.Module):
     Attributes:
         choices: the shapes of the mixing weights, {"normal": (14, n), "reduce": (14, n)} with n operations. Rows: the
             edges of node 0 from states 0 and 1, of node 1 from 0, 1 and 2, and so on; columns: `operations`.
+        partial: the operations work on 1/partial of the channels.
         blend: how much the channels that `widen(..., keep_function=True)` added take part, from 0 (they pass by, as
             before) to 1; whoever trains raises it.
     """
@@ -36,7 +39,7 @@ class DartsSearchNetwork(nn.Module):
         in_channels: int,
     ) -> None:
         super().__init__()
-        self.operations, self.blend = tuple(operations), 1.0
+        self.operations, self.partial, self.blend = tuple(operations), partial, 1.0
         self.choices = {cell: (len(EDGES), len(operations)) for cell in CELLS}
         self.stem = Stem(in_channels, 3 * channels, imagenet)
         cells = list(places(channels, layers, 3 * channels, (NODES, NODES), imagenet))
@@ -100,6 +103,34 @@ class DartsSearchNetwork(nn.Module):
             for cell, w in weights.items()
         }
 
+    def widen(self, partial: int, keep_function: bool = False, generator: torch.Generator | None = None) -> Grown:
+        """Opens 1/partial of the channels to the operations, more than before.
+
+        As DrNAS does, by copies of random channels, or so that the network computes what it did (see `darts_widening`):
+        then `blend` is set to 0, and whoever trains raises it to 1. A state saved after it is loaded into a new network
+        of the new `partial`.
+
+        Args:
+            partial: a divisor of the channels, less than before.
+            generator: of the draws, on the CPU.
+
+        Returns:
+            What became of each parameter that was replaced, for `carry_over`.
+
+        Raises:
+            ValueError: `partial` is no divisor or not less than before, or `blend` is not 1.
+        """
+        check_partial(len(self._cells()[0].reads), partial)
+        if partial >= self.partial:
+            raise ValueError(f"partial must be less than the {self.partial} of now to widen, got {partial}")
+        if self.blend != 1:
+            raise ValueError(f"blend must be 1 before the network is widened again, it is {self.blend}")
+        widening = Widening(keep_function, generator)
+        for cell in self._cells():
+            widen_cell(cell, partial, widening)
+        self.partial, self.blend = partial, 0.0 if keep_function else 1.0
+        return widening.grown
+
     def derive(self, weights: Mapping[str, Tensor]) -> CellGenotype:
         """The genotype of mixing weights: for every node the two edges whose best operation weighs most, with it.
 
@@ -149,11 +180,10 @@ def darts_search_network(
     """
     check_sizes(channels, layers=layers, n_classes=n_classes, in_channels=in_channels)
     check_partial(channels, partial)
-    unknown = [name for name in operations if name not in CELL_OPERATIONS]
-    if unknown or not operations or len(set(operations)) < len(operations):
-        raise ValueError(
-            f"operations must be different ones of {', '.join(CELL_OPERATIONS)}; got {', '.join(operations)}"
-        )
+    known = set(operations) <= set(CELL_OPERATIONS) and len(set(operations)) == len(operations)
+    if not known or not set(operations) - {"none"}:
+        names, got = ", ".join(CELL_OPERATIONS), ", ".join(operations)
+        raise ValueError(f"operations must be different ones of {names}, and more than none alone; got {got or 'none'}")
     return DartsSearchNetwork(channels, layers, n_classes, partial, operations, imagenet, in_channels)
 
 

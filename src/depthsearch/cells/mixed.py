@@ -74,9 +74,8 @@ class MixedCell(nn.Module):
         n = place.channels // partial
         self.edges = nn.ModuleList(self._edge(n, self._stride(state)) for _, state in EDGES)
         self.pools = nn.ModuleList(self._pools(n, self._stride(state)) for state in range(NODES + 1))
-        order = torch.arange(place.channels)
-        self.register_buffer("reads", order)
-        self.register_buffer("writes", order.reshape(partial, n).T.flatten())  # the shuffle: others come in between
+        self.register_buffer("reads", torch.arange(place.channels))
+        self.register_buffer("writes", shuffle_order(place.channels, partial))
         self.register_buffer("fresh", torch.zeros(n))
         self.settle()
 
@@ -165,6 +164,11 @@ class Total:
         if self.on_grids is not None:
             self.add(merge_grids(self.on_grids))
         return torch.zeros_like(view.bypass) if self.plain is None else self.plain
+
+
+def shuffle_order(channels: int, partial: int) -> Tensor:
+    """(channels,): the mixed channels and the others in turns, so that another part is mixed by the next edge."""
+    return torch.arange(channels).reshape(partial, -1).T.flatten()
 
 
 def weighted_norm(norm: nn.BatchNorm2d, x: Tensor, weight: Tensor) -> Tensor:

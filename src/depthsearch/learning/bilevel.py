@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from depthsearch.learning.mixing import MixingWeights, Weights
+from depthsearch.learning.randomness import random_states, set_random_states
 
 HALF_WIDTH = 0.01  # of the finite difference, over the norm of its direction (section 2.3)
 TINY = 1e-30  # instead of a norm of zero
@@ -199,13 +200,10 @@ def _left_as_it_was(network: nn.Module) -> Iterator[Callable[[], None]]:
 
 def _rewinder(device: torch.device, generators: Sequence[torch.Generator]) -> Callable[[], None]:
     """A function that sets all random numbers to where they are now."""
-    cpu, own = torch.get_rng_state(), [generator.get_state() for generator in generators]
-    gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    states, own = random_states(device), [generator.get_state() for generator in generators]
 
     def rewind() -> None:
-        torch.set_rng_state(cpu)
-        if gpu is not None:
-            torch.cuda.set_rng_state(gpu, device)
+        set_random_states(device, states)
         for generator, state in zip(generators, own, strict=True):
             generator.set_state(state)
 

@@ -10,6 +10,8 @@ Shapes: activations (R, w, B), features first; logits (S, R, C, B). Flat paramet
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,12 +68,13 @@ def objective_gradient(
     log_likelihoods, moments, saved = [], [], []
     for segment, n in zip(segments, lengths, strict=True):
         whole = compiled and n == SEGMENT
-        forward, backward = (_compiled_forward, _compiled_backward) if whole else (_forward, _backward)
+        forward = _compiled(_forward) if whole else _forward
+        backward = _compiled(_backward) if whole else _backward
         a, log_likelihood, moment, *kept = forward(segment, a, inside)
         moments.append(moment)
         saved.append((backward, segment, moment, *kept))
         log_likelihoods += [] if log_likelihood is None else [log_likelihood]
-    last, residual = (_compiled_likelihood if compiled else _likelihood)(a.unsqueeze(0), head, head_bias, one_hot)
+    last, residual = (_compiled(_likelihood) if compiled else _likelihood)(a.unsqueeze(0), head, head_bias, one_hot)
 
     values, weights, d_posterior = _of_depths(torch.cat([*log_likelihoods, last]), depth, n_train, objective)
 
@@ -171,6 +174,6 @@ def _update(statistics: Tensor, moments: Tensor, n: int) -> None:
     statistics[:, : now.shape[1]].lerp_(now, MOMENTUM)
 
 
-_compiled_forward = torch.compile(_forward, dynamic=False)
-_compiled_backward = torch.compile(_backward, dynamic=False)
-_compiled_likelihood = torch.compile(_likelihood, dynamic=False)
+@cache
+def _compiled(function: Any) -> Any:
+    return torch.compile(function, dynamic=False)  # importing the compiler takes longer than importing torch

@@ -1,17 +1,18 @@
 """The one training loop, for one network or R replicates side by side."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthsearch.data.split import Split
 from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.posteriors import DepthPosterior
-from depthsearch.learning.method import PAPER, Method, Training
+from depthsearch.hardware import products_in
+from depthsearch.learning.method import PAPER, Method, Selection, Training
 from depthsearch.learning.replicates import Replicates
 
 
@@ -21,51 +22,222 @@ class Trained:
 
     Attributes:
         network, depth: in the state of the best epoch, evaluation mode.
-        elbo: training ELBO (or what the method maximises) of every epoch, nats per datum, a mean over its steps.
-        history: one dict an evaluation: epoch, elbo, both depths, entropy of q, and elbo, error and log-likelihood of
-            the unpruned network under `valid_` or, where there are no validation points, under `test_`.
+        objective: what was maximised (for the paper's method the training ELBO), of every epoch, nats per datum, a mean
+            over its steps.
+        history: one dict an evaluation: epoch, elbo (the objective), both depths, entropy of q, and elbo, error and
+            log-likelihood of the unpruned network under `valid_` or, where there are no validation points, `test_`.
         best_epoch: which was kept; epochs count from 1.
-        diverged_epoch: where the ELBO of training was infinite or no number, which ends the run; None if it never was.
+        diverged_epoch: where the objective was infinite or no number, which ends the run; None if it never was.
     """
 
     network: DepthNetwork
     depth: DepthPosterior
-    elbo: list[float]
+    objective: list[float]
     history: list[dict]
     best_epoch: int
     diverged_epoch: int | None
 
-
-@dataclass(frozen=True)
-class Progress:
-    """What the loop says at every evaluation: epochs done, mean ELBO, d_opt of each replicate still training."""
-
-    epoch: int
-    elbo: float
-    pruned_depths: list[int]
+    def state(self) -> dict[str, nn.Module]:
+        """What is saved of it."""
+        return {"network": self.network.cpu(), "depth": self.depth.cpu()}
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """One replicate at the end of an epoch: all that it takes to go on as if never interrupted.
+class Best:
+    """For each row the best state so far: `value` (rows,), `epoch` (rows,), `state` (rows, P + Q)."""
 
-    Attributes:
-        epoch: how many are done.
-        state, velocity, best_state: rows (P + Q,), (P,), (P + Q,) of the replicates.
-        best, best_epoch: the highest ELBO so far, and when.
-        generator: state of the generator of the order of minibatches.
-        elbo, history: as in `Trained`.
+    def __init__(self, state: Tensor) -> None:
+        self.value = torch.full((len(state),), -torch.inf, device=state.device)
+        self.epoch = torch.zeros(len(state), dtype=torch.long, device=state.device)
+        self.state = state.clone()
+
+    def update(self, epoch: int, value: Tensor, state: Tensor) -> None:
+        """Takes the rows whose value (rows,) is higher than any before."""
+        improved = value > self.value
+        self.value = torch.where(improved, value, self.value)
+        self.epoch = torch.where(improved, epoch, self.epoch)
+        self.state = torch.where(improved.unsqueeze(1), state, self.state)
+
+    def keep(self, rows: list[int]) -> None:
+        self.value, self.epoch, self.state = self.value[rows], self.epoch[rows], self.state[rows]
+
+
+class DepthLearner:
+    """Trains R networks of one architecture side by side, each on its own data (section 3 of the paper).
+
+    Each replicate keeps its own best state and its own early stop, and its numbers do not depend on who trains
+    beside it. The state kept is the one at the end of the epoch that the selection likes best on the validation points
+    where the data sets have some, else that of the highest objective of training, as in the original. A replicate whose
+    objective is no longer finite stops.
+
+    Args:
+        networks, depths: R of each; copies are trained, and these put into the best state at the end.
+        splits: R data sets of equal sizes, on the device of the networks.
+        training: how to train.
+        seeds: R seeds, of the order of minibatches.
+        compiled: use `torch.compile` for the networks of this package; it pays on long runs.
+        resume: R checkpoints of the same epoch to go on from.
+        method: what is maximised and how depth is learnt, the paper's if not given.
+        selection: which epoch is kept.
+
+    Raises:
+        ValueError: the numbers of networks, posteriors, data sets, seeds and checkpoints differ, the checkpoints are of
+            different epochs, or there are several networks that cannot train side by side.
     """
 
-    epoch: int
-    state: Tensor
-    velocity: Tensor
-    best_state: Tensor
-    best: float
-    best_epoch: int
-    generator: Tensor
-    elbo: list[float]
-    history: list[dict]
+    def __init__(
+        self,
+        networks: Sequence[DepthNetwork],
+        depths: Sequence[DepthPosterior],
+        splits: Sequence[Split],
+        training: Training,
+        seeds: Sequence[int],
+        compiled: bool = False,
+        resume: Sequence[dict] = (),
+        method: Method = PAPER,
+        selection: Selection = Selection(),  # noqa: B008
+    ) -> None:
+        if not len(networks) == len(depths) == len(splits) == len(seeds):
+            raise ValueError("need as many networks as posteriors, data sets and seeds")
+        if resume and (len(resume) != len(networks) or len({saved["epoch"] for saved in resume}) > 1):
+            raise ValueError("need as many checkpoints as networks, all of the same epoch")
+        self.training, self.method, self.selection, self.compiled = training, method, selection, compiled
+        self.epoch = 0
+        self._networks, self._depths = networks, depths
+        self._replicates = Replicates(networks, depths, training, compiled, method)
+        self._data = Split.stack(splits)
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._best = Best(self._replicates.state)
+        # Row i of state, data and best is replicate alive[i]; None once that replicate has stopped.
+        self._alive: list[int | None] = list(range(len(networks)))
+        self._objectives: list[list[float]] = [[] for _ in networks]
+        self._histories: list[list[dict]] = [[] for _ in networks]
+        self._stopped: dict[int, dict] = {}
+        self._trained: dict[int, Trained] = {}
+        if resume:
+            self._resume(resume)
+
+    def epochs(self) -> Iterator[int]:
+        """Trains; yields the number of each epoch when it is done, the first one that is left first."""
+        self._stop()
+        while any(r is not None for r in self._alive):
+            self._compact()
+            self.epoch += 1
+            value = self._run_epoch()
+            candidate = self._observe(value)
+            if candidate is not None and self.epoch >= self._first:
+                self._best.update(self.epoch, candidate, self._replicates.state)
+            self._stop()
+            yield self.epoch
+
+    def learned(self) -> list[Trained]:
+        """The R results, when `epochs` has ended."""
+        return [self._trained[r] for r in range(len(self._networks))]
+
+    def histories(self) -> list[list[dict]]:
+        """For each replicate its evaluations so far."""
+        return self._histories
+
+    def progress(self) -> str:
+        """Mean objective and d_opt of the last evaluation, in words."""
+        last = [history[-1] for history in self._histories if history]
+        if not last:
+            return f"epoch {self.epoch}"
+        return f"ELBO {mean(row['elbo'] for row in last):.3f}, d_opt {mean(row['pruned_depth'] for row in last):.1f}"
+
+    def about(self) -> dict:
+        """What belongs in `config.json` beside the configuration."""
+        return {"compiled": self.compiled}
+
+    def checkpoint(self) -> list[dict]:
+        """For each replicate all that it takes to go on as if never interrupted, on the CPU.
+
+        `epoch`; rows `state` (P + Q,), `velocity` (P,), `best_state` (P + Q,); `best`, its value, and `best_epoch`;
+        `generator`, the state of that of the order of minibatches; `objective` and `history` so far.
+        """
+        now = {r: self._row(row, r) for row, r in enumerate(self._alive) if r is not None}
+        return [(now | self._stopped)[r] for r in range(len(self._networks))]
+
+    # The parts of an epoch.
+
+    @property
+    def _first(self) -> int:
+        return self.selection.first_epoch(self.training.epochs)
+
+    def _run_epoch(self) -> Tensor:
+        """The objective per datum (rows,) of an epoch of training."""
+        training, replicates = self.training, self._replicates
+        decayed = training.decay_epoch is not None and self.epoch > training.decay_epoch
+        replicates.learning_rate = training.learning_rate / (10 if decayed else 1)
+        replicates.epoch = self.epoch
+        same = [torch.Generator().set_state(g.get_state()) for g in self._generators] if training.norm_batches else []
+        with products_in(training.precision):
+            value = self.method.run_epoch(replicates, self._data, self._generators)
+            if training.norm_batches:
+                replicates.estimate_norms(self._data, same)
+            self.method.end_epoch(replicates, self._data)
+        for r, v in zip(self._alive, value.tolist(), strict=True):
+            if r is not None:
+                self._objectives[r].append(v)
+        return value
+
+    def _observe(self, value: Tensor) -> Tensor | None:
+        """Evaluates where it is time; what the selection compares (rows,), None where there is nothing to compare."""
+        validated = self._data.y_valid is not None
+        every = self.selection.every if validated else self.training.eval_every
+        if self.epoch % every and self.epoch != self.training.epochs:
+            return None if validated else value
+        with products_in(self.training.precision):
+            observed = self._replicates.observe(self._data, "valid" if validated else "test")
+        for r, row in zip(self._alive, observed, strict=True):
+            if r is not None:
+                self._histories[r].append({"epoch": self.epoch, "elbo": self._objectives[r][-1]} | row)
+        if not validated:
+            return value
+        return torch.tensor([row[f"valid_{self.selection.by}"] for row in observed], device=value.device)
+
+    def _stop(self) -> None:
+        """Takes out the replicates that are done: at the last epoch, out of patience, diverged."""
+        for row, (r, best) in enumerate(zip(self._alive, self._best.epoch.tolist(), strict=True)):
+            if r is None:
+                continue
+            diverged = self.epoch > 0 and not math.isfinite(self._objectives[r][-1])
+            impatient = self.epoch - max(best, self._first - 1) >= self.training.patience
+            if diverged or impatient or self.epoch == self.training.epochs:
+                self._stopped[r] = self._row(row, r)
+                self._replicates.load_into(self._networks[r], self._depths[r], self._best.state[row])
+                result = (self._networks[r], self._depths[r], self._objectives[r], self._histories[r], best)
+                self._trained[r] = Trained(*result, diverged_epoch=self.epoch if diverged else None)
+                self._alive[row] = None
+
+    def _compact(self) -> None:
+        """Drops the rows of stopped replicates: at each halving, not at each stop, since other shapes compile anew."""
+        rows = [row for row, r in enumerate(self._alive) if r is not None]
+        if len(rows) <= len(self._alive) // 2:
+            self._best.keep(rows)
+            self._replicates.keep(rows)
+            self._alive, self._generators = [self._alive[row] for row in rows], [self._generators[row] for row in rows]
+            self._data = self._data.rows(rows)
+
+    def _row(self, row: int, r: int) -> dict:
+        held = self._replicates
+        tensors = {"state": held.state, "velocity": held.velocity, "best_state": self._best.state}
+        found: dict = {name: tensor[row].cpu().clone() for name, tensor in tensors.items()}
+        found |= {"best": self._best.value[row].item(), "best_epoch": int(self._best.epoch[row])}
+        found |= {"objective": list(self._objectives[r]), "history": list(self._histories[r])}
+        return found | {"epoch": self.epoch, "generator": self._generators[row].get_state()}
+
+    def _resume(self, saved: Sequence[dict]) -> None:
+        device = self._best.state.device
+        self.epoch = saved[0]["epoch"]
+        self._replicates.state.copy_(torch.stack([one["state"] for one in saved]))
+        self._replicates.velocity.copy_(torch.stack([one["velocity"] for one in saved]))
+        self._best.state = torch.stack([one["best_state"] for one in saved]).to(device)
+        self._best.value = torch.tensor([one["best"] for one in saved], device=device)
+        self._best.epoch = torch.tensor([one["best_epoch"] for one in saved], device=device)
+        self._objectives = [list(one["objective"]) for one in saved]
+        self._histories = [list(one["history"]) for one in saved]
+        for generator, one in zip(self._generators, saved, strict=True):
+            generator.set_state(one["generator"])
 
 
 def train(
@@ -74,125 +246,14 @@ def train(
     splits: Sequence[Split],
     training: Training,
     seeds: Sequence[int],
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    compiled: bool = False,
-    resume: Sequence[Checkpoint] = (),
-    on_epoch: Callable[[int, Callable[[], list[Checkpoint]]], None] = lambda epoch, checkpoints: None,
-    method: Method = PAPER,
+    on_epoch: Callable[[DepthLearner], object] = lambda learner: None,
+    **options,
 ) -> list[Trained]:
-    """Trains R networks of one architecture side by side, each on its own data (section 3 of the paper).
+    """The R results of a `DepthLearner` of these (`options` are its others), from its first epoch to its last.
 
-    Each replicate keeps its own best state and its own early stop, and its numbers do not depend on who trains
-    beside it. The state kept is the one at the end of the epoch with the highest ELBO (or what the method selects by)
-    of the validation points where the data sets have some, else of training, as in the original. A replicate whose
-    ELBO is no longer finite stops.
-
-    Args:
-        networks, depths: R of each; copies are trained, and these put into the best state at the end.
-        splits: R data sets of equal sizes, on the device of the networks.
-        training: how to train.
-        seeds: R seeds, of the order of minibatches.
-        on_progress: called at every evaluation.
-        compiled: use `torch.compile` for the networks of this package; it pays on long runs.
-        resume: R checkpoints of the same epoch to go on from, on the CPU.
-        on_epoch: called at the end of each epoch with its number and a function that makes R checkpoints, on the CPU.
-        method: what is maximised and how depth is learnt, the paper's if not given.
-
-    Raises:
-        ValueError: the numbers of networks, posteriors, data sets, seeds and checkpoints differ, the checkpoints are of
-            different epochs, or there are several networks that cannot train side by side.
+    `on_epoch` is called with it at the end of each.
     """
-    if not len(networks) == len(depths) == len(splits) == len(seeds):
-        raise ValueError("need as many networks as posteriors, data sets and seeds")
-    if resume and (len(resume) != len(networks) or len({c.epoch for c in resume}) > 1):
-        raise ValueError("need as many checkpoints as networks, all of the same epoch")
-    replicates = Replicates(networks, depths, training, compiled, method)
-    first = method.first_epoch(training.epochs)
-    data = Split.stack(splits)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    # Row i of the tensors below is replicate alive[i]; None once that replicate has stopped.
-    alive: list[int | None] = list(range(len(networks)))
-    device = data.y_train.device
-    best = torch.full((len(networks),), -torch.inf, device=device)
-    best_epoch = torch.zeros(len(networks), dtype=torch.long, device=device)
-    best_state = replicates.state.clone()
-    curves: list[list[float]] = [[] for _ in networks]
-    histories: list[list[dict]] = [[] for _ in networks]
-    epoch = 0
-    if resume:
-        epoch = resume[0].epoch
-        replicates.state.copy_(torch.stack([c.state for c in resume]))
-        replicates.velocity.copy_(torch.stack([c.velocity for c in resume]))
-        best_state = torch.stack([c.best_state for c in resume]).to(device)
-        best = torch.tensor([c.best for c in resume], device=device)
-        best_epoch = torch.tensor([c.best_epoch for c in resume], device=device)
-        curves, histories = [list(c.elbo) for c in resume], [list(c.history) for c in resume]
-        for generator, c in zip(generators, resume, strict=True):
-            generator.set_state(c.generator)
-    results: dict[int, Trained] = {}
-    stopped: dict[int, Checkpoint] = {}
-    validated = data.y_valid is not None
-
-    def checkpoint(row: int, r: int) -> Checkpoint:
-        state, velocity, kept = (t[row].cpu().clone() for t in (replicates.state, replicates.velocity, best_state))
-        moments = (best[row].item(), int(best_epoch[row]), generators[row].get_state())
-        return Checkpoint(epoch, state, velocity, kept, *moments, list(curves[r]), list(histories[r]))
-
-    def checkpoints() -> list[Checkpoint]:
-        now = {r: checkpoint(row, r) for row, r in enumerate(alive) if r is not None}
-        return [(now | stopped)[r] for r in range(len(networks))]
-
-    while True:
-        for row, (r, at) in enumerate(zip(alive, best_epoch.tolist(), strict=True)):
-            if r is None:
-                continue
-            diverged = epoch > 0 and not math.isfinite(curves[r][-1])
-            if diverged or epoch == training.epochs or epoch - max(at, first - 1) >= training.patience:
-                stopped[r] = checkpoint(row, r)
-                replicates.load_into(networks[r], depths[r], best_state[row])
-                results[r] = Trained(
-                    networks[r], depths[r], curves[r], histories[r], at, diverged_epoch=epoch if diverged else None
-                )
-                alive[row] = None
-        if epoch > 0:
-            on_epoch(epoch, checkpoints)
-        rows = [row for row, r in enumerate(alive) if r is not None]
-        if not rows:
-            break
-        if len(rows) <= len(alive) // 2:  # at each halving, not at each stop: other shapes compile anew
-            best, best_epoch, best_state = best[rows], best_epoch[rows], best_state[rows]
-            replicates.keep(rows)
-            alive, generators = [alive[row] for row in rows], [generators[row] for row in rows]
-            data = data.rows(rows)
-
-        epoch += 1
-        decayed = training.decay_epoch is not None and epoch > training.decay_epoch
-        replicates.learning_rate = training.learning_rate / (10 if decayed else 1)
-        replicates.epoch = epoch
-        same = [torch.Generator().set_state(g.get_state()) for g in generators] if training.norm_batches else []
-        value = method.run_epoch(replicates, data, generators)
-        if training.norm_batches:
-            replicates.estimate_norms(data, same)
-        for r, v in zip(alive, value.tolist(), strict=True):
-            if r is not None:
-                curves[r].append(v)
-        every = method.validate_every if validated else training.eval_every
-        observing = epoch % every == 0 or epoch == training.epochs
-        if observing:
-            observed = replicates.observe(data, "valid" if validated else "test")
-            if validated:
-                value = torch.tensor([row[f"valid_{method.select_by}"] for row in observed], device=device)
-            seen = {r: row for r, row in zip(alive, observed, strict=True) if r is not None}
-            for r, row in seen.items():
-                histories[r].append({"epoch": epoch, "elbo": curves[r][-1]} | row)
-            on_progress(
-                Progress(epoch, mean(curves[r][-1] for r in seen), [row["pruned_depth"] for row in seen.values()])
-            )
-        if epoch < first or (validated and not observing):
-            continue
-        improved = value > best
-        best = torch.where(improved, value, best)
-        best_epoch = torch.where(improved, epoch, best_epoch)
-        best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)
-    return [results[r] for r in range(len(networks))]
+    learner = DepthLearner(networks, depths, splits, training, seeds, **options)
+    for _ in learner.epochs():
+        on_epoch(learner)
+    return learner.learned()

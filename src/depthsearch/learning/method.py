@@ -1,8 +1,8 @@
-"""How networks are trained (`Training`), what they maximise and how depth is learnt (`Method`)."""
+"""How networks are trained (`Training`), which epoch is kept (`Selection`), how depth is learnt (`Method`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,9 +12,6 @@ from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.objectives import elbo_of_depths, log_predictive
 from depthsearch.depth.posteriors import CategoricalDepth, DepthPosterior, geometric_prior
 from depthsearch.depth.pruning import pruned_depth
-
-if TYPE_CHECKING:
-    from depthsearch.learning.replicates import Replicates
 
 
 @dataclass(frozen=True)
@@ -50,22 +47,36 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which epoch of a run is kept.
+
+    Attributes:
+        by: the best on the validation points by "elbo", the objective there, or by the "log_likelihood" of the
+            predictive distribution. Without validation points it is the best objective of training.
+        every: epochs between evaluations on the validation points.
+        settle: share of the epochs for which depth is given time to settle: no state of theirs is a candidate, and
+            patience counts from there.
+    """
+
+    by: str = "elbo"
+    every: int = 1
+    settle: float = 0.0
+
+    def first_epoch(self, epochs: int) -> int:
+        """The first epoch whose state may be kept, of at most so many."""
+        return int(self.settle * epochs) + 1
+
+
+@dataclass(frozen=True)
 class Method:
     """What is learnt about depth and how: this one is the paper's; its rivals (`strategies`) override what differs.
 
     The *outputs* of a method for a batch are logits (S, *R, B, C): of each depth, or of one mixture (S = 1).
 
     Attributes:
-        select_by: the epoch kept is the best on the validation points by "elbo", the objective there, or by the
-            "log_likelihood" of the predictive distribution.
-        validate_every: epochs between evaluations on the validation points.
-        settle: share of the epochs for which depth is given time to settle: no state of theirs is a candidate.
         depthwise: whether the outputs are those of each depth.
     """
 
-    select_by: str = "elbo"
-    validate_every: int = 1
-    settle: float = 0.0
     depthwise: ClassVar[bool] = True
 
     @property
@@ -93,13 +104,14 @@ class Method:
         """The depth that (D + 1,) probabilities or weights say."""
         return pruned_depth(probs)
 
-    def first_epoch(self, epochs: int) -> int:
-        """The first epoch whose state may be kept, of at most so many; patience counts from there."""
-        return int(self.settle * epochs) + 1
+    # `replicates` below is a `Replicates`, whose module imports this one.
 
-    def run_epoch(self, replicates: "Replicates", data: Split, generators: Sequence[torch.Generator]) -> Tensor:
+    def run_epoch(self, replicates: Any, data: Split, generators: Sequence[torch.Generator]) -> Tensor:
         """One pass over the training points; the objective per datum (R,)."""
         return replicates.run_epoch(data, generators)
+
+    def end_epoch(self, replicates: Any, data: Split) -> None:
+        """What is done at the end of an epoch, after the statistics of batch norm were estimated anew."""
 
     def block_evaluations(self, depth: DepthPosterior, n_train: int, epochs: int, limit: int) -> float:
         """Blocks run forward x points in so many epochs of training; `limit` is that on epochs."""

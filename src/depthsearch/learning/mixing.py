@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Categorical, Dirichlet, Distribution, kl_divergence
 
-BETAS, EPS = (0.5, 0.999), 1e-8  # of Adam (Liu et al. 2019, appendix A.1.1)
+EPS = 1e-8  # of Adam
 START = 1e-3  # standard deviation of alpha before the first step
 
 Weights = dict[str, Tensor]
@@ -100,16 +100,22 @@ class MixingWeights(nn.Module):
                 alpha.requires_grad_(False)
 
     @torch.no_grad()
-    def descend(self, gradients: Weights, learning_rate: float, weight_decay: float = 0.0) -> None:
+    def descend(
+        self,
+        gradients: Weights,
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.5, 0.999),
+    ) -> None:
         """A step of Adam down the gradients with L2 weight decay; options that are gone stay where they are."""
         for name, choice in self._each():
             descent = choice.kept * (gradients[name] + weight_decay * choice.alpha)
             choice.steps += 1
-            choice.moment.lerp_(descent, 1 - BETAS[0])
-            choice.square.lerp_(descent.square(), 1 - BETAS[1])
+            choice.moment.lerp_(descent, 1 - betas[0])
+            choice.square.lerp_(descent.square(), 1 - betas[1])
             moment, square = (
-                choice.moment / (1 - BETAS[0] ** choice.steps),
-                choice.square / (1 - BETAS[1] ** choice.steps),
+                choice.moment / (1 - betas[0] ** choice.steps),
+                choice.square / (1 - betas[1] ** choice.steps),
             )
             choice.alpha -= learning_rate * moment / (square.sqrt() + EPS)
 

@@ -3,9 +3,7 @@
 import copy
 
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from torchvision.transforms.functional import InterpolationMode, rotate
 
 from depthsearch.data.split import Split
 from depthsearch.depth.convolutional import DepthBatchNorm
@@ -16,6 +14,7 @@ from depthsearch.learning.loop import Trained
 from depthsearch.learning.method import PAPER, Method, Training
 from depthsearch.measuring.metrics import metrics
 
+METRICS = ("error", "log_likelihood", "brier", "ece")  # that tables of choices show
 DEGREES = tuple(range(0, 181, 15))
 DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)  # in standard deviations of the training points
 SHIFTED, BATCH = 2000, 2048  # test points moved, at most, and points predicted at once
@@ -46,7 +45,7 @@ def evaluate_choice(method: Method, trained: Trained, split: Split, training: Tr
                 found = metrics(log_probabilities(*predictor, split, x), y)
                 variants[mode] |= {f"{name}_{k}": v for k, v in found.items()}
     n_valid = 0 if split.y_valid is None else len(split.y_valid)
-    blocks = method.block_evaluations(depth, len(split.y_train), len(trained.elbo), training.epochs)
+    blocks = method.block_evaluations(depth, len(split.y_train), len(trained.objective), training.epochs)
     return {
         "pruned_depth": chosen,
         "expected_depth": expected_depth(q),
@@ -91,6 +90,9 @@ def under_shift(method: Method, network: DepthNetwork, depth: DepthPosterior, sp
     Images are rotated by `DEGREES`. Points of the plane move away from the origin by `DISTANCES`; they keep their
     labels, which say less and less. `auroc`: of the predictive entropy, for telling moved from unmoved points.
     """
+    from sklearn.metrics import roc_auc_score
+    from torchvision.transforms.functional import InterpolationMode, rotate
+
     points, y = split.x_test[:SHIFTED], split.y_test[:SHIFTED]
     images = points.dim() == 4
     rows, unmoved = [], None

@@ -12,7 +12,7 @@ from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.objectives import log_likelihood, log_predictive
 from depthsearch.depth.posteriors import DepthPosterior, FixedDepth
 from depthsearch.depth.pruning import expected_depth, prune, pruned_depth
-from depthsearch.hardware import keep_freed_memory, products_in
+from depthsearch.hardware import products_in
 from depthsearch.measuring.metrics import metrics, reliability
 from depthsearch.measuring.timing import BATCH, predict_seconds
 
@@ -29,7 +29,6 @@ def predict(
 
     `inputs` makes of each batch what the network sees.
     """
-    keep_freed_memory()
     network.eval()
     return torch.cat([network(inputs(part), min_depth=depth.min_depth) for part in x.split(batch_size)], dim=1)
 

@@ -9,7 +9,7 @@ from depthsearch.data.split import Split
 from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.objectives import log_predictive
 from depthsearch.depth.posteriors import DepthPosterior
-from depthsearch.hardware import keep_freed_memory, products_in
+from depthsearch.hardware import products_in
 
 BATCH = 1024  # of a prediction on a CPU; smaller ones are mostly overhead, larger ones no faster
 
@@ -28,7 +28,6 @@ def predict_seconds(
     """
     times: dict[str, list[float]] = {name: [0.0] * (passes + 1) for name in networks}
     device = split.x_test.device
-    keep_freed_memory()
     for network, _ in networks.values():
         network.eval()
     # Within one autocast the parameters are cast once.

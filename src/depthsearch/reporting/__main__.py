@@ -1,5 +1,98 @@
-"""`python -m depthsearch.reporting`: tables, pages and figures of the finished runs."""
+"""Tables and pages from finished runs: `python -m depthsearch.reporting [RESULTS] [--add DIR ...]`.
 
-from depthsearch.reporting.pages import main
+Writes `tables/*.csv`, `README.md` and `strategies.md` of a results folder, and for the clone's own the results section
+of the README. Runs that the tables know and this machine does not have stay in them.
+"""
 
-main()
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from depthsearch.reporting import comparison, tables, verdict
+from depthsearch.reporting.joining import Tables, join
+from depthsearch.reporting.maps import draw_maps
+from depthsearch.reporting.pages.readme import insert_into_readme, readme_part
+from depthsearch.reporting.pages.results import benchmarks_part, results_page, strategies_part
+from depthsearch.reporting.shown import shown
+from depthsearch.running.folders import RESULTS
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    about, _, more = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser("python -m depthsearch.reporting", description=about, epilog=more)
+    parser.add_argument("results", nargs="?", type=Path, default=RESULTS, help="default: that of the clone")
+    parser.add_argument(
+        "--add",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="results folders of other machines, whose runs or tables join those at hand; each run once",
+    )
+    options = parser.parse_args(argv)
+    try:
+        found = gathered(options.results, options.add)
+    except FileNotFoundError as problem:
+        print(f"{parser.prog}: {problem}; run a scan first", file=sys.stderr)
+        raise SystemExit(2) from None
+    print(*tables.write_tables(options.results, found), sep="\n")
+    write_pages(options.results, found)
+
+
+def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
+    """All tables of a results folder, with the runs of others in them; conflicts are printed and change nothing.
+
+    Raises:
+        FileNotFoundError: there is nothing, or nothing in one of the added.
+    """
+    found: Tables = {}
+    for place in (results, *added):
+        try:
+            more = _of(place)
+        except FileNotFoundError:
+            if place == results and added:
+                continue
+            raise
+        found, conflicts = join(found, more)
+        for line in conflicts:
+            print(f"{place}: {line}", file=sys.stderr)
+    return comparison.with_retrained(found) if "strategies" in found else found
+
+
+def _of(place: Path) -> Tables:
+    found: Tables = {}
+    missing = None
+    for read in (tables.all_tables, comparison.all_tables):
+        try:
+            found |= read(place)
+        except FileNotFoundError as nothing:
+            missing = missing or nothing
+    if not found and missing is not None:
+        raise missing
+    return found
+
+
+def write_pages(results: Path, found: Tables) -> None:
+    """Writes the pages of a results folder, and its map of the plane where the run is at hand."""
+    scans, others = shown({name: found[name] for name in tables.TABLES}) if "runs" in found else (NONE, [])
+    with contextlib.suppress(FileNotFoundError):
+        maps = draw_maps(results, scans["runs"])
+        np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **maps)
+    strategies = "(not run)"
+    if "strategies" in found:
+        choices, left = comparison.shown_tables(found)
+        strategies = strategies_part(choices, left)
+        (results / "strategies.md").write_text(verdict.details(choices))
+    (results / "README.md").write_text(results_page(scans, others, strategies, benchmarks_part(results)))
+    if results.resolve() == RESULTS.resolve():
+        insert_into_readme(RESULTS.parent / "README.md", readme_part(scans))
+
+
+NONE: Tables = {name: tables.no_runs() for name in tables.TABLES}
+
+if __name__ == "__main__":
+    main()

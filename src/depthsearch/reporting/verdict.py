@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.claims import LIKELIHOOD_MARGIN, paired
+from depthsearch.reporting.claims import paired
 from depthsearch.reporting.comparison import MODES
-from depthsearch.reporting.tables import markdown, span, spread
+from depthsearch.reporting.rules import FEWEST, LIKELIHOOD_MARGIN
+from depthsearch.reporting.words import markdown, span, spread
 from depthsearch.strategies import METHODS, SEARCHES
-from depthsearch.studies.choices import Strategy
+from depthsearch.studies.choices import ImageChoice
 
 ORDER = [*METHODS, *SEARCHES]
 REFERENCE = "LDN"
@@ -42,11 +43,10 @@ def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def by_repeat(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Means over data sets: one row a repeat, one column a strategy; NaN where a repeat misses one of the data sets."""
-    table = pd.DataFrame()
-    for name, runs in _in_order(rows):
-        cells = runs.pivot(index="seed", columns="data_set", values=column)
-        table[name] = cells.mean(axis=1).where(cells.notna().all(axis=1))
-    return table
+    groups = rows.groupby(["strategy", "seed"])[column]
+    whole = groups.count().eq(rows.groupby("strategy")["data_set"].nunique(), level="strategy")
+    table = groups.mean().where(whole).unstack("strategy")
+    return table[[name for name in ORDER if name in table]]
 
 
 def differences(rows: pd.DataFrame, column: str) -> dict[str, tuple[float, float, float, int]]:
@@ -169,7 +169,7 @@ def _best(rows: pd.DataFrame, column: str, purpose: str, scale: float, unit: str
     ties = []
     for name in (n for n in ORDER if n in values and n != best):
         mean, _, high, n = paired(values[name] - values[best])
-        if n < 2 or high >= 0 or mean == 0:
+        if n < FEWEST or high >= 0 or mean == 0:
             ties.append(name)
     among = f"; not told apart from it: {_list(ties)}" if ties else "; told apart from all others"
     return f"{purpose}: {best} ({scale * means[best]:.3g} {unit}){among}."
@@ -211,7 +211,7 @@ def details(tables: Mapping[str, pd.DataFrame]) -> str:
 def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame | None) -> str:
     sets = ", ".join(sorted(rows["data_set"].unique(), key=lambda name: (len(name), name)))
     counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
-    reduced = "" if family in ("spirals", "digits") else f" Reduced: {Strategy.MOST_IMAGES} training images."
+    reduced = "" if family in ("spirals", "digits") else f" Reduced: {ImageChoice.MOST_IMAGES} training images."
     own = rows[rows["strategy"].isin(list(METHODS))]  # searches train no networks but those of the pool
     trained = pd.concat([part[["seconds", "device"]] for part in (own, pool) if part is not None])
     minutes, where = trained["seconds"].sum() / 60, ", ".join(sorted(trained["device"].unique()))

@@ -1,25 +1,22 @@
 """Run folders: reserve one, finish it whole or not at all, read it back.
 
-`<results>/runs/<scan>/<data set>/<setting>/version_<r>/` with r = the repeat = the seed. A run is finished when its
-`summary.json` exists; that file is written last, under a temporary name first. Who works on a run has the lease of its
-folder. Until the end `checkpoint.pt` holds what it takes to go on; whoever has the lease next does.
-
-Runs with the name of a setting but another configuration than the one asked for (as `config.json` tells) are of
-another setting: the one asked for goes into `<setting>~2`, and so on.
+`<results>/runs/<scan>/<data set>/<title>-<hash of the configuration>/version_<r>/` with r = the repeat = the seed. A
+run is finished when its `summary.json` exists; that file is written last, under a temporary name first. Who works on a
+run has the lease of its folder. Until the end `checkpoint.pt` holds what it takes to go on; whoever has the lease next
+does.
 """
 
 import contextlib
 import io
-import itertools
 import json
 import math
 import os
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +25,12 @@ import torch
 from torch import nn
 
 from depthsearch.running.leases import Lease, LeaseLost, is_claim, remove_dead, take
+from depthsearch.running.logs import Log
 
-COMPARISON = "scan_strategies"
+ROOT = Path(__file__).parents[3]  # of the clone
+RESULTS, DATA = ROOT / "results", ROOT / "data"
 CHECKPOINT, SUMMARY, CONFIG, ASIDE = "checkpoint.pt", "summary.json", "config.json", "set_aside_"
-
-
-class Clash(Exception):
-    """Two configurations were begun under the same name at the same moment; the next attempt sees both."""
+ALWAYS = ("epochs", "history", "seconds")  # in the summary of every run
 
 
 @dataclass
@@ -43,10 +39,21 @@ class Reservation:
 
     folder: Path
     lease: Lease
+    log: Log
 
-    def begin(self, config: dict) -> None:
-        """Says what the run is of, for others who are asked for something else under the same name."""
+    @property
+    def seed(self) -> int:
+        """The number of the repeat."""
+        return int(self.folder.name.removeprefix("version_"))
+
+    def begin(self, config: dict) -> dict:
+        """Writes `config.json`, with the time at which the run started (UTC); returns it."""
+        before = _read_json(self.folder / CONFIG) or {}
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        config = config | {"seed": self.seed, "started": before.get("started", now)}
         write_json(self.folder / CONFIG, config)
+        self.log.tags = {k: v for k, v in config["configuration"].items() if not isinstance(v, Mapping)}
+        return config
 
     def save(self, checkpoint: dict) -> None:
         """Writes a checkpoint of tensors and plain values, whole or not at all.
@@ -71,7 +78,7 @@ class Reservation:
         """Renames a checkpoint that is of no use, and says so."""
         _set_aside(self.folder / CHECKPOINT, why)
 
-    def finish(self, config: dict, summary: dict, history: list[dict], state: dict[str, nn.Module], tags: dict) -> None:
+    def finish(self, config: dict, summary: dict, history: list[dict], state: dict[str, nn.Module]) -> None:
         """Writes everything, `summary.json` last, and gives the folder up.
 
         Raises:
@@ -79,7 +86,7 @@ class Reservation:
         """
         self.lease.check()
         write_json(self.folder / CONFIG, config)
-        _log(self.folder, history, tags)
+        self.log.finish(history)
         _write(self.folder / "weights.pt", _as_bytes({name: module.state_dict() for name, module in state.items()}))
         write_json(self.folder / SUMMARY, summary)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
@@ -87,6 +94,7 @@ class Reservation:
 
     def release(self) -> None:
         """Gives the folder up; an unfinished one is removed unless there is something to go on from."""
+        self.log.close()
         if not self.lease.held:
             return
         with contextlib.suppress(LeaseLost):
@@ -116,7 +124,7 @@ def reserve(folder: Path) -> Reservation | None:
     except BaseException:
         lease.release()
         raise
-    return Reservation(folder, lease)
+    return Reservation(folder, lease, Log(folder))
 
 
 def _clear(folder: Path) -> None:
@@ -154,19 +162,18 @@ def finished(folder: Path, mend: bool = True) -> bool:
 
 
 def read_run(folder: Path) -> tuple[dict, dict] | None:
-    """Configuration and summary of a finished run; None where one of them is damaged."""
-    config, summary = _read_config(folder), _read_json(folder / SUMMARY)
-    if config is None or summary is None:
+    """Configuration (`config.json`) and summary of a finished run; None where one of them is damaged.
+
+    A summary is sound where it has the keys that its study requires, or of a run whose loss was no longer finite
+    (`diverged_epoch`) those that every run has.
+    """
+    config, summary = _read_json(folder / CONFIG), _read_json(folder / SUMMARY)
+    if config is None or summary is None or not isinstance(config.get("configuration"), dict):
         return None
-    needed = {"epochs", "best_epoch", "history", "seconds"}
+    needed = set(ALWAYS)
     if summary.get("diverged_epoch") is None:
-        needed |= {"pruned_depth", "variants"}
+        needed |= set(config.get("required", ()))
     return (config, summary) if needed <= summary.keys() else None
-
-
-def _read_config(folder: Path) -> dict | None:
-    config = _read_json(folder / CONFIG)
-    return config if config is not None and isinstance(config.get("setting"), dict) else None
 
 
 def _read_json(path: Path) -> dict | None:
@@ -175,35 +182,6 @@ def _read_json(path: Path) -> dict | None:
     except (FileNotFoundError, ValueError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def setting_folder(folder: Path, asked: Mapping, defaults: Mapping) -> Path:
-    """The folder of a setting's runs: `folder`, or `<folder>~2`, ... where runs made otherwise have that name.
-
-    Args:
-        asked: the configuration, of plain values.
-        defaults: of the same keys, for runs from the time before there was such a key.
-    """
-    for n in itertools.count(1):
-        candidate = folder if n == 1 else folder.with_name(f"{folder.name}~{n}")
-        made = (_read_config(folder) for folder in candidate.glob("version_*"))
-        if all(config is None or _agree(config, asked, defaults) for config in made):
-            return candidate
-    raise AssertionError
-
-
-def configuration_number(folder: Path) -> int:
-    """The n of `<setting>~n` of a run folder, 1 where the name has none."""
-    return int(folder.parent.name.partition("~")[2] or 1)
-
-
-def _agree(config: Mapping, asked: Mapping, defaults: Mapping) -> bool:
-    return all(
-        _agree(config[key], value, defaults[key])
-        if isinstance(value, Mapping)
-        else config.get(key, defaults[key]) == value
-        for key, value in asked.items()
-    )
 
 
 def _set_aside(path: Path, why: str) -> None:
@@ -242,34 +220,19 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def _log(folder: Path, history: list[dict], tags: dict) -> None:
-    """metrics.csv, meta_tags.csv and TensorBoard events through test-tube, which gets its version from us."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # test-tube 0.7.5 uses calls that Python 3.12 deprecates
-        from test_tube import Experiment
-
-        setting = folder.parent
-        experiment = Experiment(
-            save_dir=str(setting.parent), name=setting.name, version=int(folder.name.removeprefix("version_"))
-        )
-        experiment.tag(tags)
-        for row in history:
-            experiment.log(dict(row), global_step=row["epoch"])
-        experiment.save()
-        experiment.close()
+def run_folders(results: Path) -> Iterator[Path]:
+    """The folders of all finished runs, in order."""
+    return (path.parent for path in sorted((results / "runs").glob(f"*/*/*/version_*/{SUMMARY}")))
 
 
-def run_folders(results: Path, comparison: bool = False) -> Iterator[Path]:
-    """The folders of all finished runs, in order: those of the comparison of strategies, or all others."""
-    paths = sorted((results / "runs").glob(f"*/*/*/version_*/{SUMMARY}"))
-    return (path.parent for path in paths if (path.parents[3].name == COMPARISON) == comparison)
+def load_weights(folder: Path, *modules: nn.Module) -> None:
+    """Loads the saved state of a run into modules of its kind, in the order in which they were saved.
 
-
-def load_weights(folder: Path, network: nn.Module, depth: nn.Module) -> None:
-    """Loads the saved state of a run into a network and posterior of its architecture; nothing is unpickled."""
+    Nothing is unpickled.
+    """
     state = torch.load(folder / "weights.pt", weights_only=True)
-    network.load_state_dict(state["network"])
-    depth.load_state_dict(state["depth"])
+    for module, name in zip(modules, state, strict=True):
+        module.load_state_dict(state[name])
 
 
 def as_plain(value: Any) -> Any:

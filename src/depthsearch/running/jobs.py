@@ -1,201 +1,163 @@
-"""Jobs: repeats of one setting trained together, from a setting to finished run folders."""
+"""Jobs: repeats of one study that learn together, from a study to finished run folders."""
 
-import dataclasses
-import json
-import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 
 import torch
 
-from depthsearch.hardware import can_compile, describe, products_in
-from depthsearch.learning.loop import Checkpoint, Progress, train
-from depthsearch.learning.method import Training
-from depthsearch.running.folders import Clash, Reservation, as_plain, reserve, setting_folder
+from depthsearch.hardware import describe
+from depthsearch.running.folders import Reservation, as_plain, reserve
 from depthsearch.running.leases import LeaseLost
-from depthsearch.studies.setting import Setting
+from depthsearch.running.study import Learner, Study, fingerprint
+
+Tell = Callable[[int, str], None]  # the epoch, and how it goes
+Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Repeats of one setting to be trained together.
+    """Repeats of one study to be trained together.
 
     Attributes:
         scan: its name, the folder under `results/runs`.
-        setting: what to train.
-        swept: which field of the setting the scan varies.
+        study: what to train.
+        swept: which value of its configuration the scan varies.
         folders: run folders, one a repeat.
-        training, device, data: how, where, and with which folder of image files.
+        device, data: where, and with which folder of data files.
+        threads: for a study that does not say how many, on a CPU.
         checkpoint_seconds: how much work may be lost, at most, beside the epoch under way.
     """
 
     scan: str
-    setting: Setting
+    study: Study
     swept: str
     folders: list[Path]
-    training: Training
     device: torch.device
     data: Path
+    threads: int
     checkpoint_seconds: float = 30.0
 
     def __str__(self) -> str:
-        where = "" if self.setting.data_set == "spirals" else f"{self.setting.data_set} "
-        swept = "max_depth" if self.swept == "data_set" else self.swept
-        return f"{where}{self.setting.kind} {swept} {getattr(self.setting, swept):g}"
+        configuration = self.study.configuration()
+        what = " ".join(dict.fromkeys((self.study.group, str(configuration.get("kind", "")))))
+        value = configuration.get(self.swept)
+        return f"{what.strip()} {self.swept} {value:g}" if isinstance(value, int | float) else self.study.title()
 
 
-def train_job(
-    job: Job, reservations: Sequence[Reservation], on_progress=lambda progress: None, stop=lambda: False
-) -> list[dict]:
-    """Trains, evaluates and saves a replicate for each reserved folder; returns the summaries.
-
-    Folders with a checkpoint go on from it, those at the same epoch together. Where `stop()` says so, checkpoints are
-    written at the end of the epoch.
-
-    Raises:
-        KeyboardInterrupt: it was stopped.
-    """
-    asked = configuration(job.setting, job.training)
-    groups: dict[int, list[tuple[Reservation, dict | None]]] = {}
-    for reservation in reservations:
-        saved = reservation.saved()
-        if saved is not None and saved.get("asked") != asked:
-            reservation.set_aside("belongs to another setting")
-            saved = None
-        groups.setdefault(saved["epoch"] if saved else 0, []).append((reservation, saved))
-    trained = [_train_group(job, asked, group, on_progress, stop) for group in groups.values()]
-    return [summary for summaries in trained for summary in summaries]
-
-
-def configuration(setting: Setting, training: Training) -> dict:
-    """What makes the runs of a setting comparable, as plain values; part of each `config.json`."""
-    return json.loads(json.dumps({"setting": asdict(setting), **asdict(training)}))
-
-
-def defaults(setting: Setting) -> dict:
-    """The same of a setting of this kind with nothing chosen."""
-    return configuration(type(setting)(), Training())
-
-
-def _train_group(
-    job: Job, asked: dict, group: Sequence[tuple[Reservation, dict | None]], on_progress, stop
-) -> list[dict]:
-    setting, training, device = job.setting, job.training, job.device
-    seeds = [int(r.folder.name.removeprefix("version_")) for r, _ in group]
-    splits = [setting.split(seed, job.data).to(device) for seed in seeds]
-    networks = [seeded(seed, setting.network).to(device) for seed in seeds]
-    steps = training.epochs * math.ceil(len(splits[0].y_train) / training.batch_size)
-    compiled = setting.max_depth * steps >= setting.compile_from and can_compile(device)
-    torch.compiler.reset()  # shapes of earlier settings count against a limit on recompilation
-    depths = [seeded(seed, setting.posterior).to(device) for seed in seeds]
-    fields = [field.name for field in dataclasses.fields(Checkpoint)]
-    resume = [Checkpoint(**{name: saved[name] for name in fields}) for _, saved in group if saved]
-    before = [saved["seconds"] if saved else 0.0 for _, saved in group]
-    written = [saved["epoch"] if saved else 0 for _, saved in group]
-    start = last = time.perf_counter()
-    progress = {"epoch": 0, "epochs": training.epochs}  # one for all: what `status` shows
-    for reservation, _ in group:
-        reservation.lease.progress = progress
-    if resume:
-        progress |= {"epoch": resume[0].epoch, "resumed_at": resume[0].epoch}
-
-    def seconds() -> float:
-        return (time.perf_counter() - start) / len(seeds)
-
-    def on_epoch(epoch: int, checkpoints: Callable[[], list[Checkpoint]]) -> None:
-        nonlocal last
-        progress["epoch"] = epoch
-        stopping = stop()
-        if stopping or time.perf_counter() - last >= job.checkpoint_seconds:
-            for i, checkpoint in enumerate(checkpoints()):
-                if checkpoint.epoch != written[i]:  # else that replicate has stopped
-                    group[i][0].save(vars(checkpoint) | {"asked": asked, "seconds": before[i] + seconds()})
-                    written[i] = checkpoint.epoch
-            last = time.perf_counter()
-        if stopping:
-            raise KeyboardInterrupt
-
-    with products_in(training.precision):
-        trained = train(
-            networks, depths, splits, training, seeds, on_progress, compiled, resume, on_epoch, setting.method
-        )
-    spent = [s + seconds() for s in before]
-    summaries = []
-    for (reservation, _), seed, split, result, s in zip(group, seeds, splits, trained, spent, strict=True):
-        diverged = result.diverged_epoch is not None
-        summary: dict = {"diverged_epoch": result.diverged_epoch, "seconds": {}}
-        if not diverged:
-            summary |= setting.evaluate(result, split, training)
-        summary |= {"best_epoch": result.best_epoch, "epochs": len(result.elbo), "history": result.history}
-        summary["seconds"]["training_seconds"] = s
-        config = {
-            "scan": job.scan,
-            "seed": seed,
-            **asked,
-            "compiled": compiled,
-            "replicates": len(seeds),
-            "device": describe(device),
-        }
-        reservation.finish(
-            config,
-            as_plain(summary),
-            result.history,
-            {"network": result.network.cpu(), "depth": result.depth.cpu()},
-            tags={**asdict(setting), "seed": seed, **asdict(training)},
-        )
-        summaries.append(summary)
-    return summaries
-
-
-def seeded(seed: int, build):
-    """build() with torch's global generator seeded, and left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build()
-
-
-def train_missing(job: Job, report: Callable[[int, str], None], stop: Callable[[], bool]) -> str | None:
+def train_missing(job: Job, tell: Tell, stop: Stop) -> str | None:
     """Trains the folders that nobody else has; says in a line what came out, None if there were none.
 
     Args:
         job: what to train.
-        report: called with the epoch and a line that says how it goes.
+        tell: called with the epoch and words that say how it goes.
         stop: whether to stop at the end of the epoch.
 
     Raises:
         KeyboardInterrupt: it was stopped, and its runs stand at a checkpoint.
-        Clash: another process began another configuration under the name of this one.
     """
-
-    def show(progress: Progress) -> None:
-        report(progress.epoch, f"{job}, ELBO {progress.elbo:.3f}, d_opt {mean(progress.pruned_depths):.1f}")
-
     if stop():
         raise KeyboardInterrupt
     reservations: list[Reservation] = []
     try:
-        asked = configuration(job.setting, job.training)
         for folder in job.folders:
             if (reservation := reserve(folder)) is not None:
                 reservations.append(reservation)
-                reservation.begin(asked)
         if not reservations:
             return None
-        if setting_folder(job.folders[0].parent, asked, defaults(job.setting)) != job.folders[0].parent:
-            raise Clash(f"{job} was begun elsewhere in another configuration at the same moment")
-        summaries = train_job(job, reservations, show, stop)
+        return outcome(job, train_job(job, reservations, tell, stop))
     except LeaseLost as lost:
         return f"{job}: {lost}"
     finally:
         for reservation in reservations:
             reservation.release()
+
+
+def outcome(job: Job, summaries: Sequence[dict]) -> str:
+    """What came out of repeats of a job, in a line."""
     whole = [summary for summary in summaries if summary["diverged_epoch"] is None]
     said = f"{job}: {len(whole)} repeats"
     if whole:
-        errors = [100 * next(iter(summary["variants"].values()))["test_error"] for summary in whole]
-        depths, epochs = ([summary[key] for summary in whole] for key in ("pruned_depth", "epochs"))
-        said += f", d_opt {mean(depths):.1f}, test error {mean(errors):.2f} %, {mean(epochs):.0f} epochs"
+        said += f", {job.study.said(whole)}"
     return said if len(whole) == len(summaries) else f"{said}, {len(summaries) - len(whole)} diverged"
+
+
+def train_job(job: Job, reservations: Sequence[Reservation], tell: Tell, stop: Stop) -> list[dict]:
+    """Trains, evaluates and saves a repeat for each reserved folder; returns the summaries.
+
+    Folders with a checkpoint go on from it, those at the same epoch together.
+    """
+    if job.device.type == "cpu":
+        torch.set_num_threads(job.study.threads or job.threads)
+    else:
+        torch.cuda.set_device(job.device)
+    asked = fingerprint(job.study.configuration())
+    groups: dict[int, list[tuple[Reservation, dict | None]]] = {}
+    for reservation in reservations:
+        saved = reservation.saved()
+        if saved is not None and saved.get("hash") != asked:
+            reservation.set_aside("belongs to another configuration")
+            saved = None
+        groups.setdefault(saved["epoch"] if saved else 0, []).append((reservation, saved))
+    return [summary for group in groups.values() for summary in _train_group(job, asked, group, tell, stop)]
+
+
+def _train_group(
+    job: Job, asked: str, group: Sequence[tuple[Reservation, dict | None]], tell: Tell, stop: Stop
+) -> list[dict]:
+    study, reservations = job.study, [reservation for reservation, _ in group]
+    config = {"scan": job.scan, "swept": job.swept, "hash": asked, "configuration": study.configuration()}
+    config |= {"required": sorted(study.required), "replicates": len(group), "device": describe(job.device)}
+    configs = [reservation.begin(config) for reservation in reservations]
+    resume = [saved["learner"] for _, saved in group if saved]
+    learner = study.learner([r.seed for r in reservations], job.device, job.data, resume)
+    kept = _Kept(learner, group, asked, study.most_epochs)
+    for epoch in learner.epochs():
+        stopping = stop()
+        kept.after(epoch, at_once=stopping, every=job.checkpoint_seconds)
+        tell(epoch, f"{job}, {learner.progress()}")
+        if stopping:
+            raise KeyboardInterrupt
+    summaries, seconds = [], kept.seconds()
+    for reservation, own, learned, spent in zip(reservations, configs, learner.learned(), seconds, strict=True):
+        summary = study.evaluate(learned, reservation.seed, job.device, job.data)
+        summary["seconds"] = summary.get("seconds", {}) | {"training_seconds": spent}
+        reservation.finish(own | learner.about(), as_plain(summary), learned.history, learned.state())
+        summaries.append(summary)
+    return summaries
+
+
+class _Kept:
+    """The checkpoints, the leases' progress and the logs of a group while it learns."""
+
+    def __init__(
+        self, learner: Learner, group: Sequence[tuple[Reservation, dict | None]], asked: str, most_epochs: int
+    ) -> None:
+        self._learner, self._reservations, self._asked = learner, [r for r, _ in group], asked
+        self._before = [saved["seconds"] if saved else 0.0 for _, saved in group]
+        self._written = [saved["epoch"] if saved else 0 for _, saved in group]
+        self._start = self._last = time.perf_counter()
+        begun = self._written[0]
+        self._progress: dict = {"epoch": begun, "epochs": most_epochs} | ({"resumed_at": begun} if begun else {})
+        for reservation in self._reservations:
+            reservation.lease.progress = self._progress
+
+    def seconds(self) -> list[float]:
+        """Of training, of each repeat: its share of the time that all took together."""
+        now = (time.perf_counter() - self._start) / len(self._reservations)
+        return [before + now for before in self._before]
+
+    def after(self, epoch: int, at_once: bool, every: float) -> None:
+        """Writes the checkpoints where they are due."""
+        self._progress["epoch"] = epoch
+        if not at_once and time.perf_counter() - self._last < every:
+            return
+        for i, checkpoint in enumerate(self._learner.checkpoint()):
+            if checkpoint["epoch"] != self._written[i]:  # else that repeat has stopped
+                content = {"epoch": checkpoint["epoch"], "hash": self._asked, "seconds": self.seconds()[i]}
+                self._reservations[i].save(content | {"learner": checkpoint})
+                self._written[i] = checkpoint["epoch"]
+        for reservation, history in zip(self._reservations, self._learner.histories(), strict=True):
+            reservation.log.show(history)
+        self._last = time.perf_counter()

@@ -7,9 +7,9 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import submitit
-from submitit.helpers import DelayedSubmission
+from depthsearch.running.study import Problem
 
 FOLDER = "slurm"  # beside src
 INTERRUPTED = 130  # exit status of a scan that was
@@ -63,7 +63,9 @@ class _Share:
                 signal.pause()
             raise
 
-    def checkpoint(self) -> DelayedSubmission:
+    def checkpoint(self) -> Any:
+        from submitit.helpers import DelayedSubmission
+
         return DelayedSubmission(self)
 
 
@@ -71,10 +73,16 @@ def submit(array: Array, name: str, folder: Path, work: Callable[[], None]) -> l
     """Puts an array of jobs that call `work` in the queue; returns their ids.
 
     Raises:
-        RuntimeError, submitit.core.utils.FailedJobError: there is no Slurm here, or it refuses.
+        Problem: there is no Slurm here, or it refuses.
     """
-    executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=10_000)
-    executor.update_parameters(**array.parameters(name))
-    with executor.batch():
-        jobs = [executor.submit(_Share(work)) for _ in range(array.jobs)]
+    import submitit
+    from submitit.core.utils import FailedJobError
+
+    try:
+        executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=10_000)
+        executor.update_parameters(**array.parameters(name))
+        with executor.batch():
+            jobs = [executor.submit(_Share(work)) for _ in range(array.jobs)]
+    except (RuntimeError, FailedJobError) as refused:
+        raise Problem(f"Slurm does not take the jobs ({' '.join(str(refused).split())})") from None
     return [job.job_id for job in jobs]

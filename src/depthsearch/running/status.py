@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.running.folders import CHECKPOINT, SUMMARY, read_checkpoint, read_run
+from depthsearch.running.folders import CHECKPOINT, RESULTS, SUMMARY, read_checkpoint, read_run
 from depthsearch.running.leases import holder
-from depthsearch.running.scan import RESULTS
 
 
 def status(results: Path) -> pd.DataFrame:

@@ -1,6 +1,6 @@
-"""Processes that share a scan. Each takes what nobody else has in hand, from the results folder; nobody hands out work.
+"""Processes that share a scan: each takes from the results folder what nobody else has in hand, by leases.
 
-So a scan may as well be started several times, on several machines: those processes share it in the same way.
+A scan may as well be started several times, on several machines: those processes share it in the same way.
 """
 
 import contextlib
@@ -9,21 +9,21 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
 import torch
-from tqdm import tqdm
 
-from depthsearch.running.folders import Clash
-from depthsearch.running.jobs import Job, train_missing
+from depthsearch.hardware import keep_freed_memory
+from depthsearch.running.folders import finished, read_run
+from depthsearch.running.jobs import Job, outcome, train_missing
+from depthsearch.running.leases import holder
 
 MOST_DEATHS = 3  # of workers killed from outside, for each: others of them go on with their runs
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-Numbered = tuple[int, Job]  # the number tells the progress bar which job a worker speaks of
+OK, FULL = 0, 28  # exit statuses of a worker
 
 
 class WorkerFailed(Exception):
@@ -36,63 +36,67 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[torch.device]) -> None:
     Raises:
         KeyboardInterrupt: SIGINT or SIGTERM came, and all runs stand at a checkpoint; a second signal does not wait.
         OSError: the disk is full, and all runs stand at their last checkpoint.
-        Clash: another process began another configuration under the name of one of these.
         WorkerFailed: a worker failed otherwise, or was killed again and again.
     """
-    if devices[0].type == "cpu":
-        print("no CUDA device here: running on the CPU", file=sys.stderr)
-    devices, numbered = devices[: len(jobs)], list(enumerate(jobs))
-    with tqdm(total=sum(job.training.epochs for job in jobs), unit="epoch", smoothing=0.05) as bar, _stopping() as stop:
-        board = _Board(jobs, bar)
+    devices = devices[: len(jobs)]
+    with _Board(jobs) as board, _stopping() as stop:
         if len(devices) == 1:
-            _work_through(_on(devices[0], numbered), board.show, stop)
+            keep_freed_memory()
+            _work_through(_on(devices[0], jobs), board.show, stop)
         else:
-            _supervise(sorted(numbered, key=lambda item: -item[1].setting.cost), devices, board, stop)
-        bar.total = bar.n  # without what others did
-        bar.refresh()
-
-
-@dataclass
-class _Said:
-    """What a worker says of a job: `epoch`s done and how it goes; `end` where it is through with it."""
-
-    job: int
-    epoch: int
-    line: str
-    end: bool = False
+            _supervise(sorted(jobs, key=lambda job: -job.study.cost), devices, board, stop)
 
 
 class _Board:
-    def __init__(self, jobs: Sequence[Job], bar: tqdm) -> None:
-        self._epochs, self._done, self._bar = [job.training.epochs for job in jobs], [0] * len(jobs), bar
+    """A progress bar over all epochs of some jobs, and a line for each that has ended."""
 
-    def show(self, said: _Said) -> None:
-        self._done[said.job] = self._epochs[said.job] if said.end else said.epoch
-        self._bar.update(sum(self._done) - self._bar.n)
-        if said.end:
-            self._bar.write(said.line)
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        from tqdm import tqdm
+
+        self._jobs, self._done = {job.folders[0]: job for job in jobs}, {job.folders[0]: 0 for job in jobs}
+        self._left = dict(self._jobs)
+        self._bar = tqdm(total=sum(job.study.most_epochs for job in jobs), unit="epoch", smoothing=0.05)
+
+    def __enter__(self) -> "_Board":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.total = self._bar.n  # without what others did
+        self._bar.close()
+
+    def show(self, job: Job, epoch: int, words: str, end: bool = False) -> None:
+        self._done[job.folders[0]] = job.study.most_epochs if end else epoch
+        if end:
+            self._bar.write(words)
         else:
-            self._bar.set_postfix_str(said.line)
+            self._bar.set_postfix_str(words, refresh=False)
+        self._bar.update(sum(self._done.values()) - self._bar.n)
+
+    def look(self) -> None:
+        """Shows what the results folder says of the jobs, whoever does them."""
+        for key, job in list(self._left.items()):
+            if all(finished(folder, mend=False) for folder in job.folders):
+                del self._left[key]
+                summaries = [run[1] for run in map(read_run, job.folders) if run is not None]
+                self.show(job, 0, outcome(job, summaries), end=True)
+            elif (owner := holder(job.folders[0])) is not None and "epoch" in owner:
+                self.show(job, owner["epoch"], str(job))
 
 
-def _on(device: torch.device, jobs: Sequence[Numbered]) -> list[Numbered]:
-    return [(number, replace(job, device=device)) for number, job in jobs]
+def _on(device: torch.device, jobs: Sequence[Job]) -> list[Job]:
+    return [replace(job, device=device) for job in jobs]
 
 
-def _work_through(jobs: Sequence[Numbered], tell: Callable[[_Said], None], stop: Callable[[], bool]) -> None:
+def _work_through(jobs: Sequence[Job], show: Callable[..., None], stop: Callable[[], bool]) -> None:
     # Again as long as there was something to do: a run that another process had in hand may be free, its owner dead.
     found = True
     while found:
         found = False
-        for number, job in jobs:
-
-            def report(epoch: int, line: str, number: int = number) -> None:
-                tell(_Said(number, epoch, line))
-
-            line = train_missing(job, report, stop)
+        for job in jobs:
+            line = train_missing(job, lambda epoch, words, job=job: show(job, epoch, words), stop)
             if line is not None:
                 found = True
-                tell(_Said(number, 0, line, end=True))
+                show(job, 0, line, end=True)
 
 
 @contextlib.contextmanager
@@ -117,82 +121,58 @@ def _stopping(*ignored: signal.Signals) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-# One process a device.
-
-
-def _supervise(
-    jobs: Sequence[Numbered], devices: Sequence[torch.device], board: _Board, stop: Callable[[], bool]
-) -> None:
+def _supervise(jobs: Sequence[Job], devices: Sequence[torch.device], board: _Board, stop: Callable[[], bool]) -> None:
+    """Starts a worker for each device, and another where one is killed from outside; shows how far they are."""
     context = multiprocessing.get_context("spawn")
-    workers: dict[Connection, tuple[BaseProcess, torch.device]] = {}
+    workers: dict[BaseProcess, torch.device] = {}
 
     def start(device: torch.device) -> None:
-        here, there = context.Pipe(duplex=False)  # one each: a queue would be locked for all by one that is killed
-        process = context.Process(target=_worker, args=(_on(device, jobs), there, os.getpid()))
+        process = context.Process(target=_worker, args=(_on(device, jobs), os.getpid()))
         process.start()
-        there.close()
-        workers[here] = (process, device)
+        workers[process] = device
 
-    deaths = 0
     try:
         for device in devices:
             start(device)
+        deaths = 0
         while workers:
             if stop():
                 raise KeyboardInterrupt
-            for pipe in _ready(workers, 0.5):
-                try:
-                    said = pipe.recv()
-                except EOFError:  # it has ended
-                    process, device = workers.pop(pipe)
-                    process.join()
-                    if process.exitcode and process.exitcode < 0:
-                        deaths += 1
-                        if deaths > MOST_DEATHS * len(devices):
-                            raise WorkerFailed(
-                                f"workers are killed again and again (signal {-process.exitcode}; out of memory?)"
-                            ) from None
-                        start(device)
-                    elif process.exitcode:
-                        raise WorkerFailed("a worker failed, as said above") from None
-                    continue
-                if isinstance(said, Exception):
-                    raise said
-                board.show(said)
+            wait([process.sentinel for process in workers], timeout=1.0)
+            board.look()
+            for process in [process for process in workers if process.exitcode is not None]:
+                device, status = workers.pop(process), process.exitcode or OK
+                if status < 0:
+                    deaths += 1
+                    if deaths > MOST_DEATHS * len(devices):
+                        raise WorkerFailed(f"workers are killed again and again (signal {-status}; out of memory?)")
+                    start(device)
+                elif status == FULL:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                elif status != OK:
+                    raise WorkerFailed("a worker failed, as said above")
     finally:
         # Those still at work stop at the end of their epoch. Interrupted once more, they are not waited for.
         try:
-            for process, _ in workers.values():
+            for process in workers:
                 process.terminate()
-            while any(process.is_alive() for process, _ in workers.values()):
-                for pipe in _ready(workers, 0.1):
-                    try:
-                        pipe.recv()
-                    except EOFError:
-                        workers.pop(pipe)[0].join()
+            for process in workers:
+                process.join()
         except KeyboardInterrupt:
-            for process, _ in workers.values():
+            for process in workers:
                 process.kill()
             raise
 
 
-def _ready(workers: Iterable[Connection], timeout: float) -> list[Connection]:
-    return [pipe for pipe in wait(list(workers), timeout) if isinstance(pipe, Connection)]
-
-
-def _worker(jobs: Sequence[Numbered], pipe: Connection, parent: int) -> None:
-    if jobs[0][1].device.type == "cpu":
-        torch.set_num_threads(1)
-    else:
-        torch.cuda.set_device(jobs[0][1].device)
+def _worker(jobs: Sequence[Job], parent: int) -> None:
+    keep_freed_memory()
     with _stopping(signal.SIGINT) as stop:  # a terminal sends SIGINT to all, and the parent then SIGTERM to its workers
         try:
-            _work_through(jobs, pipe.send, lambda: stop() or os.getppid() != parent)  # killed, it cannot tell
+            # A parent that was killed cannot say so.
+            _work_through(jobs, lambda *_, **__: None, lambda: stop() or os.getppid() != parent)
         except KeyboardInterrupt:
             return
         except OSError as full:
             if full.errno not in DISK_FULL:
                 raise
-            pipe.send(OSError(full.errno, full.strerror))
-        except Clash as clash:
-            pipe.send(clash)
+            sys.exit(FULL)

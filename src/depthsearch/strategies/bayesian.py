@@ -1,9 +1,7 @@
 """Rivals that keep a posterior over depth, as the paper does, and differ in its family or in how it is set."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from depthsearch.data.split import Split
@@ -30,11 +28,9 @@ class ExactPosterior(Method):
     def posterior(self, max_depth: int) -> ExactDepth:
         return ExactDepth(geometric_prior(max_depth))
 
-    def run_epoch(self, replicates: Replicates, data: Split, generators: Sequence[torch.Generator]) -> Tensor:
-        value = super().run_epoch(replicates, data, generators)
+    def end_epoch(self, replicates: Replicates, data: Split) -> None:
         assert isinstance(replicates.depth, ExactDepth)
         replicates.depth.condition(replicates.log_likelihoods(data, "train"), data.y_train.shape[1])
-        return value
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ they would have trained. A pool is a table of one data set and repeat with colum
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from scipy.stats import kendalltau
 
-from depthsearch.strategies.predictor import fit_predictor, predict_by_ridge, predict_labels
+if TYPE_CHECKING:  # heavy, and of use only where a pool is searched
+    import pandas as pd
 
 COSTS = ("seconds", "block_evaluations", "networks")
 SAMPLE, TOP = 16, 4  # networks that the predictor learns from, at most half of all, and that it has trained afterwards
@@ -23,35 +23,40 @@ LABEL = "valid_log_likelihood"
 class Found:
     """What a search chose: the row of the pool, the rows it had trained, and what else is to be reported."""
 
-    chosen: pd.Series
-    trained: pd.DataFrame
+    chosen: "pd.Series"
+    trained: "pd.DataFrame"
     extra: dict[str, float] = field(default_factory=dict)
 
     def costs(self) -> dict[str, float]:
         return {name: float(self.trained[name].sum()) for name in COSTS}
 
 
-def _best_of(trained: pd.DataFrame, **extra: float) -> Found:
+def _best_of(trained: "pd.DataFrame", **extra: float) -> Found:
     # The first of equals, and the pool is in order of depth: the shallower.
     return Found(trained.iloc[int(trained[LABEL].to_numpy().argmax())], trained, extra)
 
 
-def manual(pool: pd.DataFrame, width: int, seed: int) -> Found:
+def manual(pool: "pd.DataFrame", width: int, seed: int) -> Found:
     """Every depth at the width that all other strategies use."""
     return _best_of(pool[pool["width"] == width])
 
 
-def random(pool: pd.DataFrame, width: int, seed: int) -> Found:
+def random(pool: "pd.DataFrame", width: int, seed: int) -> Found:
     """As many networks of any depth and width as the predictor has trained."""
     return _best_of(_draw(pool, _sample(pool) + TOP, seed))
 
 
-def predictor(pool: pd.DataFrame, width: int, seed: int) -> Found:
+def predictor(pool: "pd.DataFrame", width: int, seed: int) -> Found:
     """Trains a sample, fits the predictor to its labels normalised by the sample, trains the best by prediction.
 
     Extra: Kendall's tau and the mean squared error (labels normalised) on the networks not in the sample, of the
     predictor and of ridge regression.
     """
+    import pandas as pd
+    from scipy.stats import kendalltau
+
+    from depthsearch.strategies.predictor import fit_predictor, predict_by_ridge, predict_labels
+
     sample = _draw(pool, _sample(pool), seed)
     rest = pool.drop(sample.index)
     mean, std = sample[LABEL].mean(), sample[LABEL].std() + 1e-9
@@ -71,16 +76,17 @@ def predictor(pool: pd.DataFrame, width: int, seed: int) -> Found:
     return _best_of(pd.concat([sample, top]).sort_index(), **extra)
 
 
-def _sample(pool: pd.DataFrame) -> int:
+def _sample(pool: "pd.DataFrame") -> int:
     return min(SAMPLE, len(pool) // 2)
 
 
-def _draw(pool: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
+def _draw(pool: "pd.DataFrame", n: int, seed: int) -> "pd.DataFrame":
     rows = np.random.default_rng([seed, 2]).choice(len(pool), min(n, len(pool)), replace=False)
     return pool.iloc[np.sort(rows)]
 
 
-SEARCHES: dict[str, Callable[[pd.DataFrame, int, int], Found]] = {
+Search = Callable[["pd.DataFrame", int, int], Found]  # pool, width, seed
+SEARCHES: dict[str, Search] = {
     "manual": manual,
     "random": random,
     "predictor": predictor,

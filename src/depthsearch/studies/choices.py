@@ -1,5 +1,6 @@
 """The comparison of strategies: one way of choosing a depth, or one network of the pool that some of them search."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -7,20 +8,20 @@ from typing import ClassVar
 from depthsearch.data.images import IMAGE_SETS
 from depthsearch.data.split import Split
 from depthsearch.depth.convolutional import conv_resnet
-from depthsearch.depth.networks import DepthNetwork
+from depthsearch.depth.networks import DepthNetwork, mlp_resnet
 from depthsearch.depth.posteriors import DepthPosterior, FixedDepth
 from depthsearch.learning.loop import Trained
-from depthsearch.learning.method import PAPER, Method, Training
+from depthsearch.learning.method import PAPER, Method, Selection, Training
 from depthsearch.measuring.choices import evaluate_choice
 from depthsearch.strategies import METHODS, SEARCHES
-from depthsearch.studies.images import _read_once
-from depthsearch.studies.setting import Setting
+from depthsearch.studies.depth import DepthStudy
+from depthsearch.studies.images import read_once
 from depthsearch.studies.spirals import Spirals
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strategy(Setting):
-    """One way of choosing a depth on one data set, or one network of the pool that some of them search.
+class Choice(DepthStudy):
+    """One way of choosing a depth on one data set, or one network of the pool.
 
     All see the same points: those of `Spirals` or `Images` with a seeded part of the training points, a quarter or a
     tenth, held out; the epoch is chosen by the log-likelihood there, in the second half of training where depth is
@@ -28,34 +29,17 @@ class Strategy(Setting):
 
     Attributes:
         kind: a name of `METHODS` or `SEARCHES`, or "DDN" for a network of the pool.
-        data_set: "spirals" and the degrees that each arm turns, or a name of `IMAGE_SETS`.
         width: of the network; that of its bottlenecks is half of it.
         points: "train", or "all" for training on the held-out points too, with no selection but by the training
             objective: what is retrained at the chosen depth.
     """
 
-    data_set: str = "spirals720"
     width: int = 20
     points: str = "train"
 
-    MOST_IMAGES: ClassVar[int] = 6000
-    compile_from: ClassVar[int] = 10_000  # what is compiled serves other angles and strategies too
-
-    @property
-    def spirals(self) -> Spirals | None:
-        """The spirals of its data set, if it is one."""
-        angle = self.data_set.removeprefix("spirals")
-        if angle == self.data_set or not angle.replace(".", "", 1).isdigit():
-            return None
-        return Spirals(kind=self.kind, max_depth=self.max_depth, width=self.width, stop_angle=float(angle), noise=0.15)
-
-    @property
-    def side_by_side(self) -> int:  # type: ignore[override]
-        return Setting.side_by_side if self.spirals is None else Spirals.side_by_side
-
-    @property
-    def quick_epochs(self) -> int:  # type: ignore[override]
-        return 8 if self.spirals is None else 200
+    SHARE: ClassVar[float]
+    EVERY: ClassVar[int]
+    compile_from: ClassVar[int] = 10_000  # what is compiled serves other data sets and strategies too
 
     @property
     def cost(self) -> float:
@@ -63,50 +47,124 @@ class Strategy(Setting):
 
     @property
     def method(self) -> Method:
+        return METHODS.get(self.kind, PAPER)
+
+    @property
+    def selection(self) -> Selection:
         # A handful of validation points may like a network best long before its weights of depths say anything, and an
         # easy training set may be fitted before the running averages of batch norm are any good.
         waits = self.kind in METHODS or self.points == "all"
-        settle, every = (0.5 if waits else 0.0), (1 if self.spirals is None else 10)
-        method = METHODS.get(self.kind, PAPER)
-        return replace(method, select_by="log_likelihood", validate_every=every, settle=settle)
+        return Selection(by="log_likelihood", every=self.EVERY, settle=0.5 if waits else 0.0)
 
-    @property
-    def training(self) -> Training:
-        if self.spirals is None:
-            return Training(epochs=40, patience=20, batch_size=128, norm_batches=8, eval_every=1000)
-        return Training(epochs=1500, patience=300, eval_every=10_000)
-
-    def folder(self, training: Training) -> str:
+    def title(self) -> str:
         name = f"{self.kind.replace(' ', '-')}_depth{self.max_depth}_width{self.width}_{self.points}"
-        return f"{name}_epochs{training.epochs}"
+        return f"{name}_epochs{self.training.epochs}"
+
+    def points_of(self, seed: int, root: Path) -> Split:
+        """Training and test points of a repeat, nothing held out."""
+        raise NotImplementedError
 
     def split(self, seed: int, root: Path) -> Split:
-        if self.spirals is not None:
-            split, share = self.spirals.split(seed), 0.25
-        else:
-            split, share = _read_once(self.data_set, root), 0.1
-            if len(split.y_train) > self.MOST_IMAGES:
-                part = split.hold_out(self.MOST_IMAGES / len(split.y_train), seed)
-                split = replace(split, x_train=part.x_valid, y_train=part.y_valid)
-        return split.hold_out(share, seed) if self.points == "train" else split
-
-    def network(self) -> DepthNetwork:
-        if self.spirals is not None:
-            return self.spirals.network()
-        known = IMAGE_SETS[self.data_set]
-        widths = {"outer_width": self.width, "inner_width": max(self.width // 2, 1)}
-        return conv_resnet(self.max_depth, known.channels, stem_kernel=known.stem_kernel, **widths)
+        split = self.points_of(seed, root)
+        return split.hold_out(self.SHARE, seed) if self.points == "train" else split
 
     def posterior(self) -> DepthPosterior:
         return FixedDepth(self.max_depth) if self.kind not in METHODS else self.method.posterior(self.max_depth)
 
-    def evaluate(self, trained: Trained, split: Split, training: Training) -> dict:
-        return evaluate_choice(self.method, trained, split, training, shift=self.kind != "DDN")
+    def measure(self, learned: Trained, split: Split) -> dict:
+        return evaluate_choice(self.method, learned, split, self.training, shift=self.kind != "DDN")
 
-    def problem(self) -> str | None:
+    def problem(self, data: Path | None = None) -> str | None:
         if self.kind not in {"DDN", *METHODS, *SEARCHES}:
             return f"no strategy {self.kind!r}; there are {', '.join([*METHODS, *SEARCHES])}"
-        if self.spirals is None and self.data_set not in IMAGE_SETS:
-            sets = ", ".join(["spirals720 (or another angle)", *IMAGE_SETS])
-            return f"no data set {self.data_set!r}; there are {sets}"
-        return super().problem() if self.spirals is None else self.spirals.problem()
+        return super().problem(data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpiralChoice(Choice):
+    """On spirals that turn by `stop_angle` degrees."""
+
+    stop_angle: float = 720.0
+
+    name: ClassVar[str] = "choice on spirals"
+    SHARE: ClassVar[float] = 0.25
+    EVERY: ClassVar[int] = 10
+    quick_epochs: ClassVar[int] = 200
+
+    @property
+    def spirals(self) -> Spirals:
+        return Spirals(max_depth=self.max_depth, width=self.width, stop_angle=self.stop_angle, noise=0.15)
+
+    @property
+    def group(self) -> str:
+        return f"spirals{self.stop_angle:g}"
+
+    @property
+    def side_by_side(self) -> int:
+        return self.spirals.side_by_side
+
+    @property
+    def threads(self) -> int:
+        return self.spirals.threads
+
+    @property
+    def preset(self) -> Training:
+        return Training(epochs=1500, patience=300, eval_every=10_000)
+
+    def points_of(self, seed: int, root: Path) -> Split:
+        return self.spirals.split(seed)
+
+    def network(self) -> DepthNetwork:
+        return mlp_resnet(self.max_depth, self.width)
+
+    def problem(self, data: Path | None = None) -> str | None:
+        return super().problem() or self.spirals.problem()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageChoice(Choice):
+    """On a name of `IMAGE_SETS`, reduced."""
+
+    data_set: str = "digits"
+
+    name: ClassVar[str] = "choice on images"
+    MOST_IMAGES: ClassVar[int] = 6000
+    SHARE: ClassVar[float] = 0.1
+    EVERY: ClassVar[int] = 1
+    quick_epochs: ClassVar[int] = 8
+
+    @property
+    def group(self) -> str:
+        return self.data_set
+
+    @property
+    def preset(self) -> Training:
+        return Training(epochs=40, patience=20, batch_size=128, norm_batches=8, eval_every=1000)
+
+    def points_of(self, seed: int, root: Path) -> Split:
+        split = read_once(self.data_set, root)
+        if len(split.y_train) <= self.MOST_IMAGES:
+            return split
+        part = split.hold_out(self.MOST_IMAGES / len(split.y_train), seed)
+        return replace(split, x_train=part.x_valid, y_train=part.y_valid)
+
+    def network(self) -> DepthNetwork:
+        known = IMAGE_SETS[self.data_set]
+        widths = {"outer_width": self.width, "inner_width": max(self.width // 2, 1)}
+        return conv_resnet(self.max_depth, known.channels, stem_kernel=known.stem_kernel, **widths)
+
+    def problem(self, data: Path | None = None) -> str | None:
+        if self.data_set not in IMAGE_SETS:
+            return f"no data set {self.data_set!r}; there are {', '.join(IMAGE_SETS)}"
+        return super().problem(data)
+
+
+def every_way(preset: Choice, other_widths: dict[int, Sequence[int]]) -> list[Choice]:
+    """Every method at the preset's depth and width, and the pool: all depths at that width, some at others."""
+    depths = {preset.width: range(preset.max_depth + 1), **other_widths}
+    return [replace(preset, kind=kind) for kind in METHODS] + [
+        replace(preset, kind="DDN", max_depth=d, width=w, points=points)
+        for points in ("train", "all")
+        for w in sorted(depths)
+        for d in depths[w]
+    ]

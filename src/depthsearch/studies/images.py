@@ -1,20 +1,25 @@
 """The image experiments (section 4.2 of the paper)."""
 
-from dataclasses import dataclass
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 from depthsearch.data.images import IMAGE_SETS, image_split
 from depthsearch.data.split import Split
 from depthsearch.depth.convolutional import conv_resnet
 from depthsearch.depth.networks import DepthNetwork
+from depthsearch.hardware import precision_of
 from depthsearch.learning.method import Training
-from depthsearch.studies.setting import Setting
+from depthsearch.running.study import Problem
+from depthsearch.studies.depth import DepthStudy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Images(Setting):
-    """One setting of the image experiments (section 4.2 of the paper).
+class Images(DepthStudy):
+    """One setting of the image experiments.
 
     Attributes:
         data_set: a name of `IMAGE_SETS`.
@@ -28,24 +33,63 @@ class Images(Setting):
     data_set: str = "MNIST"
     protocol: str = "paper"
 
+    name: ClassVar[str] = "images"
+
     @property
-    def training(self) -> Training:
+    def group(self) -> str:
+        return self.data_set
+
+    @property
+    def preset(self) -> Training:
         if self.protocol == "fair":
             return Training(epochs=500, patience=30, decay_epoch=30, norm_batches=8)
         return Training(epochs=500, patience=30, decay_epoch=30 if self.kind == "DDN" else None)
 
-    def folder(self, training: Training) -> str:
+    def title(self) -> str:
+        training = self.training
         return f"{self.kind}_depth{self.max_depth}_{self.protocol}_{training.precision}_epochs{training.epochs}"
 
     def split(self, seed: int, root: Path) -> Split:
-        split = _read_once(self.data_set, root)
+        split = read_once(self.data_set, root)
         return split.hold_out(0.1, seed) if self.protocol == "fair" else split.select_on_test()
 
     def network(self) -> DepthNetwork:
         known = IMAGE_SETS[self.data_set]
         return conv_resnet(self.max_depth, known.channels, n_classes=10, stem_kernel=known.stem_kernel)
 
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--datasets", nargs="+", help=f"some of {', '.join(IMAGE_SETS)}")
+        parser.add_argument(
+            "--protocol",
+            choices=("paper", "fair"),
+            default="paper",
+            help="select epochs on the test set as the original does, or on a held-out tenth (default %(default)s)",
+        )
+        parser.add_argument(
+            "--precision",
+            choices=("auto", "float32", "tf32", "bfloat16"),
+            default="auto",
+            help="of stem and blocks; auto: bfloat16 where the hardware multiplies in it; tf32: on CUDA",
+        )
+
+    @classmethod
+    def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
+        wrong = [name for name in options.datasets or [] if name not in IMAGE_SETS]
+        if wrong:
+            raise Problem(f"no image data set {wrong[0]!r}; there are {', '.join(IMAGE_SETS)}")
+        try:
+            precision = precision_of(options.precision, options.devices[0])
+        except ValueError as cannot:
+            raise Problem(str(cannot)) from None
+        if options.datasets:
+            first = [study for study in studies if study.data_set == studies[0].data_set]
+            studies = [replace(study, data_set=name) for name in options.datasets for study in first]
+        own = [replace(study, protocol=options.protocol, precision=precision) for study in studies]
+        return super().chosen(own, options)
+
 
 @cache
-def _read_once(name: str, root: Path) -> Split:
+def read_once(name: str, root: Path) -> Split:
+    """`image_split`, of each name once in a process."""
     return image_split(name, root)

@@ -8,11 +8,11 @@ from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
 from depthsearch.depth.networks import DepthNetwork, mlp_resnet
 from depthsearch.learning.method import Training
-from depthsearch.studies.setting import Setting
+from depthsearch.studies.depth import DepthStudy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spirals(Setting):
+class Spirals(DepthStudy):
     """One setting of the spiral experiments. The defaults are the paper's (protocol of section 4.1).
 
     Attributes:
@@ -26,21 +26,34 @@ class Spirals(Setting):
     n: int = 2000
     stop_angle: float = 720.0
     noise: float = 0.2
-    side_by_side: ClassVar[int] = 16
+
+    name: ClassVar[str] = "spirals"
     quick_epochs: ClassVar[int] = 300
     compile_from: ClassVar[int] = 40_000
+
+    @property
+    def group(self) -> str:
+        return "spirals"
+
+    @property
+    def side_by_side(self) -> int:
+        return 16
+
+    @property
+    def threads(self) -> int:
+        return 1  # the networks are so small that a second one does harm
 
     @property
     def cost(self) -> float:
         return self.max_depth * self.width * self.n
 
     @property
-    def training(self) -> Training:
+    def preset(self) -> Training:
         return Training()
 
-    def folder(self, training: Training) -> str:
+    def title(self) -> str:
         name = f"{self.kind}_depth{self.max_depth}_width{self.width}_n{self.n}"
-        return f"{name}_angle{self.stop_angle:g}_noise{self.noise:g}_epochs{training.epochs}"
+        return f"{name}_angle{self.stop_angle:g}_noise{self.noise:g}_epochs{self.training.epochs}"
 
     def split(self, seed: int, root: Path = Path()) -> Split:
         return spiral_split(self.n, self.stop_angle, self.noise, seed)
@@ -48,7 +61,7 @@ class Spirals(Setting):
     def network(self) -> DepthNetwork:
         return mlp_resnet(self.max_depth, self.width)
 
-    def problem(self) -> str | None:
+    def problem(self, data: Path | None = None) -> str | None:
         if self.width < 1:
             return f"width must be 1 or more, got {self.width}"
         if self.n < 20 or self.n % 2:

@@ -1,0 +1,5 @@
+"""Tidy tables to matplotlib figures; no files and no training here.
+
+Lines and bars are means over repeats, bands and whiskers one standard deviation. A figure whose runs do not exist is
+None.
+"""

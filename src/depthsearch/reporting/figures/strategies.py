@@ -1,0 +1,131 @@
+"""Figures of the comparison of strategies: tables of `comparison` to matplotlib, as in the others."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
+
+from depthsearch.reporting.comparison import MODES
+from depthsearch.reporting.figures.style import LABELS, Tables, band, panels, scale_of, titled
+from depthsearch.reporting.verdict import ORDER, families
+from depthsearch.reporting.words import span
+from depthsearch.strategies import METHODS, SEARCHES
+
+COLOURS = dict(zip(ORDER, plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
+SHIFTS = {"log_likelihood": "log-likelihood (nats)", "ece": "ECE", "auroc": "AUROC of entropy"}
+
+
+def choices(tables: Tables) -> Figure | None:
+    """Chosen depth of every strategy against the difficulty of the spirals, and the best deterministic depth."""
+    rows = dict(families(tables["strategies"])).get("spirals")
+    if rows is None:
+        return None
+    rows = rows.assign(angle=rows["data_set"].str.removeprefix("spirals").astype(float))
+    posteriors, mixtures = ([k for k in METHODS if METHODS[k].depthwise == depthwise] for depthwise in (True, False))
+    figure, axes = panels(3, width=4.8)
+    for ax, kinds in zip(axes, (posteriors, mixtures, list(SEARCHES)), strict=True):
+        for name in kinds:
+            runs = rows[rows["strategy"] == name]
+            if len(runs):
+                band(ax, runs, "angle", "depth", name, COLOURS[name])
+        if "best_depth" in rows:
+            best = rows.groupby("angle")["best_depth"]
+            ax.plot(best.mean().index, best.mean(), "k:", label="best on the test points")
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set(xlabel=LABELS["stop_angle"], ylabel="chosen depth")
+        _legend(ax)
+    return titled(figure, f"chosen depth on spirals, {_n(rows)}")
+
+
+def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
+    """A test metric of every strategy in the three modes, one panel a data set."""
+    rows = tables["strategies"]
+    if rows.empty:
+        return None
+    sets = sorted(rows["data_set"].unique(), key=lambda name: (len(name), name))
+    figure, axes = plt.subplots(1, len(sets), figsize=(2.6 * len(sets) + 1.2, 4), squeeze=False, sharey=True)
+    names = [name for name in ORDER if name in set(rows["strategy"])]
+    scale = scale_of(metric)
+    for ax, data_set in zip(axes[0], sets, strict=True):
+        here = rows[rows["data_set"] == data_set].groupby("strategy")
+        for i, (mode, marker) in enumerate(zip(MODES, "osD", strict=True)):
+            column = f"{mode}_{metric}"
+            if column in rows:
+                mean, std = (scale * v.reindex(names) for v in (here[column].mean(), here[column].std().fillna(0)))
+                y = np.arange(len(names)) + 0.22 * (i - 1)
+                ax.errorbar(mean, y, xerr=std, fmt=marker, ms=3.5, lw=0.8, label=mode)
+        ax.set(title=data_set, xlabel=LABELS.get(metric, metric))
+        ax.set_yticks(range(len(names)), names, fontsize="small")
+    axes[0, 0].invert_yaxis()
+    _legend(axes[0, -1])
+    return titled(figure, f"test set, {_n(rows)}")
+
+
+def costs(tables: Tables) -> Figure | None:
+    """Regret against what the search costs, means over repeats, one panel a family."""
+    found = [(name, rows) for name, rows in families(tables["strategies"]) if "regret" in rows]
+    if not found:
+        return None
+    figure, axes = panels(len(found), width=5.5)
+    for ax, (family, rows) in zip(axes, found, strict=True):
+        for name in ORDER:
+            runs = rows[rows["strategy"] == name]
+            if len(runs):
+                x, y = runs["block_evaluations"].mean(), runs["regret"].mean()
+                error = runs.groupby("seed")["regret"].mean().std()
+                ax.errorbar(x, y, yerr=0 if np.isnan(error) else error, fmt="o", color=COLOURS[name], label=name)
+        ax.axhline(0, color="k", lw=0.8, ls=":")
+        ax.set(xscale="log", xlabel="block evaluations", ylabel="regret, retrained (nats)", title=family)
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    _legend(axes[-1])
+    return titled(figure, f"cost and regret, {_n(tables['strategies'])}")
+
+
+def entropies(tables: Tables) -> Figure | None:
+    """Entropy of the weights of the depths over training, one panel a data set."""
+    curves = tables["strategies_curves"]
+    if curves.empty:
+        return None
+    sets = sorted(curves["data_set"].unique(), key=lambda name: (len(name), name))
+    figure, axes = panels(len(sets), width=3.2)
+    for ax, data_set in zip(axes, sets, strict=True):
+        for name in METHODS:
+            runs = curves[(curves["data_set"] == data_set) & (curves["strategy"] == name)]
+            if len(runs):
+                # Repeats are logged at epochs of their own, and those that have stopped stay what they are.
+                curves_of_repeats = runs.pivot(index="epoch", columns="seed", values="depth_entropy")
+                mean = curves_of_repeats.interpolate(method="index", limit_area="inside").ffill().bfill().mean(axis=1)
+                ax.plot(mean.index, mean, lw=1.2, color=COLOURS[name], label=name)
+        ax.set(xlabel="epoch", ylabel="entropy over depth (nats)", title=data_set)
+    _legend(axes[-1])
+    return titled(figure, f"entropy of the weights of the depths, {_n(curves)}")
+
+
+def shifts(tables: Tables, family: str) -> Figure | None:
+    """Log-likelihood, ECE and AUROC of entropy as the test points move off the data, as searched."""
+    rows: pd.DataFrame | None = dict(families(tables["strategies_shift"])).get(family)
+    if rows is None:
+        return None
+    figure, axes = panels(len(SHIFTS), width=4)
+    for ax, (metric, label) in zip(axes, SHIFTS.items(), strict=True):
+        for name in ORDER:
+            runs = rows[rows["strategy"] == name]
+            if len(runs):
+                mean = runs.groupby("shift")[metric].mean()
+                ax.plot(mean.index, mean, "o-", ms=2.5, lw=1, color=COLOURS[name], label=name)
+        ax.set(xlabel="distance moved (std)" if family == "spirals" else "rotation (degrees)", ylabel=label)
+    axes[0].set_yscale("symlog", linthresh=1)
+    _legend(axes[-1])
+    return titled(figure, f"{family} under shift, {_n(rows)}")
+
+
+def _legend(ax: Axes) -> None:
+    # Beside the panel: twelve names would hide what they name.
+    ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _n(rows: pd.DataFrame) -> str:
+    counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
+    return f"n = {span(counts)} repeats"

@@ -1,0 +1,124 @@
+"""What the figures share: colours, labels, and the parts that are drawn on axes."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from depthsearch.reporting.words import span
+
+COLOURS = {
+    "LDN-95": "tab:blue",
+    "LDN-E": "tab:cyan",
+    "LDN-full": "tab:purple",
+    "DDN": "tab:orange",
+    "train": "tab:green",
+    "test": "tab:blue",
+}
+LABELS = {
+    "max_depth": "maximum depth D",
+    "width": "width",
+    "n_train": "training points",
+    "stop_angle": "angle of each arm (degrees)",
+    "pruned_depth": "chosen depth",
+    "expected_depth": "expected depth",
+    "test_error": "test error (%)",
+    "test_log_likelihood": "test log-likelihood (nats)",
+    "error": "error (%)",
+    "log_likelihood": "log-likelihood (nats)",
+}
+Tables = Mapping[str, pd.DataFrame]
+
+
+def scale_of(column: str) -> int:
+    """By what a column is multiplied to have the unit of its label: shares are stored, errors drawn in percent."""
+    return 100 if column.endswith("error") else 1
+
+
+def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str | None = None) -> None:
+    """Mean of y over the rows of each x, with a band of one standard deviation."""
+    scale = scale_of(y)
+    groups = table.groupby(x)[y]
+    mean, std = scale * groups.mean(), scale * groups.std().fillna(0)
+    # No band where there can be no data: a log-likelihood is at most 0, all else but time saved is at least 0.
+    top = 0 if y.endswith("log_likelihood") else np.inf
+    bottom = -np.inf if y.endswith(("log_likelihood", "saved")) else 0
+    (line,) = ax.plot(mean.index, mean, "o-", ms=3, lw=1.2, color=colour, label=label)
+    low, high = (mean - std).clip(lower=bottom), (mean + std).clip(upper=top)
+    ax.fill_between(mean.index, low, high, color=line.get_color(), alpha=0.2, lw=0)
+
+
+def depth_posterior(ax: Axes, depths: pd.DataFrame, other: str = "prior") -> None:
+    """Bars of q(d), mean and standard deviation over runs of one setting; the prior (or another column) as a line."""
+    groups = depths.groupby("depth")
+    q = groups["q"].mean()
+    ax.bar(q.index, q, yerr=groups["q"].std().fillna(0), color="tab:blue", alpha=0.7, label="q(d)", capsize=1.5)
+    ax.plot(q.index, groups[other].mean(), "k.--", lw=1, label=other.replace("_", " "))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set(xlabel="depth d", ylabel="probability", ylim=(0, None))
+    ax.legend(frameon=False)
+
+
+def per_depth(ax: Axes, depths: pd.DataFrame, metric: str) -> None:
+    """A metric of the network cut at each depth, training and test."""
+    for split in ("train", "test"):
+        band(ax, depths, "depth", f"{split}_{metric}", split, COLOURS[split])
+    ax.set(xlabel="depth d", ylabel=LABELS[metric])
+    ax.legend(frameon=False)
+
+
+def reliability(ax: Axes, bins: pd.DataFrame, runs: pd.DataFrame, variants: Sequence[str]) -> None:
+    """Reliability diagram of the test set, all repeats pooled; top-label ECE in the legend."""
+    ax.plot([0, 1], [0, 1], "k:", lw=1)
+    for variant in variants:
+        rows = bins[bins["variant"] == variant]
+        if rows.empty:
+            continue
+        weights = rows.groupby("bin")["count"].sum()
+        pooled = {k: (rows[k] * rows["count"]).groupby(rows["bin"]).sum() / weights for k in ("confidence", "accuracy")}
+        ece = 100 * runs[f"{variant}_test_ece"].dropna()
+        label = f"{variant}, ECE {ece.mean():.2f} ± {ece.std():.2f} %"
+        ax.plot(pooled["confidence"], pooled["accuracy"], "o-", ms=3, lw=1.2, color=COLOURS[variant], label=label)
+    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0.45, 1.02))
+    ax.legend(frameon=False, fontsize="small")
+
+
+def probability_map(ax: Axes, probs: np.ndarray, extent: float) -> None:
+    """p(arm 1) on the square [-extent, extent]^2: probs (pixels, pixels), first axis vertical."""
+    box = (-extent, extent, -extent, extent)
+    ax.imshow(probs, origin="lower", extent=box, cmap="coolwarm", vmin=0, vmax=1, interpolation="bilinear")
+    ax.set(xticks=[], yticks=[])
+
+
+def chosen_depth(ax: Axes, runs: pd.DataFrame, x: str) -> None:
+    band(ax, runs, x, "pruned_depth", "LDN-95 (d_opt)", COLOURS["LDN-95"])
+    band(ax, runs, x, "expected_depth", "LDN-E (mean depth)", COLOURS["LDN-E"])
+    if x == "max_depth":
+        ax.plot([0, runs[x].max()], [0, runs[x].max()], "k:", lw=1, label="d = D")
+    ax.set(xlabel=LABELS[x], ylabel="chosen depth")
+
+
+def repeats(table: pd.DataFrame) -> str:
+    if table.empty:
+        return "no runs"
+    keys = ("kind", "data_set", "max_depth", "width", "n", "stop_angle")
+    counts = table.groupby([key for key in keys if key in table], dropna=False)["seed"].nunique()
+    return f"n = {span(counts)} repeats"
+
+
+def panels(n: int, width: float = 3.6) -> tuple[Figure, np.ndarray]:
+    """A row of n axes, each so many inches wide."""
+    figure, axes = plt.subplots(1, n, figsize=(width * n, 3.1), squeeze=False)
+    return figure, axes[0]
+
+
+def titled(figure: Figure, title: str) -> Figure:
+    """The figure, with a title that is broken into lines of its width."""
+    figure.suptitle(textwrap.fill(title, int(13 * figure.get_figwidth())), fontsize="medium")
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,44 @@
+"""What was run, and what it took."""
+
+import pandas as pd
+
+from depthsearch.reporting.parts import of_scan
+from depthsearch.reporting.words import span
+
+
+def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """What each scan is made of and what it took."""
+    rows = []
+    for scan in sorted({*tables["runs"]["scan"], *tables["diverged"]["scan"]}):
+        runs, diverged = (of_scan(tables[name], scan) for name in ("runs", "diverged"))
+        if runs.empty:
+            rows.append({"scan": scan, "diverged": diverged_runs(diverged)})
+            continue
+        keys = ("data_set", "protocol", "precision", "max_depth", "width", "n", "stop_angle", "epochs_limit")
+        settings = runs.groupby([key for key in keys if key in runs], dropna=False)["seed"].nunique()
+        rows.append(
+            {
+                "scan": scan,
+                "settings": len(settings),
+                "repeats": span(settings),
+                "epochs (mean, limit)": f"{runs['epochs'].mean():.0f}, {span(runs['epochs_limit'])}",
+                "swept": _swept(runs),
+                "diverged": diverged_runs(diverged),
+                "minutes of training": f"{runs['training_seconds'].sum() / 60:.1f}",
+                "hardware": ", ".join(runs["device"].unique()),
+            }
+        )
+    return pd.DataFrame(rows).fillna("")
+
+
+def diverged_runs(runs: pd.DataFrame) -> str:
+    rows = runs.to_dict("records")
+    return "; ".join(f"D = {r['max_depth']}, repeat {r['seed']} at epoch {r['epoch']}" for r in rows) or "none"
+
+
+def _swept(runs: pd.DataFrame) -> str:
+    for column in ("max_depth", "width", "n", "stop_angle"):
+        values = sorted(runs[column].dropna().unique()) if column in runs else []
+        if len(values) > 1:
+            return f"{column} = {' '.join(f'{v:g}' for v in values)}"
+    return ""

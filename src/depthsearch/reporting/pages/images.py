@@ -1,0 +1,114 @@
+"""What there is on images: the runs, one LDN run against manual search, time to predict."""
+
+import pandas as pd
+
+from depthsearch.reporting.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of
+from depthsearch.reporting.pages.costs import diverged_runs
+from depthsearch.reporting.parts import cohorts, of_data_sets, reference_depth, timed_runs
+from depthsearch.reporting.words import spread
+from depthsearch.studies.images import Images
+
+PAPER_SETS, PAPER_DEPTHS = ("MNIST", "Fashion-MNIST", "SVHN"), 16  # of its image scans
+
+
+def image_runs(tables: dict[str, pd.DataFrame]) -> str:
+    """Which image runs there are, how they were made and how much less that is than the paper's; a list."""
+    lines, seen, devices = [], set(), set()
+    for name, cohort in cohorts(tables).items():
+        runs, diverged = cohort["runs"], cohort.get("diverged", pd.DataFrame(columns=["data_set"]))
+        protocol, epochs = runs["protocol"].iloc[0], runs["epochs_limit"].iloc[0]
+        how = "selected on a held-out tenth of the training set" if protocol == "fair" else "selected on the test set"
+        for data_set, here in runs.groupby("data_set"):
+            depths = sorted(here["max_depth"].unique())
+            reduced = epochs < PAPER_EPOCHS or len(depths) < PAPER_DEPTHS
+            kinds = " and ".join(f"{kind} ({group['seed'].nunique()})" for kind, group in here.groupby("kind"))
+            steps = {Images(kind=kind, protocol=protocol).training.decay_epoch for kind in here["kind"].unique()}
+            late = min((step for step in steps if step is not None), default=0)
+            unfinished = (here["best_epoch"] == epochs).sum()
+            notes = [f"learning-rate step after epoch {late} not reached"] if late >= epochs else []
+            notes += [f"last epoch the best in {unfinished} of {len(here)} runs"] if unfinished else []
+            lines.append(
+                f"- {data_set}, `{name}`: {'reduced, ' if reduced else ''}{epochs} of {PAPER_EPOCHS} epochs, "
+                f"D = {' '.join(map(str, depths))}; repeats of {kinds}; epoch {how}"
+                f"{''.join(f'; {note}' for note in notes)}; diverged: "
+                f"{diverged_runs(diverged[diverged['data_set'] == data_set])}."
+            )
+            seen.add(data_set)
+        devices.update(runs["device"].unique())
+    lines += [f"- {name}: not run." for name in PAPER_SETS if name not in seen]
+    if devices and all(device.startswith("CPU") for device in devices):
+        lines.append("- No run is on a GPU: nothing here says how the code does on one.")
+    return "\n".join(lines)
+
+
+def protocol_gap(tables: dict[str, pd.DataFrame]) -> str:
+    """How far validation error rose from one epoch to the next, of settings run in both protocols."""
+    keys = ["data_set", "kind", "max_depth", "precision", "epochs_limit"]
+    curves = tables["curves"]
+    if "protocol" not in curves:
+        return ""
+    rises = curves.groupby([*keys, "protocol", "seed"])["valid_error"].agg(lambda errors: errors.diff().max())
+    rises = (100 * rises.groupby([*keys, "protocol"]).max()).unstack("protocol")
+    if not {"fair", "paper"} <= set(rises):
+        return ""
+    lines = [
+        f"- {data_set}, {kind}, D = {depth}: {row['paper']:.2g} points under `paper`, {row['fair']:.2g} under `fair`."
+        for (data_set, kind, depth, _, _), row in rises.dropna().iterrows()  # type: ignore[misc]
+    ]
+    return (
+        "Running averages of batch norm lag behind the weights under `paper`, as in the original; under `fair` they "
+        "are estimated anew\nafter each epoch. The largest rise of validation error from one epoch to the next:\n\n"
+        + "\n".join(lines)
+    )
+
+
+def image_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """LDN of the deepest network, the DDN of its depth and the best DDN: mean and deviation over repeats, test set."""
+    rows = []
+    for cohort_name, cohort in cohorts(tables).items():
+        for data_set, ldn, ddn in of_data_sets(cohort["runs"]):
+            shared = reference_depth(ldn, ddn)
+            depth = reference_depth(ldn) if shared is None else shared
+            at = ldn[ldn["max_depth"] == depth]
+            methods = [(variant, f"{variant} (D = {depth})", at) for variant in ("LDN-95", "LDN-full")]
+            if shared is not None:
+                best = best_ddn(ddn, "log_likelihood")
+                methods.append(("DDN", f"DDN (D = {depth})", ddn[ddn["max_depth"] == depth]))
+                methods.append(("DDN", f"DDN best on {chosen_on(ddn)} (D = {depths_of(best)})", best))
+            for variant, title, runs in methods:
+                row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}
+                rows.append(row | {"depth used": spread(runs[f"{variant}_depth"])} | test_metrics(runs, variant))
+    return pd.DataFrame(rows)
+
+
+PREDICTORS = {"DDN": "DDN of D", "LDN-full": "LDN-full", "LDN-95": "LDN-95", "DDN-95": "DDN of d_opt"}
+
+
+def prediction_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Seconds to predict the whole test set, for each data set and D that was timed: LDN and deterministic networks."""
+    rows = []
+    for cohort_name, cohort in cohorts(tables).items():
+        for data_set, ldn, _ in of_data_sets(cohort["runs"]):
+            for (depth, device), runs in timed_runs(ldn).groupby(["max_depth", "device"]):
+                row = {"data": data_set, "runs": cohort_name, "D": depth, "n": len(runs)}
+                row |= {"d_opt": spread(runs["pruned_depth"])}
+                row |= {title: spread(runs[f"{name}_predict_seconds"]) for name, title in PREDICTORS.items()}
+                rows.append(row | {"saved by pruning (%)": spread(runs["saved"]), "hardware": device})
+    return pd.DataFrame(rows)
+
+
+METRIC_COLUMNS = {
+    "error (%)": "error",
+    "log-likelihood (nats)": "log_likelihood",
+    "ECE (%)": "ece",
+    "Brier": "brier",
+    "mean true-class probability": "mean_true_class_probability",
+    "paper ECE": "paper_ece",
+}
+
+
+def test_metrics(runs: pd.DataFrame, variant: str) -> dict[str, str]:
+    return {
+        name: spread(runs[f"{variant}_test_{metric}"] * (100 if "%" in name else 1))
+        for name, metric in METRIC_COLUMNS.items()
+    }

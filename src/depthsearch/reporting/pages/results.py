@@ -1,0 +1,150 @@
+"""The text of results/README.md."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from depthsearch.reporting import verdict
+from depthsearch.reporting.claims import image_claims, spiral_claims
+from depthsearch.reporting.joining import Tables, stacked
+from depthsearch.reporting.pages.costs import costs
+from depthsearch.reporting.pages.images import image_runs, image_table, prediction_table, protocol_gap, test_metrics
+from depthsearch.reporting.parts import of_scan
+from depthsearch.reporting.rules import FEWEST, rules_table
+from depthsearch.reporting.words import markdown, spread
+from depthsearch.studies.spirals import Spirals
+
+
+def results_page(tables: Tables, others: Sequence[str], strategies: str, benchmarks: str) -> str:
+    """The text of results/README.md.
+
+    Args:
+        tables: what is shown of the scans.
+        others: a line for each cohort of runs that is not.
+        strategies: a `strategies_part`.
+        benchmarks: a `benchmarks_part`.
+    """
+    return f"""# Results
+
+Generated from the saved runs by `make figures` (tables, this page and the figures); no number here is typed. The exact
+versions of all packages behind the committed results are in [requirements.lock](../requirements.lock).
+
+{_claims(tables)}
+
+{_images(tables)}
+
+{_runs(tables, others)}
+
+{_spirals(tables)}
+
+## Ways of choosing a depth
+
+All metrics: [strategies.md](strategies.md).
+
+{strategies}
+
+## Speed and precision
+
+`make bench`: times are medians, each table timed in one run; errors are over seeds.
+
+{benchmarks}
+"""
+
+
+def _claims(tables: Tables) -> str:
+    return f"""## Claims of the paper
+
+Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
+95 % t-interval; n is the number of repeats. A claim is "reproduced" where the whole interval lies where its rule says,
+"not reproduced" where the whole of it lies on the other side of the margin, "undecided" where it is on both sides or n
+is less than {FEWEST}. Margins are in the unit of their difference. The rules, and how many of the runs that they judge
+had been seen when they were written (runs of earlier versions, which do not say when they started, count among these):
+
+{markdown(rules_table(stacked([tables["runs"], tables["diverged"]])))}
+
+### On spirals
+
+Networks are kept by their training ELBO, which no test point enters. The best DDN is chosen on test points, as in the
+paper, but of other repeats than it is judged on.
+
+{markdown(spiral_claims(tables))}
+
+### On images
+
+{image_runs(tables)}
+
+{markdown(image_claims(tables))}
+
+{protocol_gap(tables)}"""
+
+
+def _images(tables: Tables) -> str:
+    return f"""## Images: one LDN run against manual search
+
+{markdown(image_table(tables))}
+
+### Time to predict the test set
+
+Seconds, mean ± standard deviation over repeats. The four networks of a run take turns, each the median of three passes;
+other work may have run beside them, so compare within a row. The deterministic networks are of depths D and d_opt.
+Where d_opt = D nothing is cut, and what is "saved" is the noise of this timing. On a quiet machine: Speed, below.
+
+{markdown(prediction_table(tables))}"""
+
+
+def _runs(tables: Tables, others: Sequence[str]) -> str:
+    paper = Spirals()
+    return f"""## What was run
+
+The spiral settings are the paper's: D = {paper.max_depth}, width {paper.width}, {paper.n} points, of which a tenth for
+training, arms that turn by {paper.stop_angle:g} degrees, noise of {paper.noise:g}; varied as listed, and with a noise
+of 0.15 where the number of points or the angle is. A grid shorter than its script's was thinned to the machine at hand.
+Minutes are the wall time of training on the hardware named, divided among the repeats trained side by side and summed.
+Beside some scans other work ran, so they are upper bounds.
+
+{markdown(costs(tables))}{not_shown(others)}"""
+
+
+def _spirals(tables: Tables) -> str:
+    return f"""## Spirals: LDN at each maximum depth
+
+Mean ± standard deviation over repeats, test set.
+
+{markdown(_by_depth(tables, "scan_max_depth_spirals", "LDN-95"))}
+
+## Spirals: DDN at each depth
+
+{markdown(_by_depth(tables, "scan_deterministic_depth_spirals", "DDN"))}"""
+
+
+def strategies_part(tables: Tables, others: Sequence[str]) -> str:
+    """The verdict on strategies, from what is shown of their tables."""
+    return verdict.page(tables) + not_shown(others)
+
+
+def not_shown(others: Sequence[str]) -> str:
+    """The runs in the tables that a page leaves out, as a list."""
+    intro = (
+        "\n\nOf these there are runs of other configurations in the tables, less complete or older and not shown:\n\n"
+    )
+    return intro + "\n".join(f"- {line}." for line in others) if others else ""
+
+
+def benchmarks_part(results: Path) -> str:
+    """What `make bench` printed, a section each."""
+    sections = [
+        f"### `benchmarks/{path.stem}.py`\n\n```\n{path.read_text().strip()}\n```"
+        for path in sorted((results / "benchmarks").glob("*.txt"))
+    ]
+    return "\n\n".join(sections) or "(not run)"
+
+
+def _by_depth(tables: Tables, scan: str, variant: str) -> pd.DataFrame:
+    rows = []
+    for depth, group in of_scan(tables["runs"], scan).groupby("max_depth"):
+        row: dict = {"D": depth, "n": len(group)}
+        if variant != "DDN":
+            row["chosen depth"] = spread(group["pruned_depth"])
+        rows.append(row | test_metrics(group, variant))
+    return pd.DataFrame(rows)

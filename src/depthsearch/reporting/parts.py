@@ -1,0 +1,57 @@
+"""Parts of tables: of a scan, a data set, a way of training."""
+
+from collections.abc import Iterator, Mapping
+
+import pandas as pd
+
+
+def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
+    """The rows of one scan."""
+    return table if table.empty else table[table["scan"] == scan]
+
+
+def ldn_and_ddn(table: pd.DataFrame, family: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the depth scans on "spirals" or "images"."""
+    return of_scan(table, f"scan_max_depth_{family}"), of_scan(table, f"scan_deterministic_depth_{family}")
+
+
+def timed_runs(ldn: pd.DataFrame) -> pd.DataFrame:
+    """The LDN rows beside which deterministic networks were timed, and what pruning `saved` of a DDN's time (%)."""
+    if "DDN_predict_seconds" not in ldn:
+        return ldn[:0].assign(saved=())
+    ldn = ldn[ldn["DDN_predict_seconds"].notna()]
+    return ldn.assign(saved=100 * (1 - ldn["LDN-95_predict_seconds"] / ldn["DDN_predict_seconds"]))
+
+
+def cohorts(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, pd.DataFrame]]:
+    """The image runs by protocol, precision and limit on epochs, which never mix; fair and long ones first.
+
+    Returns:
+        by a name such as `fair_bfloat16_500epochs`, the tables of those runs alone.
+    """
+    keys = ["protocol", "precision", "epochs_limit"]
+    if "protocol" not in tables["runs"]:
+        return {}
+    ways = tables["runs"][keys].dropna().drop_duplicates().sort_values(keys, ascending=[True, True, False])
+    parts = {}
+    for way in ways.to_dict("records"):
+        name = f"{way['protocol']}_{way['precision']}_{way['epochs_limit']}epochs"
+        parts[name] = {
+            key: table[(table[keys] == pd.Series(way)).all(axis=1)]
+            for key, table in tables.items()
+            if "protocol" in table
+        }
+    return parts
+
+
+def of_data_sets(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Of each image data set with LDN runs: its name, its LDN and its DDN rows."""
+    ldn, ddn = ldn_and_ddn(runs, "images")
+    for name in ldn["data_set"].unique():
+        yield name, ldn[ldn["data_set"] == name], ddn[ddn["data_set"] == name]
+
+
+def reference_depth(*tables: pd.DataFrame) -> int | None:
+    """Of the depths that all tables have, the one of the paper's image figures, 50, or else the deepest."""
+    shared = set.intersection(*(set(table["max_depth"]) for table in tables))
+    return 50 if 50 in shared else max(map(int, shared), default=None)

@@ -1,0 +1,103 @@
+"""The options that all scans share: what can be said, and what is wrong with it."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from depthsearch.hardware import cores
+from depthsearch.running.folders import DATA, RESULTS
+from depthsearch.running.study import Problem, Study
+
+
+def parser_of(scan: str, example: Study, swept: str, flag: str) -> argparse.ArgumentParser:
+    """The command line of a scan of studies like this one."""
+    what = "data sets" if swept == "group" else swept
+    parser = argparse.ArgumentParser(prog=f"{scan}.py", description=f"Scans {what} of {type(example).__name__}.")
+    parser.add_argument(
+        "device", nargs="?", default="0", help="CUDA device index, or several as 0,1,2 (default 0; without GPU the CPU)"
+    )
+    type(example).add_options(parser)
+    parser.add_argument("--data", default=str(DATA), help="folder of the data files (default %(default)s)")
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=30.0, help="work that a kill may cost (default %(default)s)"
+    )
+    parser.add_argument("--repeats", type=int, help="finished versions of each setting that should exist (default 4)")
+    parser.add_argument("--epochs", type=int, help=f"at most this many (default {example.most_epochs})")
+    parser.add_argument("--results", default=str(RESULTS), help="results folder (default %(default)s)")
+    kind = str if swept == "group" else type(getattr(example, swept))
+    parser.add_argument(f"--{flag}", type=kind, nargs="+", help=f"override the grid of {what}")
+    parser.add_argument("--workers", type=int, help="processes a device (default 1; for small networks the cores)")
+    parser.add_argument("--quick", action="store_true", help="a small grid, 2 repeats, few epochs")
+    parser.add_argument("--dry-run", action="store_true", help="print the runs that are missing and stop")
+    cluster = parser.add_argument_group("on a Slurm cluster")
+    cluster.add_argument("--slurm", metavar="PARTITION", help="submit the scan to it")
+    cluster.add_argument("--jobs", type=int, default=1, metavar="N", help="that share the scan (default 1)")
+    cluster.add_argument("--time", type=int, default=1440, metavar="MINUTES", help="of a job (default 1440)")
+    cluster.add_argument("--gpus-per-job", type=int, default=1, metavar="N", help="0 for the CPU (default 1)")
+    cluster.add_argument("--cpus-per-job", type=int, default=1, metavar="N", help="(default 1)")
+    return parser
+
+
+def check(grid: Sequence[Study], counts: dict[str, int | None]) -> None:
+    """
+    Raises:
+        Problem: a count is below 1, or a study cannot be.
+    """
+    for option, value in counts.items():
+        if value is not None and value < 1:
+            raise Problem(f"{option} must be 1 or more, got {value}")
+    for study in grid:
+        if problem := study.problem():
+            raise Problem(problem)
+
+
+def check_writable(results: Path) -> None:
+    """Nothing is made before there is something to put there."""
+    runs = results / "runs"
+    there = next(folder for folder in (runs, *runs.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise Problem(f"results path {there} is a file; give a folder")
+    try:
+        probe = there / f".probe-{time.time_ns()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Problem(f"cannot write to results folder {results}: {error.strerror}") from None
+
+
+def devices_of(options: argparse.Namespace) -> list[torch.device]:
+    """Those of the command line; of a scan that is handed to a cluster, the kind that its jobs have.
+
+    Raises:
+        Problem: a name is no index, or no such device exists.
+    """
+    if options.slurm is not None:
+        return [torch.device("cuda" if options.gpus_per_job else "cpu")]
+    return list(dict.fromkeys(pick_device(name) for name in options.device.split(",")))
+
+
+def for_processes(options: argparse.Namespace, studies: Sequence[Study]) -> list[torch.device]:
+    """A device for each process that is to work: on a CPU, networks of one thread share the cores."""
+    small = options.devices[0].type == "cpu" and all(study.threads == 1 for study in studies)
+    each = options.workers or (cores() if small and not options.quick else 1)
+    return [device for device in options.devices for _ in range(each)]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of the command line: a CUDA index; on a machine without CUDA the CPU, whatever the index.
+
+    Raises:
+        Problem: the name is no index, or no such device exists.
+    """
+    if not name.isdigit():
+        raise Problem(f"device {name!r} is not a CUDA device index such as 0")
+    count = torch.cuda.device_count()
+    if count == 0:
+        return torch.device("cpu")
+    if int(name) < count:
+        return torch.device("cuda", int(name))
+    there = ", ".join(f"{i} ({torch.cuda.get_device_name(i)})" for i in range(count))
+    raise Problem(f"no CUDA device {name}; there is {there}")

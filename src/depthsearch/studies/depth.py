@@ -1,0 +1,183 @@
+"""What all studies of depth share: networks with a depth to learn or to fix, trained by one loop."""
+
+import argparse
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any, ClassVar, TypeVar
+
+import torch
+
+from depthsearch.data.images import DataError
+from depthsearch.data.split import Split
+from depthsearch.depth.networks import DepthNetwork
+from depthsearch.depth.posteriors import CategoricalDepth, DepthPosterior, FixedDepth, geometric_prior
+from depthsearch.hardware import can_compile
+from depthsearch.learning.loop import DepthLearner, Trained
+from depthsearch.learning.method import PAPER, Method, Selection, Training
+from depthsearch.measuring.depths import evaluate
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthStudy:
+    """One setting: a problem (data, network), what is known of its depth, how it is trained.
+
+    Attributes:
+        kind: "LDN" (learnt depth) or "DDN" (deterministic depth, the baseline).
+        max_depth: D.
+        epochs: at most, those of the preset if not given.
+        precision: of training, as in `Training`.
+        name: of this kind of study, in its configuration.
+        quick_epochs: epochs of --quick.
+        compile_from: blocks x steps from which compiling costs less than it saves.
+    """
+
+    kind: str = "LDN"
+    max_depth: int = 20
+    epochs: int | None = None
+    precision: str = "float32"
+
+    name: ClassVar[str]
+    required: ClassVar[frozenset[str]] = frozenset({"best_epoch", "pruned_depth", "variants"})
+    quick_epochs: ClassVar[int] = 30
+    compile_from: ClassVar[int] = 2_000
+
+    # What it is of.
+
+    @property
+    def group(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def preset(self) -> Training:
+        """How it is trained unless the command line says otherwise."""
+        raise NotImplementedError
+
+    def split(self, seed: int, root: Path) -> Split:
+        """The data of a repeat; `root` is where image files are.
+
+        Raises:
+            DataError: they are missing or damaged.
+        """
+        raise NotImplementedError
+
+    def network(self) -> DepthNetwork:
+        raise NotImplementedError
+
+    def posterior(self) -> DepthPosterior:
+        return FixedDepth(self.max_depth) if self.kind == "DDN" else CategoricalDepth(geometric_prior(self.max_depth))
+
+    @property
+    def method(self) -> Method:
+        return PAPER
+
+    @property
+    def selection(self) -> Selection:
+        return Selection()
+
+    @property
+    def training(self) -> Training:
+        return replace(self.preset, epochs=self.epochs or self.preset.epochs, precision=self.precision)
+
+    # What the running wing asks.
+
+    @property
+    def side_by_side(self) -> int:
+        return 1
+
+    @property
+    def threads(self) -> int | None:
+        return None
+
+    @property
+    def most_epochs(self) -> int:
+        return self.training.epochs
+
+    @property
+    def cost(self) -> float:
+        return self.max_depth
+
+    def configuration(self) -> dict:
+        fields = {k: v for k, v in asdict(self).items() if k not in ("epochs", "precision")}
+        how = {"training": asdict(self.training), "selection": asdict(self.selection)}
+        return json.loads(json.dumps({"study": self.name, "data_set": self.group, **fields, **how}))
+
+    @classmethod
+    def from_configuration(cls, configuration: dict) -> "DepthStudy":
+        """The study of a saved run."""
+        training = configuration["training"]
+        values = {f.name: configuration[f.name] for f in dataclasses.fields(cls) if f.name in configuration}
+        return cls(**values, epochs=training["epochs"], precision=training["precision"])
+
+    def title(self) -> str:
+        raise NotImplementedError
+
+    def problem(self, data: Path | None = None) -> str | None:
+        if self.max_depth < 0:
+            return f"depth must be 0 or more, got {self.max_depth}"
+        if data is not None:
+            try:
+                self.split(0, data)
+            except DataError as missing:
+                return str(missing)
+        return None
+
+    def learner(
+        self, seeds: Sequence[int], device: torch.device, data: Path, resume: Sequence[dict] = ()
+    ) -> DepthLearner:
+        splits = [self.split(seed, data).to(device) for seed in seeds]
+        networks = [seeded(seed, self.network).to(device) for seed in seeds]
+        depths = [seeded(seed, self.posterior).to(device) for seed in seeds]
+        steps = self.training.epochs * math.ceil(len(splits[0].y_train) / self.training.batch_size)
+        compiled = self.max_depth * steps >= self.compile_from and can_compile(device)
+        return DepthLearner(
+            networks,
+            depths,
+            splits,
+            self.training,
+            seeds,
+            compiled=compiled,
+            resume=resume,
+            method=self.method,
+            selection=self.selection,
+        )
+
+    def evaluate(self, learned: Trained, seed: int, device: torch.device, data: Path) -> dict:
+        summary: dict = {"diverged_epoch": learned.diverged_epoch, "seconds": {}}
+        if learned.diverged_epoch is None:
+            summary |= self.measure(learned, self.split(seed, data).to(device))
+        epochs = len(learned.objective)
+        return summary | {"best_epoch": learned.best_epoch, "epochs": epochs, "history": learned.history}
+
+    def measure(self, learned: Trained, split: Split) -> dict:
+        """All numbers of a summary that are measured after training."""
+        return evaluate(learned.network, learned.depth, split, self.training.precision)
+
+    def said(self, summaries: Sequence[dict]) -> str:
+        errors = [100 * next(iter(summary["variants"].values()))["test_error"] for summary in summaries]
+        depths, epochs = ([summary[key] for summary in summaries] for key in ("pruned_depth", "epochs"))
+        return f"d_opt {mean(depths):.1f}, test error {mean(errors):.2f} %, {mean(epochs):.0f} epochs"
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        pass
+
+    @classmethod
+    def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
+        return [
+            replace(study, epochs=study.quick_epochs if options.quick and options.epochs is None else options.epochs)
+            for study in studies
+        ]
+
+
+def seeded(seed: int, build: Callable[[], T]) -> T:
+    """build() with torch's global generator seeded, and left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()

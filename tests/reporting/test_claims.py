@@ -1,0 +1,213 @@
+"""Verdicts on runs made up so that the right answer is known."""
+
+import pandas as pd
+import pytest
+
+from depthsearch.reporting.claims import after, best_ddn, depths_of, image_claims, paired
+from depthsearch.reporting.pages.costs import costs
+from depthsearch.reporting.pages.images import image_runs, image_table, prediction_table, protocol_gap
+from depthsearch.reporting.parts import cohorts
+
+METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
+
+
+def made_up_run(kind, max_depth, seed, error, data_set="MNIST", protocol="fair", epochs=15, d_opt=3, valid=None):
+    """A row of the table of runs: every variant has the given error; all other metrics follow from it."""
+    scan = "scan_max_depth_images" if kind == "LDN" else "scan_deterministic_depth_images"
+    row = {"scan": scan, "data_set": data_set, "kind": kind, "max_depth": max_depth, "seed": seed}
+    row |= {"protocol": protocol, "precision": "bfloat16", "epochs_limit": epochs, "pruned_depth": d_opt}
+    row |= {"best_epoch": epochs - seed, "device": "CPU (made up), 1 thread"}
+    row |= {"valid_error": error if valid is None else valid}
+    row["valid_log_likelihood"] = -row["valid_error"]
+    for variant in ("LDN-95", "LDN-E", "LDN-full") if kind == "LDN" else ("DDN",):
+        values = dict(zip(METRICS, (error, -error, error, error, 1 - error, error), strict=True))
+        row |= {f"{variant}_test_{name}": value for name, value in values.items()}
+        row |= {f"{variant}_depth": d_opt if variant == "LDN-95" else max_depth}
+    return row
+
+
+@pytest.fixture
+def tables():
+    """Two repeats of `some_runs`."""
+    return {"runs": some_runs((0, 1))}
+
+
+def some_runs(seeds):
+    """The LDN is 0.1 points worse than DDN 5, which validation chooses; DDN 10 is best on the test set."""
+    rows = []
+    for seed in seeds:
+        base = 0.02 + 0.01 * seed
+        rows += [made_up_run("LDN", depth, seed, base + 0.001) for depth in (5, 10, 20)]
+        rows += [made_up_run("DDN", 5, seed, base, valid=0.01), made_up_run("DDN", 10, seed, base - 0.005, valid=0.3)]
+        rows += [made_up_run("DDN", 20, seed, base + 0.02, valid=0.2)]
+        rows.append(made_up_run("LDN", 20, seed, 0.1, data_set="Fashion-MNIST", d_opt=7 + seed))
+        rows.append(made_up_run("LDN", 20, seed, 0.5, protocol="paper"))
+        rows.append(made_up_run("LDN", 20, seed, 0.5, epochs=3))
+    return pd.DataFrame(rows)
+
+
+def test_paired_interval_against_a_worked_example():
+    mean, low, high, n = paired(pd.Series([1.0, 2.0, 3.0]))
+    assert (mean, n) == (2.0, 3)
+    half = 4.302652729911275 / 3**0.5  # t(0.975, 2) * std 1 / sqrt 3
+    assert (low, high) == pytest.approx((2 - half, 2 + half))
+
+
+def test_time_saved_is_within_a_run_and_of_runs_that_were_timed(tables):
+    runs = tables["runs"].assign(device="this CPU")
+    assert prediction_table({"runs": runs}).empty  # made before deterministic networks were timed too
+    keep = (runs["kind"] == "LDN") & (runs["max_depth"] == 20) & (runs["data_set"] == "MNIST")
+    runs = runs[keep & (runs["epochs_limit"] == 15)]
+    seconds = {"DDN": [4.0, 8.0], "LDN-full": [5.0, 9.0], "LDN-95": [3.0, 4.0], "DDN-95": [2.0, 4.0]}
+    fair = runs[runs["protocol"] == "fair"].assign(**{f"{k}_predict_seconds": v for k, v in seconds.items()})
+    untimed = runs[runs["protocol"] == "paper"].assign(protocol="fair", max_depth=10)
+    table = prediction_table({"runs": pd.concat([fair, untimed])})
+    assert table["D"].tolist() == [20] and table["hardware"].tolist() == ["this CPU"]
+    assert table["saved by pruning (%)"].tolist() == ["37.5 ± 18"]  # of 25 and 50
+    assert table["DDN of d_opt"].tolist() == ["3 ± 1.4"]
+
+
+def test_runs_of_different_making_never_mix(tables):
+    parts = cohorts(tables)
+    assert list(parts) == ["fair_bfloat16_15epochs", "fair_bfloat16_3epochs", "paper_bfloat16_15epochs"]
+    assert [len(part["runs"]) for part in parts.values()] == [14, 2, 2]
+
+
+def test_the_best_ddn_is_chosen_by_validation_in_the_fair_protocol_only(tables):
+    ddn = tables["runs"][tables["runs"]["kind"] == "DDN"]
+    assert set(best_ddn(ddn, "error")["max_depth"]) == set(best_ddn(ddn, "log_likelihood")["max_depth"]) == {5}
+    assert set(best_ddn(ddn.assign(protocol="paper"), "error")["max_depth"]) == {10}
+
+
+def test_without_validation_points_each_half_of_the_repeats_chooses_for_the_other():
+    """Depth 5 is best in repeats 0 and 1, depth 10 in 2 and 3, by as much: chosen on itself each half would win."""
+    luck = {5: (0.10, 0.10, 0.14, 0.14), 10: (0.14, 0.14, 0.10, 0.10)}
+    ddn = pd.DataFrame([made_up_run("DDN", d, r, luck[d][r], protocol="paper") for d in luck for r in range(4)])
+    for metric in ("error", "log_likelihood"):
+        best = best_ddn(ddn, metric).set_index("seed")
+        assert best["max_depth"].to_dict() == {0: 10, 1: 10, 2: 5, 3: 5} and depths_of(best) == "5 and 10"
+    ldn = pd.DataFrame([made_up_run("LDN", 10, r, 0.13 + 1e-5 * r, protocol="paper") for r in range(4)])
+    quantity = "test error, LDN-95 (D = 10) minus the DDN best on other repeats (D = 5 and 10)"
+    difference, verdict = verdict_of({"runs": pd.concat([ldn, ddn])}, quantity)
+    assert difference.startswith("-0.999 [") and verdict == "reproduced after 15 epochs"
+    assert len(best_ddn(ddn[ddn["seed"] == 0], "error")) == 1  # one repeat has no other to choose for it
+
+
+def test_image_claims():
+    found = image_claims({"runs": some_runs(range(4))})
+    fair = found[(found["runs"] == "fair_bfloat16_15epochs") & (found["data"] == "MNIST")].set_index("quantity")
+    rows = {name: tuple(row[["difference", "margin", "n", "verdict"]]) for name, row in fair.iterrows()}
+    late = "reproduced after 15 epochs"
+    assert rows == {
+        "test error, LDN-95 minus LDN-full (D = 20)": ("+0 [+0, +0] points", "0.36", 4, late),
+        "negative test log-likelihood, LDN-95 minus LDN-full (D = 20)": ("+0 [+0, +0] nats", "0.0036", 4, late),
+        "test error, LDN-95 (D = 20) minus the DDN best on validation points (D = 5)": (
+            "+0.1 [+0.1, +0.1] points",
+            "0.35",
+            4,
+            f"{late}: worse, within the margin",
+        ),
+        "negative test log-likelihood, LDN-95 (D = 20) minus the DDN best on validation points (D = 5)": (
+            "+0.001 [+0.001, +0.001] nats",
+            "0.0035",
+            4,
+            f"{late}: worse, within the margin",
+        ),
+        "ECE, LDN-full (D = 20) minus regular network of D = 20": ("-1.9 [-1.9, -1.9] points", "0", 4, late),
+        "ECE, LDN-full (D = 20) minus the best DDN (D = 5)": ("+0.1 [+0.1, +0.1] points", "0", 4, f"not {late}"),
+        "slope of d_opt against D, D >= 20": ("-", "±0.1", 4, "undecided after 15 epochs: needs more depths"),
+    }
+    (harder,) = found[found["data"] == "both"].to_dict("records")
+    assert harder["difference"].startswith("+5.5 [") and harder["verdict"] == late
+
+
+def test_no_verdict_from_fewer_than_four_repeats(tables):
+    """Not even of errors that differ alike: those are counts as well as depths are."""
+    verdicts = set(image_claims(tables)["verdict"].str.replace(r" after \d+ epochs", "", regex=True))
+    assert verdicts == {"undecided: needs 4 repeats", "undecided: needs more depths"}
+
+
+def test_pruning_is_judged_at_the_reference_depth():
+    """At D = 5 nothing is cut, and the difference is 0: that says nothing about D = 20."""
+    rows = [made_up_run("LDN", depth, seed, 0.1) for depth in (5, 20) for seed in range(4)]
+    for row in rows:
+        row["LDN-95_test_error"] += 0.02 * (row["max_depth"] == 20) + 1e-5 * row["seed"]
+    difference, verdict = verdict_of({"runs": pd.DataFrame(rows)}, "test error, LDN-95 minus LDN-full (D = 20)")
+    assert difference == "+2 [+2, +2] points" and verdict == "not reproduced after 15 epochs"
+
+
+def test_a_chosen_depth_that_falls_does_not_stay_put():
+    for depths, said in (((9, 9, 9), "reproduced"), ((9, 5, 1), "not reproduced"), ((1, 5, 9), "not reproduced")):
+        chosen = dict(zip((20, 30, 40), depths, strict=True))
+        runs = [made_up_run("LDN", D, s, 0.1, d_opt=d) for s in range(4) for D, d in chosen.items()]
+        assert verdict_of({"runs": pd.DataFrame(runs)}, "slope")[1] == f"{said} after 15 epochs"
+
+
+def test_networks_trained_as_long_as_the_papers_need_no_caveat():
+    rows = [made_up_run("LDN", 20, seed, 0.1, epochs=500) for seed in range(4)]
+    assert verdict_of({"runs": pd.DataFrame(rows)}, "test error")[1] == "reproduced"
+    assert after(15, "undecided: why") == "undecided after 15 epochs: why" and after(500, "undecided") == "undecided"
+
+
+def verdict_of(tables, claim):
+    (row,) = (r for r in image_claims(tables).to_dict("records") if r["quantity"].startswith(claim))
+    return row["difference"], row["verdict"]
+
+
+def test_the_margin_is_a_share_of_a_small_reference():
+    """0.1 points are little beside 2.5 % of error, and much beside 0.5 %."""
+    for base, said in ((0.025, "reproduced after 15 epochs: worse, within the margin"), (0.005, "not reproduced")):
+        rows = [made_up_run("LDN", 20, seed, base + 0.001 + 1e-6 * seed) for seed in range(4)]
+        rows += [made_up_run("DDN", 20, seed, base) for seed in range(4)]
+        difference, verdict = verdict_of({"runs": pd.DataFrame(rows)}, "test error, LDN-95 (D = 20) minus the DDN")
+        assert difference == "+0.1 [+0.0999, +0.1] points" and verdict.startswith(said)
+
+
+def test_the_slope_needs_four_repeats():
+    for n, said in ((2, "undecided after 15 epochs: needs 4 repeats"), (4, "not reproduced after 15 epochs")):
+        rows = [made_up_run("LDN", d, seed, 0.1, d_opt=d // 2) for seed in range(n) for d in (10, 20, 30)]
+        assert verdict_of({"runs": pd.DataFrame(rows)}, "slope") == ("+0.5 [+0.5, +0.5] layers a layer", said)
+
+
+def test_a_depth_with_fewer_repeats_is_not_the_best():
+    rows = [made_up_run("DDN", depth, seed, 0.1, valid=0.01 * depth) for depth in (5, 10) for seed in (0, 1)]
+    ddn = pd.DataFrame(rows)
+    assert set(best_ddn(ddn, "error")["max_depth"]) == {5}
+    assert set(best_ddn(ddn[1:], "error")["max_depth"]) == {10}
+
+
+def test_a_setting_is_a_limit_on_epochs_too(tables):
+    runs = tables["runs"].assign(epochs=3, training_seconds=60)
+    rows = costs({"runs": runs, "diverged": pd.DataFrame(columns=["scan"])}).set_index("scan")
+    ldn = rows.loc["scan_max_depth_images"]
+    assert ldn["settings"] == 6 and ldn["epochs (mean, limit)"] == "3, 3 to 15" and ldn["minutes of training"] == "12.0"
+
+
+def test_the_gap_between_protocols_is_the_largest_rise_of_validation_error(tables):
+    rows = [
+        {**row, "epoch": epoch, "valid_error": 0.1 + rise * (epoch == 2) - 0.01 * epoch}
+        for protocol, rise in (("paper", 0.2), ("fair", 0.02))
+        for row in [made_up_run("LDN", 20, 0, 0.1, protocol=protocol)]
+        for epoch in (1, 2, 3)
+    ]
+    said = protocol_gap(tables | {"curves": pd.DataFrame(rows)})
+    assert said.endswith("- MNIST, LDN, D = 20: 19 points under `paper`, 1 under `fair`.")
+    assert protocol_gap(tables | {"curves": pd.DataFrame(rows[:3])}) == ""
+
+
+def test_a_network_that_cannot_be_cut_says_nothing_of_pruning(tables):
+    stem_alone = pd.DataFrame([made_up_run("LDN", 0, seed, 0.5) for seed in (0, 1)])
+    found = image_claims({"runs": pd.concat([tables["runs"], stem_alone])})
+    assert set(found[found["claim"].str.startswith("1.")]["quantity"].str.split(" = ").str[-1]) == {"20)"}
+    assert image_claims({"runs": stem_alone}).empty
+
+
+def test_the_page_says_what_is_reduced_and_what_was_not_run(tables):
+    text = image_runs(tables)
+    assert "MNIST, `fair_bfloat16_15epochs`: reduced, 15 of 500 epochs, D = 5 10 20" in text
+    assert "after epoch 30 not reached; last epoch the best in 6 of 12 runs; diverged: none." in text
+    assert "No run is on a GPU" in text
+    assert "SVHN: not run." in text and "- MNIST: not run." not in text
+    table = image_table(tables)
+    best = table[table["method"] == "DDN best on validation points (D = 5)"]
+    assert len(best) == 1 and best["error (%)"].iloc[0] == "2.5 ± 0.71" and best["n"].iloc[0] == 2

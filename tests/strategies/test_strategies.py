@@ -1,0 +1,454 @@
+"""The rivals: each against an oracle, then all of them through the scan."""
+
+import copy
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import scan_script
+from scipy.stats import kendalltau
+from torch.func import functional_call
+
+from depthsearch import conv_resnet, mlp_resnet
+from depthsearch.data.spirals import spiral_split
+from depthsearch.data.split import Split
+from depthsearch.depth.objectives import log_likelihood
+from depthsearch.learning import bilevel
+from depthsearch.learning.loop import train
+from depthsearch.learning.method import Method, Selection, Training
+from depthsearch.learning.replicates import Replicates
+from depthsearch.measuring.choices import under_shift
+from depthsearch.measuring.depths import exact_posterior, predict
+from depthsearch.reporting import comparison, verdict
+from depthsearch.reporting.figures import strategies as figures
+from depthsearch.reporting.tables import write_tables
+from depthsearch.running import folders as runs
+from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
+from depthsearch.strategies.darts import Darts
+from depthsearch.strategies.drnas import DrNAS
+from depthsearch.strategies.mixing import MixtureDepth, problem
+from depthsearch.strategies.predictor import encode, fit_predictor, predict_labels
+from depthsearch.strategies.search import SEARCHES
+from depthsearch.studies.depth import seeded
+
+BY_LIKELIHOOD = Selection(by="log_likelihood")
+
+
+def batch(n=12, r=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(r, n, 2, dtype=torch.float64, generator=generator)
+    return x, torch.randint(0, 2, (r, n), generator=generator)
+
+
+def replicates(method, max_depth=3, r=2, width=4):
+    torch.manual_seed(0)
+    networks = [mlp_resnet(max_depth, width).double() for _ in range(r)]
+    depths = [method.posterior(max_depth).double() for _ in range(r)]
+    for depth in depths:
+        depth.mixing.alphas["depth"].copy_(torch.randn(1, max_depth + 1))
+    return Replicates(networks, depths, Training(), method=method)
+
+
+def run(method, epochs=60, seeds=(0,), max_depth=5, selection=BY_LIKELIHOOD):
+    networks = [seeded(seed, lambda: mlp_resnet(max_depth)) for seed in seeds]
+    depths = [seeded(seed, lambda: method.posterior(max_depth)) for seed in seeds]
+    splits = [spiral_split(800, 360.0, 0.2, seed).hold_out(0.25, seed) for seed in seeds]
+    return train(networks, depths, splits, Training(epochs), seeds, method=method, selection=selection)
+
+
+# DARTS.
+
+
+def exact_second_order(held, own, other, step, momentum):
+    """The gradient in alpha through one step of SGD by autograd on the whole of it, a replicate after the other."""
+    rows = []
+    for r in range(len(held.state)):
+        views = held.views(held.state[r].clone())
+        alpha = views["depth.mixing._of.depth.alpha"][0].clone().requires_grad_()
+        names = [name for name, _ in held.network.named_parameters()]
+        weights = {name: views[f"network.{name}"].clone().requires_grad_() for name in names}
+        network = mlp_resnet(held.network.max_depth, held.network.stem.out_features).double()
+
+        def value(weights, batch, network=network, alpha=alpha, r=r):
+            logits = functional_call(network, weights, (batch[0][r],))
+            mixed = (alpha.softmax(-1)[:, None, None] * logits).sum(0)
+            return log_likelihood(mixed, batch[1][r]).mean()
+
+        uphill = torch.autograd.grad(value(weights, own), list(weights.values()), create_graph=True)
+        before = held.velocity[r].split([w.numel() for w in weights.values()])
+        moved = {
+            name: w + step * (momentum * b.view(w.shape) + g)
+            for (name, w), g, b in zip(weights.items(), uphill, before, strict=True)
+        }
+        rows.append(torch.autograd.grad(-value(moved, other), alpha)[0])
+    return torch.stack(rows).unsqueeze(1)
+
+
+# With the paper's half-width no ReLU of the first changes sides within the difference; a smaller one does for any.
+@pytest.mark.parametrize(("seed", "half_width"), [(46, bilevel.HALF_WIDTH), (4, 1e-5), (1, 1e-5), (2, 1e-5)])
+def test_second_order_of_darts_is_autograd_through_the_virtual_step(seed, half_width, monkeypatch):
+    monkeypatch.setattr(bilevel, "HALF_WIDTH", half_width)
+    method = Darts(order=2)
+    held = replicates(method)
+    held.velocity.copy_(torch.randn(held.velocity.shape, generator=torch.Generator().manual_seed(seed)) / 10)
+    own, other, held.learning_rate = batch(8, seed=seed), batch(8, seed=seed + 50), 0.5
+    before = held.state.clone()
+    expected = exact_second_order(held, own, other, 0.5, held.training.momentum)
+    asked = problem(held, own, other, ())
+    found = method.gradients(asked, method._ahead(held))[1]["depth"]
+    assert torch.equal(held.state, before)
+    assert ((found - expected).flatten(1).norm(dim=1) < 1e-3 * expected.flatten(1).norm(dim=1)).all()
+    exact = Darts(order="exact").gradients(asked, method._ahead(held))[1]["depth"]
+    torch.testing.assert_close(exact, expected, rtol=0, atol=1e-12)
+    first = Darts().gradients(asked, method._ahead(held))[1]["depth"]
+    assert (first - expected).norm() > 0.3 * expected.norm()  # so the second order is worth a test
+
+
+def test_darts_starts_near_uniform_and_takes_the_shallower_of_equals():
+    alpha = torch.stack([Darts().posterior(100).mixing.alphas["depth"] for _ in range(100)])
+    assert 0.9e-3 < alpha.std() < 1.1e-3
+    assert Darts().chosen_depth(torch.tensor([0.1, 0.4, 0.4, 0.1])) == 1
+
+
+def test_mixing_features_is_mixing_logits_for_a_linear_head():
+    x, y = batch()
+    held = {mix: replicates(Darts(mix=mix)) for mix in ("features", "logits")}
+    outputs = {mix: h.outputs(x) for mix, h in held.items()}
+    torch.testing.assert_close(outputs["features"], outputs["logits"])
+    network, weights = held["logits"].network, held["logits"].depth.weights()
+    expected = sum(weights[:, d, None, None] * logits for d, logits in enumerate(network(x)))
+    torch.testing.assert_close(outputs["features"][0], expected)
+    steps = [h.gradient(x, y, 1)[1] for h in held.values()]
+    torch.testing.assert_close(*steps)
+
+
+@pytest.mark.parametrize("mix", ["features", "logits"])
+def test_mixing_through_a_head_that_is_not_linear(mix):
+    torch.manual_seed(0)
+    network, method = conv_resnet(3, 1, 4, 8, 4).eval(), Darts(mix=mix)
+    depth = method.posterior(3)
+    depth.mixing.alphas["depth"].copy_(torch.tensor([[0.0, 60.0, 0.0, 0.0]]))  # all weight on depth 1
+    for i in range(3):
+        network.head.norm.running_mean[i] = network.head.norm.running_mean[3] = 0.3
+    x = torch.randn(5, 1, 10, 10)
+    torch.testing.assert_close(method.outputs(network, depth, x)[0], network(x)[1])
+
+
+# DrNAS.
+
+
+def test_drnas_keeps_the_best_half_and_runs_no_block_beyond_it():
+    weights = DrNAS().posterior(4)
+    weights.mixing.alphas["depth"].copy_(torch.tensor([[0.0, 3.0, 2.0, 0.0, -1.0]]))
+    weights.mixing.keep_best(3)
+    assert weights.mixing.masks["depth"].tolist() == [[1, 1, 1, 0, 0]] and weights.deepest() == 2  # the shallower
+    assert weights.weights().shape == (3,) and weights().probs[3:].sum() == 0
+    network = mlp_resnet(4)
+    network.blocks[2] = None  # type: ignore
+    DrNAS().outputs(network, weights, torch.randn(5, 2))
+    assert DrNAS(warm_up=0.2).block_evaluations(weights, 10, 30, 40) == pytest.approx(0.9 * 10 * (4 * 20 + 2 * 10))
+
+
+def test_drnas_has_two_stages_with_warm_ups():
+    method = DrNAS(learning_rate=0.05, weight_decay=0.0, regulariser=1e-3, warm_up=0.2)
+    (trained,) = run(method, epochs=40, selection=replace(BY_LIKELIHOOD, settle=0.5))
+    entropy = [row["depth_entropy"] for row in trained.history]
+    assert len(set(entropy[:4])) == 1 and len(set(entropy[4:20])) == 16  # frozen, then learnt
+    assert entropy[20] < entropy[19] - 0.3 and len(set(entropy[20:24])) == 1 and len(set(entropy[24:])) == 16
+    assert trained.best_epoch > 20 and int(trained.depth.mixing.masks["depth"].sum()) == 3
+
+
+# The posterior set in closed form.
+
+
+@pytest.mark.parametrize("method", [ExactPosterior(), MarginalLikelihood()])
+def test_q_is_the_exact_posterior_of_the_training_data(method):
+    seeds = (0, 1)
+    results = run(method, seeds=seeds, max_depth=4)
+    for seed, result in zip(seeds, results, strict=True):
+        split = spiral_split(800, 360.0, 0.2, seed).hold_out(0.25, seed)
+        logits = predict(result.network, result.depth, split.x_train)
+        expected = exact_posterior(logits, split.y_train, result.depth)
+        torch.testing.assert_close(result.depth().probs.double(), expected.exp(), rtol=1e-3, atol=1e-6)
+
+
+# What all share.
+
+ALL = [
+    Method(),
+    ExactPosterior(),
+    MarginalLikelihood(),
+    Poisson(),
+    Normal(),
+    Darts(learning_rate=0.02),
+    Darts(learning_rate=0.02, order=2),
+    DrNAS(learning_rate=0.02, weight_decay=0.0, regulariser=1e-3, warm_up=0.2),
+]
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda m: f"{type(m).__name__}{getattr(m, 'order', '')}")
+def test_a_rival_learns_and_a_replicate_does_not_depend_on_who_trains_beside_it(method):
+    together = run(method, epochs=40, seeds=(0, 1, 2))
+    (alone,) = run(method, epochs=40, seeds=(1,))
+    (again,) = run(method, epochs=40, seeds=(1,))
+    assert alone.objective == again.objective and alone.history == again.history
+    torch.testing.assert_close(torch.tensor(together[1].objective), torch.tensor(alone.objective), rtol=2e-3, atol=1e-5)
+    assert alone.objective[-1] > alone.objective[0]
+    before = method.posterior(5)
+    if any(True for _ in before.parameters()) or isinstance(before, MixtureDepth):
+        assert (alone.depth().probs - before().probs).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("method", [ALL[2], ALL[6], ALL[7]], ids=["evidence", "darts", "drnas"])
+def test_a_resumed_run_ends_with_the_same_numbers(method):
+    class Stop(Exception):
+        pass
+
+    kept = []
+
+    def stop(learner):
+        kept[:] = learner.checkpoint()
+        if learner.epoch == 25:
+            raise Stop
+
+    def go(**options):
+        network, depth = seeded(0, lambda: mlp_resnet(4)), seeded(0, lambda: method.posterior(4))
+        split = spiral_split(400, 360.0, 0.2, 0).hold_out(0.25, 0)
+        training = Training(40, batch_size=16)
+        return train([network], [depth], [split], training, [0], method=method, selection=BY_LIKELIHOOD, **options)[0]
+
+    whole = go()
+    with pytest.raises(Stop):
+        go(on_epoch=stop)
+    resumed = go(resume=kept)
+    assert resumed.objective == whole.objective and resumed.history == whole.history
+    assert torch.equal(resumed.depth().probs, whole.depth().probs)
+
+
+def test_validation_points_decide_only_when_they_are_looked_at():
+    (trained,) = run(Method(), epochs=30, selection=Selection(by="log_likelihood", every=7))
+    assert [row["epoch"] for row in trained.history] == [7, 14, 21, 28, 30]
+    best = max(trained.history, key=lambda row: row["valid_log_likelihood"])
+    assert trained.best_epoch == best["epoch"]
+
+
+def test_a_method_of_images_trains_through_the_same_loop():
+    x = torch.randn(24, 1, 8, 8)
+    split = Split(x, torch.arange(24) % 3, x, torch.arange(24) % 3).hold_out(0.25, 0)
+    for method in ALL:
+        network = seeded(0, lambda: conv_resnet(2, 1, 3, 8, 4, stem_kernel=3))
+        twin = copy.deepcopy(network)
+        (trained,) = train([network], [method.posterior(2)], [split], Training(4, batch_size=6), [0], method=method)
+        assert len(trained.objective) == 4 and all(map(torch.isfinite, torch.tensor(trained.objective)))
+        assert not torch.equal(trained.network.stem.conv.weight, twin.stem.conv.weight)
+
+
+# The searches of a pool.
+
+WIDTHS = (10, 20, 40)
+SIZES = [(depth, width) for width in WIDTHS for depth in range(13)]
+
+
+def pool(best=(7, 20)):
+    """Every size, the validation log-likelihood falling with the distance from the best; costs that tell rows apart."""
+    rows = [
+        {
+            "max_depth": depth,
+            "width": width,
+            "valid_log_likelihood": -((depth - best[0]) ** 2) / 20 - abs(width - best[1]) / 10,
+            "seconds": 1.0 + depth,
+            "block_evaluations": 100.0 * depth,
+            "networks": 1,
+        }
+        for depth, width in SIZES
+    ]
+    return pd.DataFrame(rows).sort_values(["max_depth", "width"], ignore_index=True)
+
+
+def test_a_chain_is_encoded_in_slots():
+    code = encode([(2, 20), (0, 10)], max_depth=3, widths=WIDTHS)
+    assert code.shape == (2, 5, 4 + 3)
+    assert code[0, :, :4].argmax(-1).tolist() == [0, 1, 1, 2, 3] and code[1, :, :4].argmax(-1).tolist() == [
+        0,
+        2,
+        2,
+        2,
+        3,
+    ]
+    assert (code[0, :, 4:] == torch.tensor([0, 1, 0])).all() and (code.sum(-1) == 2).all()
+
+
+def test_the_predictor_overfits_20_settings_and_ranks_the_rest():
+    """A grid whose labels grow with depth and width: fitted to 20 of them."""
+    truth = torch.tensor([depth / 6 + (0.5, 1.0, 1.5)[WIDTHS.index(width)] for depth, width in SIZES])
+    order = torch.randperm(len(SIZES), generator=torch.Generator().manual_seed(0)).tolist()
+    known, rest = order[:20], order[20:]
+    labels = (truth - truth[known].mean()) / truth[known].std()
+    network = fit_predictor([SIZES[i] for i in known], labels[known].tolist(), 12, WIDTHS)
+    fitted, found = (predict_labels(network, [SIZES[i] for i in which], 12, WIDTHS) for which in (known, rest))
+    assert ((torch.from_numpy(fitted) - labels[known]) ** 2).mean() < 0.01
+    assert kendalltau(found, truth[rest]).statistic > 0.9
+
+
+def test_searches_choose_by_validation_and_pay_for_what_they_train():
+    table = pool()
+    found = {name: search(table, 20, seed=0) for name, search in SEARCHES.items()}
+    assert (found["manual"].chosen["max_depth"], found["manual"].costs()["networks"]) == (7, 13)
+    assert found["manual"].costs()["block_evaluations"] == 100 * sum(range(13))
+    assert found["random"].costs()["networks"] == found["predictor"].costs()["networks"] == 20
+    for name, result in found.items():
+        assert result.chosen["valid_log_likelihood"] == result.trained["valid_log_likelihood"].max(), name
+        assert result.costs() == SEARCHES[name](table, 20, seed=0).costs(), name  # seeded
+    assert found["random"].costs() != SEARCHES["random"](table, 20, seed=1).costs()
+    assert set(found["predictor"].extra) == {"predictor_tau", "predictor_mse", "ridge_tau", "ridge_mse"}
+
+
+def test_shift_leaves_unmoved_points_alone_and_moves_the_others():
+    split = spiral_split(400, 360.0, 0.2, 0)
+    network, depth = mlp_resnet(3), Method().posterior(3)
+    rows = under_shift(Method(), network, depth, split)
+    assert [row["shift"] for row in rows][:2] == [0.0, 0.25] and rows[0]["auroc"] == 0.5
+    assert len({row["log_likelihood"] for row in rows}) == len(rows)
+    images = torch.zeros(6, 1, 9, 9, dtype=torch.uint8)
+    images[:, :, 1] = 255
+    split = Split(images, torch.arange(6) % 3, images, torch.arange(6) % 3, mean=(0.3,), std=(0.3,))
+    rows = under_shift(Method(), conv_resnet(1, 1, 3, 8, 4, stem_kernel=3), Method().posterior(1), split)
+    assert [row["shift"] for row in rows] == list(range(0, 181, 15))
+
+
+# From the scan to the verdict.
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A results folder with a tiny comparison in it."""
+    results = tmp_path_factory.mktemp("results")
+    out = scan_script("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", results, name="strategies")
+    assert out.returncode == 0, out.stderr
+    assert "not there yet" not in out.stdout
+    return results
+
+
+def test_the_figure_of_errors_is_in_percent(compared):
+    tables = comparison.collect(compared)
+    axes = figures.quality(tables, "error").axes[0]  # digits, searched first
+    rows = tables["strategies"].query("data_set == 'digits'").groupby("strategy")["searched_error"].mean()
+    assert axes.get_xlabel() == "error (%)"
+    drawn = np.asarray(axes.lines[0].get_xdata(), dtype=float)
+    np.testing.assert_allclose(drawn, 100 * rows.reindex(verdict.ORDER))
+
+
+def test_the_scan_compares_all_strategies_in_all_modes(compared):
+    tables = comparison.collect(compared)
+    rows = tables["strategies"]
+    assert set(rows["strategy"]) == set(verdict.ORDER) and set(rows["data_set"]) == {"spirals360", "digits"}
+    assert (rows.groupby(["data_set", "strategy"]).size() == 2).all()
+    for column in ("searched_ece", "retrained_error", "retrained_log_likelihood", "regret", "block_evaluations"):
+        assert rows[column].notna().all(), column
+    at_preset = rows[rows["width"] == rows["preset_width"]]
+    assert (at_preset["regret"] >= 0).all()
+    best = at_preset[at_preset["depth"] == at_preset["best_depth"]]
+    assert (best["regret"] == 0).all()
+    manual = rows[(rows["strategy"] == "manual") & (rows["data_set"] == "spirals360")]
+    mine = tables["strategies_pool"].query("data_set == 'spirals360' and points == 'train' and width == 10")
+    for _, row in manual.iterrows():
+        trained = mine[mine["seed"] == row["seed"]]
+        assert row["networks"] == 7 and row["block_evaluations"] == trained["block_evaluations"].sum()
+        assert row["depth"] == trained.loc[trained["valid_log_likelihood"].idxmax(), "max_depth"]
+    assert set(tables["strategies_shift"].groupby(["data_set", "strategy", "seed"]).size()) == {10, 13}
+    assert not list(compared.rglob("*.pkl"))
+
+
+def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(compared, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in compared.rglob("summary.json")}
+    out = scan_script("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", compared, name="strategies")
+    assert out.returncode == 0 and "are finished" in out.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in compared.rglob("summary.json")}
+    tables = comparison.read_tables(compared)
+    write_tables(tmp_path, tables)
+    again = comparison.read_tables(tmp_path)
+    for name in comparison.TABLES:
+        pd.testing.assert_frame_equal(again[name], tables[name], rtol=1e-3, check_dtype=False)
+    with pytest.raises(FileNotFoundError):
+        comparison.read_tables(tmp_path / "nowhere")
+
+
+def test_the_verdict_does_not_need_the_pool(compared):
+    """A scan that was stopped has its longest runs first, and those of the pool not yet."""
+    tables = comparison.read_tables(compared)
+    text = verdict.page(tables | {"strategies_pool": pd.DataFrame()})
+    assert "### digits" in text and "minutes of training in all" in text
+
+
+def test_the_verdict_is_computed(compared):
+    tables = comparison.read_tables(compared)
+    text = verdict.page(tables) + verdict.details(tables)
+    assert "### spirals" in text and "### digits" in text and "nan" not in text.lower()
+    assert all(f"| {name} |" in text for name in verdict.ORDER)
+
+
+def test_runs_that_diverged_are_counted_and_never_chosen(compared, tmp_path):
+    """The network that manual search chose, and one LDN, turned into runs that diverged."""
+    shutil.copytree(compared, tmp_path, dirs_exist_ok=True)
+    place = tmp_path / "runs" / "scan_strategies" / "spirals360"
+    (manual,) = (path / "version_0" for path in place.glob("manual_depth6_width10_train_epochs6-*"))
+    chosen = runs.read_run(manual)[1]["pruned_depth"]
+    for name in (f"DDN_depth{chosen}_width10_train_epochs6", "LDN_depth6_width10_train_epochs6"):
+        (path,) = place.glob(f"{name}-*/version_0/summary.json")
+        whole = json.loads(path.read_text())
+        left = {"diverged_epoch": 3, "epochs": 3, "best_epoch": 2, "history": [], "seconds": whole["seconds"]}
+        path.write_text(json.dumps(left))
+    shutil.rmtree(manual)
+    options = ("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", tmp_path, "--datasets", "spirals360")
+    assert scan_script(*options, name="strategies").returncode == 0
+    assert runs.read_run(manual)[1]["pruned_depth"] != chosen
+    tables = comparison.collect(tmp_path)
+    rows = tables["strategies"].query("strategy == 'LDN' and data_set == 'spirals360'").set_index("seed")
+    assert rows["diverged_epoch"].tolist()[0] == 3 and rows["diverged_epoch"].isna().tolist() == [False, True]
+    assert verdict.cost_table(tables["strategies"]).set_index("strategy")["diverged"].to_dict()["LDN"] == 1
+    assert verdict.differences(tables["strategies"].query("data_set == 'spirals360'"), "searched_ece")["DARTS"][3] == 1
+
+
+def test_the_verdict_on_numbers_made_up():
+    """DARTS is 0.1 nats worse than LDN at every repeat, the rest as good; manual search dearer."""
+    rows = []
+    for seed in range(4):
+        for name in ("LDN", "DARTS", "manual"):
+            value = -0.1 - 0.01 * seed - (0.1 if name == "DARTS" else 0)
+            row = {
+                "data_set": "spirals720",
+                "strategy": name,
+                "seed": seed,
+                "regret": -value - 0.1,
+                "searched_ece": 0.1,
+            }
+            row |= {f"{mode}_log_likelihood": value for mode in comparison.MODES}
+            rows.append(row | {"block_evaluations": 100.0 if name == "manual" else 10.0})
+    table = pd.DataFrame(rows)
+    mean, low, high, n = verdict.differences(table, "retrained_log_likelihood")["DARTS"]
+    assert (round(mean, 6), n) == (-0.1, 4) and high - low < 1e-6
+    said = verdict.when_to_use_which(table, pd.DataFrame())
+    assert "LDN, manual come within" in said[0] and "the cheapest of them is LDN" in said[0]
+    assert "not told apart from it: manual" in said[1] and "DARTS" not in said[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--datasets", "spirals123"], "no data set 'spirals123' in this grid; there are spirals180"),
+        (["--epochs", "0"], "--epochs must be 1 or more"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path):
+    out = scan_script("0", *arguments, "--results", tmp_path, name="strategies")
+    assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and said in out.stderr
+
+
+def test_dry_run_lists_the_grid(tmp_path):
+    options = ("0", "--dry-run", "--repeats", 8, "--results", tmp_path, "--datasets", "spirals180")
+    lines = scan_script(*options, name="strategies").stdout.splitlines()
+    assert lines[-1] == f"{8 * (9 + 2 * 31)} runs missing"
