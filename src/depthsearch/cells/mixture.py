@@ -38,14 +38,23 @@ class Mixture(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, state: Tensor, product: Tensor, weights: Tensor, waiting: Tensor) -> Pair:  # type: ignore[override]
-        ctx.save_for_backward(state, product, weights)
-        kept, mixed, _, _ = _kept_and_mixed(state, product[:, 1], weights)
-        nodes = torch.lerp(kept, mixed, product[:, 0].sigmoid(), out=mixed).add_(waiting)
+        gates, candidates = product[:, 0].sigmoid(), product[:, 1]
+        of_tanh, of_relu, of_sigmoid, of_identity, of_all = _columns(weights)
+        sigmoid, double = _sigmoids(candidates)
+        positive = torch.gt(candidates, 0, out=torch.empty_like(gates))  # as numbers at once: ten times faster
+        slope = positive.mul_(of_relu).add_(of_identity)  # of two of the four
+        mixed = (candidates * slope).addcmul_(sigmoid, of_sigmoid).addcmul_(double, 2 * of_tanh).sub_(of_tanh)
+        difference = mixed.addcmul_(state.unsqueeze(1), of_all, value=-1)
+        nodes = torch.addcmul(waiting, state.unsqueeze(1), of_all).addcmul_(gates, difference)
+        if any(ctx.needs_input_grad):
+            slope.addcmul_(sigmoid.addcmul_(sigmoid, sigmoid, value=-1), of_sigmoid)  # x - x^2, the sigmoid's own slope
+            slope.addcmul_(double.addcmul_(double, double, value=-1), 4 * of_tanh)
+            ctx.save_for_backward(state, product, weights, gates, difference, slope)
         return nodes[:, 0].clone(), nodes[:, 1:]
 
     @staticmethod
     def backward(ctx, grad_node: Tensor, grad_waiting: Tensor):  # type: ignore[override]
-        state, product, weights = ctx.saved_tensors
+        state, product, weights, gates, difference, slope = ctx.saved_tensors
         grad, needs = torch.cat([grad_node.unsqueeze(1), grad_waiting], dim=1), ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
             # Views, or the gradient of one input would run on into those that it is made of.
@@ -54,14 +63,12 @@ class Mixture(torch.autograd.Function):
             wanted = [x for x, needed in zip(inputs, needs, strict=True) if needed]
             found = iter(torch.autograd.grad(outputs, wanted, (grad_node, grad_waiting), create_graph=True))
             return *(next(found) if needed else None for needed in needs), grad
-        gates, candidates = product[:, 0].sigmoid(), product[:, 1]
-        kept, mixed, sigmoid, double = _kept_and_mixed(state, candidates, weights)
         of_mixed = grad * gates
         of_kept = grad - of_mixed
-        of_weights = _of_weights(of_mixed, of_kept, state, candidates, sigmoid, double) if needs[2] else None
+        of_weights = _of_weights(of_mixed, of_kept, state, product[:, 1]) if needs[2] else None
         of_product = torch.empty_like(product)
-        torch.mul(mixed.sub_(kept).mul_(gates), of_kept, out=of_product[:, 0])
-        torch.mul(_slope(candidates, sigmoid, double, weights), of_mixed, out=of_product[:, 1])
+        torch.mul(difference, of_kept, out=of_product[:, 0]).mul_(gates)
+        torch.mul(slope, of_mixed, out=of_product[:, 1])
         return of_kept.mul_(_columns(weights)[-1]).sum(1), of_product, of_weights, grad
 
 
@@ -71,30 +78,19 @@ def _columns(weights: Tensor) -> tuple[Tensor, ...]:
     return *columns, weights[:, 1:].sum(1, keepdim=True)
 
 
-def _kept_and_mixed(state: Tensor, candidates: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The two ends between which the gates choose, and the sigmoids of candidate and twice candidate."""
-    of_tanh, of_relu, of_sigmoid, of_identity, of_all = _columns(weights)
-    sigmoid = candidates.sigmoid()
-    double = (candidates * 2).sigmoid_()  # tanh(x) = 2 sigmoid(2 x) - 1
-    mixed = candidates.relu().mul_(of_relu).addcmul_(candidates, of_identity).addcmul_(sigmoid, of_sigmoid)
-    mixed.addcmul_(double, 2 * of_tanh).sub_(of_tanh)
-    return state.unsqueeze(1) * of_all, mixed, sigmoid, double
+def _sigmoids(candidates: Tensor) -> Pair:
+    """The sigmoids of x and of 2 x: tanh(x) = 2 sigmoid(2 x) - 1 takes a third of the time that a tanh does."""
+    return candidates.sigmoid(), (candidates * 2).sigmoid_()
 
 
-def _slope(candidates: Tensor, sigmoid: Tensor, double: Tensor, weights: Tensor) -> Tensor:
-    """Derivative of the mixed activations with respect to the candidates; overwrites the sigmoids."""
-    of_tanh, of_relu, of_sigmoid, of_identity, _ = _columns(weights)
-    slope = (candidates > 0).to(candidates.dtype).mul_(of_relu).add_(of_identity)
-    slope.addcmul_(sigmoid.addcmul_(sigmoid, sigmoid, value=-1), of_sigmoid)
-    return slope.addcmul_(double.addcmul_(double, double, value=-1), 4 * of_tanh)
-
-
-def _of_weights(
-    of_mixed: Tensor, of_kept: Tensor, state: Tensor, candidates: Tensor, sigmoid: Tensor, double: Tensor
-) -> Tensor:
+def _of_weights(of_mixed: Tensor, of_kept: Tensor, state: Tensor, candidates: Tensor) -> Tensor:
     """Gradient of the weights (k, 5)."""
-    total = of_mixed.sum((0, 2))
-    tanh = 2 * (of_mixed * double).sum((0, 2)) - total
-    relu, of_sigmoid, identity = ((of_mixed * f).sum((0, 2)) for f in (candidates.relu(), sigmoid, candidates))
-    kept = (of_kept * state.unsqueeze(1)).sum((0, 2))
+    sigmoid, double = _sigmoids(candidates)
+
+    def total(product: Tensor) -> Tensor:
+        return product.sum(0).sum(-1)
+
+    kept = total(of_kept * state.unsqueeze(1))
+    tanh = 2 * total(double.mul_(of_mixed)) - total(of_mixed)
+    relu, of_sigmoid, identity = (total(f.mul_(of_mixed)) for f in (candidates.relu(), sigmoid, candidates.clone()))
     return torch.stack([torch.zeros_like(kept), tanh + kept, relu + kept, of_sigmoid + kept, identity + kept], dim=1)
