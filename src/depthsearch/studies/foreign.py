@@ -65,7 +65,8 @@ def fit(networks: Sequence[Network], state: Mapping[str, Tensor], where: str) ->
         if own[mine].shape != other[name].shape:
             theirs, ours = ("x".join(map(str, t.shape)) or "a number" for t in (other[name], own[mine]))
             raise ValueError(
-                f"{where} is of another genotype or size: its {name} is {theirs}, {mine} of the network asked for {ours}"
+                f"{where} is of another genotype or size: its {name} is {theirs}, "
+                f"{mine} of the network asked for {ours}"
             )
     network.load_state_dict({mine: other[name] for mine, name in pairs.items()}, strict=False)
     return network
