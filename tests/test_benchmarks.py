@@ -10,10 +10,12 @@ import pytest
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
+        ("cells", "--quick", "times original style"),
         ("overhead", "--depths 2 --epochs 200", "checkpoints and leases"),
         ("spirals", "--depths 2 --seconds 0.01 --rounds 1", "times original"),
         ("precision", "--depth 1 --epochs 1 --seeds 2", "default minus float32"),
         ("nasbench201", "--quick --rounds 1", "times as fast"),
+        ("recurrent", "--quick", "times original style"),
     ],
 )
 def test_it_runs(name, options, says):

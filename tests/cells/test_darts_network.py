@@ -107,6 +107,7 @@ PUBLISHED = {**COUNTS["darts_network_C36_L20"], **COUNTS["drnas_network_C36_L20"
 IMAGENET = {**COUNTS["darts_imagenet_C48_L14"], **COUNTS["drnas_imagenet_C48_L14"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_counts_of_the_published_networks(name):
     counts = PUBLISHED[name]
@@ -119,6 +120,7 @@ def test_counts_of_the_published_networks(name):
     assert len(parameters(network, auxiliary=False)) == counts["plain"]["tensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMAGENET)
 def test_counts_of_the_imagenet_networks(name):
     counts = IMAGENET[name]

@@ -110,6 +110,7 @@ def test_drnas_pruned(drnas):
     assert json.loads(space.derive(weights).to_json()) == pruned["genotype"] != numbers["genotype"]
 
 
+@pytest.mark.slow
 def test_the_second_derivatives_of_the_bilevel_step():
     """The mixed Hessian-vector product of the original's step, by double differentiation of our network."""
     numbers = numbers_of("darts_second_order")
@@ -230,7 +231,8 @@ def test_counts_of_the_darts_search_network():
     assert multiply_adds == counts["multiply_adds_32x32"]
 
 
-@pytest.mark.parametrize("partial", [6, 4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("partial", [6, 4, 1])
 def test_counts_of_the_drnas_search_network(partial):
     counts = COUNTS["drnas_search_C36_L20"][f"k{partial}"]
     space = darts_search_network(36, 20, partial=partial, operations=DRNAS_OPERATIONS)

@@ -24,11 +24,13 @@ def regenerated(tmp_path_factory):
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "strategies.md"])
 def test_a_committed_page_is_what_its_tables_say(page, regenerated):
     assert (regenerated / page).read_text() == (ROOT / "results" / page).read_text()
 
 
+@pytest.mark.slow
 def test_reading_and_writing_changes_no_table(regenerated):
     names = sorted(path.name for path in (ROOT / "results" / "tables").iterdir())
     assert sorted(path.name for path in (regenerated / "tables").iterdir()) == names
@@ -37,6 +39,7 @@ def test_reading_and_writing_changes_no_table(regenerated):
         assert ours == theirs, name
 
 
+@pytest.mark.slow
 def test_the_readmes_results_are_what_the_tables_say(regenerated, tmp_path):
     readme = shutil.copy(ROOT / "README.md", tmp_path)
     insert_into_readme(Path(readme), readme_part(read_tables(regenerated)))

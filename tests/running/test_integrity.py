@@ -17,7 +17,7 @@ from conftest import EXPERIMENTS, scan_script
 
 from depthsearch.learning.loop import train
 from depthsearch.learning.method import Training
-from depthsearch.reporting.pages import costs
+from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.tables import collect, read_tables, write_tables
 from depthsearch.running import folders as runs
 from depthsearch.running import leases, options, scan, slurm

@@ -11,9 +11,9 @@ import pytest
 import torch
 from conftest import EXPERIMENTS, load, scan_script
 
-from depthsearch.reporting import figures
 from depthsearch.reporting.claims import spiral_claims
-from depthsearch.reporting.pages import draw_maps
+from depthsearch.reporting.figures import spirals as figures
+from depthsearch.reporting.maps import draw_maps
 from depthsearch.reporting.tables import TABLES, collect, read_tables, write_tables
 from depthsearch.running import folders as runs
 from depthsearch.running import jobs
@@ -269,7 +269,8 @@ def test_runs_of_different_lengths_never_mix(finished, tmp_path):
 
 
 def test_claims_and_figures_from_small_runs(finished):
-    tables, maps = read_tables(finished), draw_maps(finished)
+    tables = read_tables(finished)
+    maps = draw_maps(finished, tables["runs"])
     assert set(spiral_claims(tables)["n"]) <= {0, 2, 3}
     assert maps["per_depth"].shape == (21, 110, 110) and maps["predictive"].min() >= 0
     assert figures.spiral_scan(tables, "scan_width_spirals", "width") is None

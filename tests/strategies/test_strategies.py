@@ -23,7 +23,8 @@ from depthsearch.learning.method import Method, Selection, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.choices import under_shift
 from depthsearch.measuring.depths import exact_posterior, predict
-from depthsearch.reporting import comparison, figures_strategies, verdict
+from depthsearch.reporting import comparison, verdict
+from depthsearch.reporting.figures import strategies as figures
 from depthsearch.reporting.tables import write_tables
 from depthsearch.running import folders as runs
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
@@ -334,7 +335,7 @@ def compared(tmp_path_factory):
 
 def test_the_figure_of_errors_is_in_percent(compared):
     tables = comparison.collect(compared)
-    axes = figures_strategies.quality(tables, "error").axes[0]  # digits, searched first
+    axes = figures.quality(tables, "error").axes[0]  # digits, searched first
     rows = tables["strategies"].query("data_set == 'digits'").groupby("strategy")["searched_error"].mean()
     assert axes.get_xlabel() == "error (%)"
     drawn = np.asarray(axes.lines[0].get_xdata(), dtype=float)

@@ -3,7 +3,6 @@
 from depthsearch.cells.darts import darts_network
 from depthsearch.cells.darts_search import darts_search_network
 from depthsearch.cells.genotype import GENOTYPES, CellGenotype, RecurrentGenotype, genotype
-from depthsearch.cells.language import activation_penalty, temporal_penalty
 from depthsearch.cells.lstm import lstm_network
 from depthsearch.cells.nasbench201 import NASBench201Block, nasbench201_network, nasbench201_search_network
 from depthsearch.cells.nasbench201_strings import all_cells, cell_class, cell_string, parse_cell
@@ -15,7 +14,6 @@ __all__ = [
     "CellGenotype",
     "NASBench201Block",
     "RecurrentGenotype",
-    "activation_penalty",
     "all_cells",
     "carry_over",
     "cell_class",
@@ -31,5 +29,4 @@ __all__ = [
     "recurrent_network",
     "recurrent_search_network",
     "strongest",
-    "temporal_penalty",
 ]

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from depthsearch.cells.darts import Stem, check_sizes, places
+from depthsearch.cells.darts_widening import Widening, widen_cell
 from depthsearch.cells.genotype import CELL_OPERATIONS, CellGenotype
 from depthsearch.cells.mixed import EDGES, NODES, MixedCell
-from depthsearch.cells.widening import Carry, Widening, widen_cell
+from depthsearch.cells.progressive import Grown
 
 CELLS = ("normal", "reduce")
 DARTS_OPERATIONS = CELL_OPERATIONS[:8]
@@ -102,29 +103,33 @@ class DartsSearchNetwork(nn.Module):
             for cell, w in weights.items()
         }
 
-    def widen(self, partial: int, keep_function: bool = False, seed: int = 0) -> list[Carry]:
-        """Has the operations work on 1/partial of the channels, more than before; parameters are replaced.
+    def widen(self, partial: int, keep_function: bool = False, generator: torch.Generator | None = None) -> Grown:
+        """Opens 1/partial of the channels to the operations, more than before.
 
-        As DrNAS does, by copies of random channels, or so that the network computes what it did (see `widening`): then
-        `blend` is 0, and whoever trains raises it to 1.
+        As DrNAS does, by copies of random channels, or so that the network computes what it did (see `darts_widening`):
+        then `blend` is set to 0, and whoever trains raises it to 1. A state saved after it is loaded into a new network
+        of the new `partial`.
+
+        Args:
+            partial: a divisor of the channels, less than before.
+            generator: of the draws, on the CPU.
 
         Returns:
-            for every parameter, in order, what makes a tensor of its old shape (its momentum) one of its new shape.
+            What became of each parameter that was replaced, for `carry_over`.
 
         Raises:
-            ValueError: `partial` is not smaller than before or does not divide the channels, or `blend` is not 1 yet.
+            ValueError: `partial` is no divisor or not less than before, or `blend` is not 1.
         """
-        channels = len(self._cells()[0].reads)
-        check_partial(channels, partial)
+        check_partial(len(self._cells()[0].reads), partial)
         if partial >= self.partial:
-            raise ValueError(f"partial must be smaller than the {self.partial} of now, got {partial}")
+            raise ValueError(f"partial must be less than the {self.partial} of now to widen, got {partial}")
         if self.blend != 1:
-            raise ValueError(f"blend is {self.blend}: the channels of the last widening must be let in before the next")
-        widening = Widening(keep_function, torch.Generator().manual_seed(seed))
+            raise ValueError(f"blend must be 1 before the network is widened again, it is {self.blend}")
+        widening = Widening(keep_function, generator)
         for cell in self._cells():
             widen_cell(cell, partial, widening)
         self.partial, self.blend = partial, 0.0 if keep_function else 1.0
-        return [widening.carries.get(id(parameter), torch.clone) for parameter in self.parameters()]
+        return widening.grown
 
     def derive(self, weights: Mapping[str, Tensor]) -> CellGenotype:
         """The genotype of mixing weights: for every node the two edges whose best operation weighs most, with it.

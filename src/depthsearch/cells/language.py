@@ -1,4 +1,4 @@
-"""Language models round a recurrent cell: tied embedding, variational dropout, penalties on the activations.
+"""Language models round a recurrent cell: tied embedding, variational dropout.
 
 A word's row of the embedding goes through the cell; the cell's output times the same embedding, plus a bias, gives
 the logits of the next word (Press & Wolf 2017). All dropouts are variational (Gal & Ghahramani 2016): a mask is drawn
@@ -111,7 +111,7 @@ class LanguageModel(nn.Module):
 
         Returns:
             log probabilities of the word that follows each (T, B, V), the hidden state after the last word, and the
-            outputs of the cell (T, B, width) before dropout, for `activation_penalty` and `temporal_penalty`.
+            outputs of the cell (T, B, width) before dropout, for penalties on them.
 
         Raises:
             ValueError: x is not (T, B) with T > 0, or hidden does not fit it.
@@ -131,16 +131,3 @@ class LanguageModel(nn.Module):
         masks = [variational_mask(q, of_batch, embedded) for q in (p.dropouti, p.dropoutx, p.dropouth, p.dropout)]
         outputs, hidden = self.cell(masked(embedded, masks[0]), hidden, masks[1], masks[2], *mixture)
         return self.decoder(masked(outputs, masks[3]), self.embedding), hidden, outputs
-
-
-def activation_penalty(outputs: Tensor) -> Tensor:
-    """Mean square of the outputs (T, B, width), Merity et al. 2018 (arXiv 1708.02182), section 4.6.
-
-    The original squares them after dropout; that has the same mean if this is weighted by 1 / (1 - dropout).
-    """
-    return outputs.square().mean()
-
-
-def temporal_penalty(outputs: Tensor) -> Tensor:
-    """Mean square of what outputs (T, B, width) change from one time to the next, 0 where T = 1. Source as above."""
-    return outputs.diff(dim=0).square().mean() if len(outputs) > 1 else outputs.sum() * 0

@@ -1,8 +1,8 @@
 """What one state of the recurrent search cell adds to all later nodes, with its gradient written out.
 
 The elementwise work on 36 edges takes as long as the matrix products if it is left to autograd: each operation then
-goes over memory on its own and keeps its result for the way back. Here one product is kept an edge, everything else is
-computed anew, and a tanh costs what a sigmoid does.
+goes over memory on its own and keeps its result for the way back. Here nothing is kept but the products, everything
+else is computed anew, and a tanh costs what a sigmoid does.
 """
 
 import torch
@@ -11,26 +11,25 @@ from torch import Tensor
 Pair = tuple[Tensor, Tensor]
 
 
-def plain_mixture(state: Tensor, seen: Tensor, matrix: Tensor, weights: Tensor, waiting: Tensor) -> Pair:
+def plain_mixture(state: Tensor, product: Tensor, weights: Tensor, waiting: Tensor) -> Pair:
     """Adds a state to the k nodes that come after it.
 
     An edge with weights w adds sum_f w_f (s + gate (f(candidate) - s)) to its node, over all f but `none`.
 
     Args:
         state: s (B, width).
-        seen: what the matrices see of it, s under its dropout mask (B, width).
-        matrix: those of the k edges (width, 2 k width): the gates of all, then the candidates of all.
+        product: what the matrices of the k edges make of it (B, 2, k, width): gates before their sigmoid, candidates.
         weights: (k, 5), columns none, tanh, relu, sigmoid, identity.
         waiting: what earlier states have added to these nodes (B, k, width).
 
     Returns:
         the first of the nodes, to which nothing more is added (B, width), and the others (B, k - 1, width).
     """
-    gates, candidates = (seen @ matrix).unflatten(1, (2, len(weights), -1)).unbind(1)
-    _, tanh, relu, sigmoid, identity = weights.unsqueeze(-1).unbind(1)
-    mixed = tanh * candidates.tanh() + relu * candidates.relu() + sigmoid * candidates.sigmoid() + identity * candidates
-    kept = (tanh + relu + sigmoid + identity) * state.unsqueeze(1)
-    node, waiting = (waiting + torch.lerp(kept, mixed, gates.sigmoid())).split([1, len(weights) - 1], dim=1)
+    gates, h = product.unbind(1)
+    tanh, relu, sigmoid, identity, all_four = _columns(weights)
+    mixed = tanh * h.tanh() + relu * h.relu() + sigmoid * h.sigmoid() + identity * h
+    nodes = waiting + torch.lerp(all_four * state.unsqueeze(1), mixed, gates.sigmoid())
+    node, waiting = nodes.split([1, len(weights) - 1], dim=1)
     return node.squeeze(1), waiting
 
 
@@ -38,36 +37,32 @@ class Mixture(torch.autograd.Function):
     """`plain_mixture`, faster and in less memory; under `create_graph=True` the plain one is differentiated."""
 
     @staticmethod
-    def forward(ctx, state: Tensor, seen: Tensor, matrix: Tensor, weights: Tensor, waiting: Tensor) -> Pair:  # type: ignore[override]
-        gates, candidates = (seen @ matrix).unflatten(1, (2, len(weights), -1)).unbind(1)
-        gates.sigmoid_()
-        ctx.save_for_backward(state, seen, matrix, weights, gates, candidates)
-        kept, mixed, _, _ = _kept_and_mixed(state, candidates, weights)
-        nodes = torch.lerp(kept, mixed, gates, out=mixed).add_(waiting)
+    def forward(ctx, state: Tensor, product: Tensor, weights: Tensor, waiting: Tensor) -> Pair:  # type: ignore[override]
+        ctx.save_for_backward(state, product, weights)
+        kept, mixed, _, _ = _kept_and_mixed(state, product[:, 1], weights)
+        nodes = torch.lerp(kept, mixed, product[:, 0].sigmoid(), out=mixed).add_(waiting)
         return nodes[:, 0].clone(), nodes[:, 1:]
 
     @staticmethod
     def backward(ctx, grad_node: Tensor, grad_waiting: Tensor):  # type: ignore[override]
-        state, seen, matrix, weights, gates, candidates = ctx.saved_tensors
-        grad, needs = torch.cat([grad_node.unsqueeze(1), grad_waiting], dim=1), ctx.needs_input_grad[:4]
+        state, product, weights = ctx.saved_tensors
+        grad, needs = torch.cat([grad_node.unsqueeze(1), grad_waiting], dim=1), ctx.needs_input_grad[:3]
         if torch.is_grad_enabled():
             # Views, or the gradient of one input would run on into those that it is made of.
-            inputs = state, seen, matrix, weights = [x.view_as(x) for x in (state, seen, matrix, weights)]
-            outputs = plain_mixture(state, seen, matrix, weights, grad.new_zeros(()))  # `waiting` is of no account here
+            inputs = state, product, weights = [x.view_as(x) for x in (state, product, weights)]
+            outputs = plain_mixture(state, product, weights, grad.new_zeros(()))  # `waiting` is of no account here
             wanted = [x for x, needed in zip(inputs, needs, strict=True) if needed]
             found = iter(torch.autograd.grad(outputs, wanted, (grad_node, grad_waiting), create_graph=True))
             return *(next(found) if needed else None for needed in needs), grad
+        gates, candidates = product[:, 0].sigmoid(), product[:, 1]
         kept, mixed, sigmoid, double = _kept_and_mixed(state, candidates, weights)
         of_mixed = grad * gates
         of_kept = grad - of_mixed
-        of_weights = _of_weights(of_mixed, of_kept, state, candidates, sigmoid, double) if needs[3] else None
-        of_product = grad.new_empty(len(grad), 2, *grad.shape[1:])
+        of_weights = _of_weights(of_mixed, of_kept, state, candidates, sigmoid, double) if needs[2] else None
+        of_product = torch.empty_like(product)
         torch.mul(mixed.sub_(kept).mul_(gates), of_kept, out=of_product[:, 0])
         torch.mul(_slope(candidates, sigmoid, double, weights), of_mixed, out=of_product[:, 1])
-        of_product = of_product.flatten(1)
-        of_state = of_kept.mul_(_columns(weights)[-1]).sum(1)
-        of_matrix = seen.T @ of_product if needs[2] else None
-        return of_state, of_product @ matrix.T, of_matrix, of_weights, grad
+        return of_kept.mul_(_columns(weights)[-1]).sum(1), of_product, of_weights, grad
 
 
 def _columns(weights: Tensor) -> tuple[Tensor, ...]:

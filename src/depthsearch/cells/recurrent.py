@@ -86,7 +86,8 @@ class SearchCell(_Cell):
         state, total = self.norm(state), torch.zeros_like(state)
         waiting = state.new_zeros(len(state), N_NODES, state.shape[1])  # what the states so far add to later nodes
         for matrix, weights in zip(matrices.values(), mixture, strict=True):
-            node, waiting = Mixture.apply(state, masked(state, mask), matrix, weights, waiting)
+            product = (masked(state, mask) @ matrix).unflatten(1, (2, len(weights), -1))
+            node, waiting = Mixture.apply(state, product, weights, waiting)
             state = self.norm(node)
             total = total + state
         return total / N_NODES

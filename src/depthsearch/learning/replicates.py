@@ -15,16 +15,15 @@ from depthsearch.depth.objectives import log_likelihood
 from depthsearch.depth.posteriors import DepthPosterior
 from depthsearch.depth.pruning import expected_depth
 from depthsearch.learning.chain import objective_gradient
+from depthsearch.learning.flat import FlatState
 from depthsearch.learning.method import PAPER, Method, Training
 
 
 class Replicates:
     """R networks and posteriors of one architecture, trained side by side without touching each other.
 
-    The whole state lies in one tensor `state` (R, P + Q), a row for each replicate: P parameters, then Q buffers of
-    their type. The tensors of the modules are views of it. An optimiser step, and keeping the best state of each
-    replicate, are then a few operations whatever the depth. Only an `MLPNetwork` has a replicate axis; of others
-    there is one, as it is.
+    Their whole state lies in one tensor, a `FlatState`. Only an `MLPNetwork` has a replicate axis; of others there is
+    one, as it is.
 
     Raises:
         ValueError: several networks that are not `MLPNetwork`s.
@@ -49,45 +48,22 @@ class Replicates:
                 module.fused = compiled
         self.network.train()
         self.depth = stack_modules(depths)
-        self._modules = nn.ModuleDict({"network": self.network, "depth": self.depth})
-        self._parameters = dict(self._modules.named_parameters())
-        dtype = next(self.network.parameters()).dtype
-        buffers = {name: b for name, b in self._modules.named_buffers() if b.dtype == dtype}
-        tensors = {name: t.detach() for name, t in (self._parameters | buffers).items()}
-        if not self.has_axis:
-            tensors |= {name: t.unsqueeze(0) for name, t in tensors.items() if name.startswith("network.")}
-        self._shapes = {name: t.shape[1:] for name, t in tensors.items()}
-        sizes = {name: self._shapes[name].numel() for name in self._parameters}
-        self._n_own = sum(size for name, size in sizes.items() if name.startswith("network."))
-        state = torch.cat([t.flatten(1) for t in tensors.values()], dim=1)
-        self._hold(state, velocity=torch.zeros_like(state[:, : sum(sizes.values())]))
+        self._flat = FlatState({"network": self.network, "depth": self.depth}, set() if self.has_axis else {"network"})
+        self.velocity = torch.zeros_like(self.state[:, : self._flat.n_parameters])
 
-    def _hold(self, state: Tensor, velocity: Tensor) -> None:
-        self.state, self.velocity = state, velocity
-        for name, view in self.views(state).items():
-            if not self.has_axis and name.startswith("network."):
-                view = view.squeeze(0)
-            if name in self._parameters:
-                self._parameters[name].data = view
-            else:
-                self._set_buffer(name, view.data)  # its own version counter, or autograd takes one update for all
-
-    def _set_buffer(self, name: str, value: Tensor) -> None:
-        owner, _, leaf = name.rpartition(".")
-        self._modules.get_submodule(owner)._buffers[leaf] = value
+    @property
+    def state(self) -> Tensor:
+        """(R, P + Q): P parameters, then Q buffers of their type, of each replicate."""
+        return self._flat.state
 
     def views(self, state: Tensor) -> dict[str, Tensor]:
         """The named tensors that lie in rows (..., P + Q) of the state."""
-        parts = state.split([shape.numel() for shape in self._shapes.values()], dim=-1)
-        named = zip(self._shapes.items(), parts, strict=True)
-        return {name: part.view(*part.shape[:-1], *shape) for (name, shape), part in named}
+        return self._flat.views(state)
 
     def keep(self, rows: list[int]) -> None:
         """Drops all other replicates."""
-        for name, constant in list(self._modules.named_buffers()):
-            if name not in self._shapes:
-                self._set_buffer(name, constant[rows])
-        self._hold(self.state[rows], self.velocity[rows])
+        self._flat.keep(rows)
+        self.velocity = self.velocity[rows]
 
     def step(self, x: Tensor, y: Tensor, n_train: int) -> Tensor:
         """One step of SGD with momentum on a batch: x (R, B, ...), y (R, B) -> the objective before it (R,)."""
@@ -99,11 +75,11 @@ class Replicates:
     def gradient(self, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
         """The objective on a batch (R,), and its gradient (R, P) with respect to the parameters."""
         if isinstance(self.network, MLPNetwork) and self.method.depthwise:
-            own, statistics = self.state[:, : self._n_own], self.state[:, self.velocity.shape[1] :]
+            own, statistics = self.state[:, : self._flat.size_of("network")], self.state[:, self.velocity.shape[1] :]
             chain = (self.network, self.depth, own, statistics)
             return objective_gradient(*chain, x, y, n_train, self.compiled, self.method.objective)
         values = self.value(x, y, n_train)
-        parameters = list(self._parameters.values())
+        parameters = self._flat.parameters
         gradients = torch.autograd.grad(values.sum(), parameters, materialize_grads=True)
         return values.detach(), torch.cat([g.reshape(len(values), -1) for g in gradients], dim=1)
 

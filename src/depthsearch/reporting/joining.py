@@ -83,8 +83,15 @@ def in_order_of(first: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataF
 
 def as_text(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     """Of each row the values of some columns as one text; of columns that the table lacks, nothing."""
-    rows = table.reindex(columns=list(columns)).to_numpy(dtype=object)
-    return pd.Series(["|".join(map(_plain, row)) for row in rows], index=table.index, dtype=object)
+    words = [_words(table[c]) if c in table else [""] * len(table) for c in columns]
+    texts = map("|".join, zip(*words, strict=True)) if words else [""] * len(table)
+    return pd.Series(list(texts), index=table.index, dtype=object)
+
+
+def _words(column: pd.Series) -> list[str]:
+    which, values = pd.factorize(column, use_na_sentinel=False)
+    words = [_plain(value) for value in values]
+    return [words[i] for i in which]
 
 
 def stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.claims import LIKELIHOOD_MARGIN, paired
+from depthsearch.reporting.claims import paired
 from depthsearch.reporting.comparison import MODES
+from depthsearch.reporting.rules import FEWEST, LIKELIHOOD_MARGIN
 from depthsearch.reporting.words import markdown, span, spread
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.studies.choices import ImageChoice
@@ -42,11 +43,10 @@ def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def by_repeat(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Means over data sets: one row a repeat, one column a strategy; NaN where a repeat misses one of the data sets."""
-    table = pd.DataFrame()
-    for name, runs in _in_order(rows):
-        cells = runs.pivot(index="seed", columns="data_set", values=column)
-        table[name] = cells.mean(axis=1).where(cells.notna().all(axis=1))
-    return table
+    groups = rows.groupby(["strategy", "seed"])[column]
+    whole = groups.count().eq(rows.groupby("strategy")["data_set"].nunique(), level="strategy")
+    table = groups.mean().where(whole).unstack("strategy")
+    return table[[name for name in ORDER if name in table]]
 
 
 def differences(rows: pd.DataFrame, column: str) -> dict[str, tuple[float, float, float, int]]:
@@ -169,7 +169,7 @@ def _best(rows: pd.DataFrame, column: str, purpose: str, scale: float, unit: str
     ties = []
     for name in (n for n in ORDER if n in values and n != best):
         mean, _, high, n = paired(values[name] - values[best])
-        if n < 2 or high >= 0 or mean == 0:
+        if n < FEWEST or high >= 0 or mean == 0:
             ties.append(name)
     among = f"; not told apart from it: {_list(ties)}" if ties else "; told apart from all others"
     return f"{purpose}: {best} ({scale * means[best]:.3g} {unit}){among}."

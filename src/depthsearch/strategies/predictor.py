@@ -1,67 +1,58 @@
-"""Neural predictor (Wen et al. 2020, arXiv 1912.00848): a graph network that predicts how well a depth and width do."""
+"""Neural predictor (Wen et al. 2020, arXiv 1912.00848): a graph network that predicts how good an architecture is.
 
-from collections.abc import Sequence
-from itertools import pairwise
+`GraphPredictor` is the paper's network. `fit_ensemble` is what to use: several networks, trained side by side, that
+also see what can be counted on a graph. Architectures come as graphs (`data.graphs` says how).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.linear_model import Ridge
-from torch import Tensor, nn
 
-Sizes = Sequence[tuple[int, int]]  # depth and width of networks
-OPERATIONS = 4  # of a node, one-hot: input, block, identity, output
+from depthsearch.data.graphs import Graphs, Sizes, Values, as_graphs, chains, encode
+from depthsearch.strategies.ensembles import Ensemble, fit, train
+from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, GraphPredictor, Setting
+
+__all__ = [
+    "PAPER",
+    "RECOMMENDED",
+    "Ensemble",
+    "GraphPredictor",
+    "Graphs",
+    "Setting",
+    "encode",
+    "fit_ensemble",
+    "fit_predictor",
+    "predict_by_ridge",
+    "predict_labels",
+]
 
 
-def encode(sizes: Sizes, max_depth: int, widths: Sequence[int]) -> Tensor:
-    """Node features (n, max_depth + 2, 4 + len(widths)) of chains: input, max_depth slots, output.
+def fit_ensemble(
+    adjacency: Values, operations: Values, n_vertices: Values, labels: Values, seeds: Iterable[int] = range(5)
+) -> Ensemble:
+    """Fits networks of the recommended setting, one a seed; a call of what is returned predicts.
 
-    A slot is a block or the identity, so that all graphs have one size: mean pooling over chains of their own length
-    would forget how long they are. Every node carries the one-hot width.
+    `predict(adjacency, operations, n_vertices)` is the mean of the networks (B,) in the unit of the labels, and
+    `predict.members(...)` what each of them says (S, B): their spread is the ensemble's uncertainty.
+
+    Args:
+        adjacency: (N, V, V), entry (i, j) the edge i -> j, upper triangular.
+        operations: (N, V, K), one-hot, zero beyond the graph; for NAS-Bench-101 the columns are output, input, conv3x3,
+            conv1x1, maxpool.
+        n_vertices: (N,).
+        labels: (N,), in any unit.
+        seeds: of initialisation, order of the graphs and dropout.
+
+    Raises:
+        ValueError: shapes do not fit, labels are not finite, or there are fewer than two graphs.
     """
-    operations = torch.full((len(sizes), max_depth + 2), 2)
-    operations[:, 0], operations[:, -1] = 0, 3
-    for row, (depth, _) in zip(operations, sizes, strict=True):
-        row[1 : depth + 1] = 1
-    width = torch.tensor([list(widths).index(width) for _, width in sizes], dtype=torch.long)
-    width = F.one_hot(width, len(widths)).unsqueeze(1).expand(-1, max_depth + 2, -1)
-    return torch.cat([F.one_hot(operations, OPERATIONS), width], -1).float()
+    return fit(as_graphs(adjacency, operations, n_vertices), labels, seeds, RECOMMENDED)
 
 
-class _GraphConvolution(nn.Module):
-    """(relu(A V W) + relu(A' V W')) / 2, along the chain and against it; A: a node and its neighbour, rows sum to 1."""
-
-    forward_edges: Tensor
-
-    def __init__(self, in_features: int, out_features: int, n_nodes: int) -> None:
-        super().__init__()
-        self.along, self.against = (nn.Linear(in_features, out_features, bias=False) for _ in range(2))
-        edges = torch.eye(n_nodes) + torch.diag(torch.ones(n_nodes - 1), -1)
-        self.register_buffer("forward_edges", edges)
-
-    def forward(self, nodes: Tensor) -> Tensor:
-        out = 0.5 * F.relu(_rows_to_one(self.forward_edges) @ self.along(nodes))
-        return out + 0.5 * F.relu(_rows_to_one(self.forward_edges.mT) @ self.against(nodes))
-
-
-def _rows_to_one(edges: Tensor) -> Tensor:
-    return edges / edges.sum(-1, keepdim=True)
-
-
-class GraphPredictor(nn.Module):
-    """Three bidirectional graph convolutions of 144, mean over nodes, fully connected 128, dropout, one number."""
-
-    def __init__(self, in_features: int, n_nodes: int, dropout: float = 0.1) -> None:
-        super().__init__()
-        sizes = [in_features, 144, 144, 144]
-        self.layers = nn.ModuleList(_GraphConvolution(a, b, n_nodes) for a, b in pairwise(sizes))
-        self.head = nn.Sequential(nn.Linear(144, 128), nn.ReLU(), nn.Dropout(dropout), nn.Linear(128, 1))
-
-    def forward(self, nodes: Tensor) -> Tensor:
-        """nodes (n, max_depth + 2, features) -> (n,)."""
-        for layer in self.layers:
-            nodes = layer(nodes)
-        return self.head(nodes.mean(1)).squeeze(-1)
+# Depth and width.
 
 
 def fit_predictor(
@@ -74,25 +65,19 @@ def fit_predictor(
     learning_rate: float = 1e-4,
     batch_size: int = 10,
 ) -> GraphPredictor:
-    """Fits labels, by squared error; Adam, weight decay 1e-3, cosine schedule. In evaluation mode when returned."""
-    nodes, y = encode(sizes, max_depth, widths), torch.tensor(labels, dtype=torch.float32)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = GraphPredictor(nodes.shape[-1], nodes.shape[1])
-        optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, weight_decay=1e-3)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
-        for _ in range(epochs):
-            for batch in torch.randperm(len(y)).split(batch_size):
-                optimiser.zero_grad()
-                F.mse_loss(network(nodes[batch]), y[batch]).backward()
-                optimiser.step()
-            schedule.step()
+    """The paper's network fitted to labels of depths and widths, taken as they are; in evaluation mode."""
+    setting = replace(PAPER, epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, drop_last=False)
+    targets = torch.tensor([labels], dtype=torch.float32)
+    stacked = train(chains(sizes, max_depth, widths), targets, [torch.arange(len(labels))], [seed], setting)
+    network = setting.network(stacked.n_operations)
+    network.load_state_dict({name: value[0] for name, value in stacked.state_dict().items()})
     return network.eval()
 
 
 @torch.no_grad()
 def predict_labels(network: GraphPredictor, sizes: Sizes, max_depth: int, widths: Sequence[int]) -> np.ndarray:
-    return network(encode(sizes, max_depth, widths)).numpy()
+    """What the network says of these depths and widths (n,)."""
+    return network(*chains(sizes, max_depth, widths)).numpy()
 
 
 def predict_by_ridge(known: Sizes, labels: Sequence[float], sizes: Sizes) -> np.ndarray:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from depthsearch.reporting.claims import best_ddn
+from depthsearch.reporting.claims import best_ddn, depths_of
 from depthsearch.reporting.figures.style import (
     COLOURS,
     LABELS,
@@ -84,7 +84,7 @@ def image_depths(tables: Tables) -> Figure | None:
             if "DDN" in shown and len(other):
                 best = best_ddn(other, metric.removeprefix("test_"))
                 value = scale_of(metric) * best[f"DDN_{metric}"].mean()
-                label = f"best DDN (D = {best['max_depth'].iloc[0]})"
+                label = f"best DDN (D = {depths_of(best)})"
                 ax.axhline(value, color=COLOURS["DDN"], ls="--", lw=1, label=label)
             _frame_blocks(ax, shown, metric)
             ax.set(xlabel=LABELS["max_depth"], ylabel=LABELS[metric])

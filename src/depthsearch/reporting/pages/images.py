@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from depthsearch.reporting.claims import best_ddn, has_validation
+from depthsearch.reporting.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of
 from depthsearch.reporting.pages.costs import diverged_runs
 from depthsearch.reporting.parts import cohorts, of_data_sets, reference_depth, timed_runs
 from depthsearch.reporting.words import spread
 from depthsearch.studies.images import Images
 
-PAPER_SETS, PAPER_DEPTHS, PAPER_EPOCHS = ("MNIST", "Fashion-MNIST", "SVHN"), 16, 500  # of its image scans
+PAPER_SETS, PAPER_DEPTHS = ("MNIST", "Fashion-MNIST", "SVHN"), 16  # of its image scans
 
 
 def image_runs(tables: dict[str, pd.DataFrame]) -> str:
@@ -73,9 +73,8 @@ def image_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
             methods = [(variant, f"{variant} (D = {depth})", at) for variant in ("LDN-95", "LDN-full")]
             if shared is not None:
                 best = best_ddn(ddn, "log_likelihood")
-                chosen_on = "validation" if has_validation(ddn) else "test"
                 methods.append(("DDN", f"DDN (D = {depth})", ddn[ddn["max_depth"] == depth]))
-                methods.append(("DDN", f"DDN best on {chosen_on} (D = {best['max_depth'].iloc[0]})", best))
+                methods.append(("DDN", f"DDN best on {chosen_on(ddn)} (D = {depths_of(best)})", best))
             for variant, title, runs in methods:
                 row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}
                 rows.append(row | {"depth used": spread(runs[f"{variant}_depth"])} | test_metrics(runs, variant))

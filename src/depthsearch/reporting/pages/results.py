@@ -6,18 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.reporting import verdict
-from depthsearch.reporting.claims import (
-    ERROR_MARGIN,
-    LIKELIHOOD_MARGIN,
-    MARGIN_SHARE,
-    SLOPE_MARGIN,
-    image_claims,
-    spiral_claims,
-)
-from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.claims import image_claims, spiral_claims
+from depthsearch.reporting.joining import Tables, stacked
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import image_runs, image_table, prediction_table, protocol_gap, test_metrics
 from depthsearch.reporting.parts import of_scan
+from depthsearch.reporting.rules import FEWEST, rules_table
 from depthsearch.reporting.words import markdown, spread
 from depthsearch.studies.spirals import Spirals
 
@@ -62,16 +56,17 @@ def _claims(tables: Tables) -> str:
     return f"""## Claims of the paper
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
-95 % t-interval; n is the number of repeats. "Costs nothing" and "matches" mean: the whole interval lies below the
-margin, {100 * ERROR_MARGIN:g} points of error or {LIKELIHOOD_MARGIN:g} nats, or {100 * MARGIN_SHARE:g} % of what it is
-compared with where that is less; "stays put", below {SLOPE_MARGIN:g} layers a layer. The verdict is "not reproduced"
-where the whole interval lies above, and "undecided" where it straddles, or where fewer than four repeats differ by the
-same whole number of layers, which gives an interval of no width.
+95 % t-interval; n is the number of repeats. A claim is "reproduced" where the whole interval lies where its rule says,
+"not reproduced" where the whole of it lies on the other side of the margin, "undecided" where it is on both sides or n
+is less than {FEWEST}. Margins are in the unit of their difference. The rules, and how many of the runs that they judge
+had been seen when they were written (runs of earlier versions, which do not say when they started, count among these):
+
+{markdown(rules_table(stacked([tables["runs"], tables["diverged"]])))}
 
 ### On spirals
 
-Networks are kept by their training ELBO, which no test point enters; the best DDN of claim 2 is chosen on the test set
-itself, as in the paper, which favours the DDN.
+Networks are kept by their training ELBO, which no test point enters. The best DDN is chosen on test points, as in the
+paper, but of other repeats than it is judged on.
 
 {markdown(spiral_claims(tables))}
 

@@ -1,4 +1,4 @@
-"""Widening partial channels: the operations of an edge come to work on more of its channels (DrNAS, arXiv 2006.10355).
+"""Widening a cell of the DARTS search network: its operations come to work on more channels (DrNAS, arXiv 2006.10355).
 
 Two ways. As DrNAS does: every convolution is enlarged by copies of randomly drawn channels, and the channels are
 shuffled in their new groups; the network then computes something else. Or so that it computes what it did: old channels
@@ -6,7 +6,6 @@ read nothing of the new ones, stay where they were in the shuffle, and the new o
 operations in.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -14,8 +13,7 @@ from torch import Tensor, nn
 
 from depthsearch.cells.mixed import MixedCell, shuffle_order
 from depthsearch.cells.operations import DilatedConv, FactorizedReduce, Pool, SeparableConv
-
-Carry = Callable[[Tensor], Tensor]
+from depthsearch.cells.progressive import Grown
 
 
 class Source(NamedTuple):
@@ -26,16 +24,16 @@ class Source(NamedTuple):
 
 
 class Widening:
-    """Widens operations from one number of channels to another and remembers how, parameter by parameter.
+    """Widens operations and remembers, in `grown`, what became of each parameter.
 
     Args:
         keep_function: old channels are not to read new ones.
-        generator: draws which channels are copied.
+        generator: draws which channels are copied, on the CPU.
     """
 
-    def __init__(self, keep_function: bool, generator: torch.Generator) -> None:
+    def __init__(self, keep_function: bool, generator: torch.Generator | None) -> None:
         self.keep_function, self.generator = keep_function, generator
-        self.carries: dict[int, Carry] = {}
+        self.grown: Grown = {}
 
     def draw(self, before: int, after: int) -> Source:
         """The old channels where they belong and copies of random ones elsewhere."""
@@ -78,17 +76,17 @@ class Widening:
         self._norm(op.norm, torch.cat(index))
 
     def _conv(self, conv: nn.Conv2d, rows: Source, columns: Source | None = None) -> None:
-        def carry(tensor: Tensor) -> Tensor:
+        def grow(tensor: Tensor) -> Tensor:
             wide = tensor[rows.index.to(tensor.device)]
             if columns is not None:
                 wide = wide[:, columns.index.to(tensor.device)]
                 if self.keep_function:
                     closed = rows.old[:, None] & ~columns.old
                     wide = wide.masked_fill(closed[..., None, None].to(tensor.device), 0)
-            return wide.clone()
+            return wide
 
-        conv.weight = nn.Parameter(carry(conv.weight.detach()))
-        self.carries[id(conv.weight)] = carry
+        old, new = cast(nn.Parameter, conv.weight), nn.Parameter(grow(conv.weight.detach()))
+        conv.weight, self.grown[old] = new, (new, grow)
         conv.out_channels = len(rows.index)
         conv.in_channels = len(rows.index) if columns is None else len(columns.index)
         conv.groups = len(rows.index) if columns is None else 1
@@ -112,7 +110,7 @@ def old_positions(before: int, after: int, keep_function: bool) -> Tensor:
     return torch.cat([torch.arange(half), torch.arange(before - half) + after // 2])
 
 
-def _first(before: int, after: int, generator: torch.Generator) -> Source:
+def _first(before: int, after: int, generator: torch.Generator | None) -> Source:
     index = torch.cat([torch.arange(before), torch.randint(before, (after - before,), generator=generator)])
     return Source(index, torch.arange(after) < before)
 

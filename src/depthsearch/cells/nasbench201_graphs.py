@@ -1,0 +1,52 @@
+"""Cells of NAS-Bench-201 as graphs with the operations on the vertices, as the neural predictor takes them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from depthsearch.cells.nasbench201_strings import EDGES, N_STATES, parse_cell
+
+COLUMNS = ("output", "input", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+SIZE = len(EDGES) + 2
+
+
+def nasbench201_graphs(cells: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Adjacency (n, 8, 8), one-hot operations (n, 8, 6), vertices (n,), of cells in their official strings.
+
+    Vertices are the input, the operations other than `none` that lie on a way from input to output, and the output; an
+    edge leads from an operation to every one that reads the state it adds to. A cell whose ways all lead through `none`
+    is an input and an output without an edge.
+
+    Raises:
+        ValueError: a string is no cell.
+    """
+    adjacency, operations = torch.zeros(len(cells), SIZE, SIZE), torch.zeros(len(cells), SIZE, len(COLUMNS))
+    vertices = torch.zeros(len(cells), dtype=torch.long)
+    for row, cell in enumerate(cells):
+        kept = _on_a_way(parse_cell(cell))
+        out = len(kept) + 1
+        vertices[row] = out + 1
+        operations[row, 0, 1] = operations[row, out, 0] = 1
+        for v, (to, source, name) in enumerate(kept, start=1):
+            operations[row, v, COLUMNS.index(name)] = 1
+            if source == 0:
+                adjacency[row, 0, v] = 1
+            if to == N_STATES - 1:
+                adjacency[row, v, out] = 1
+            for w, (_, later_source, _) in enumerate(kept, start=1):
+                adjacency[row, v, w] = float(later_source == to)
+    return adjacency, operations, vertices
+
+
+def _on_a_way(names: Sequence[str]) -> list[tuple[int, int, str]]:
+    """(to, from, operation) of the edges of a cell that carry something from its input to its output, in order."""
+    edges = [(to, source, name) for (to, source), name in zip(EDGES, names, strict=True) if name != "none"]
+    fed, needed = {0}, {N_STATES - 1}
+    for to, source, _ in edges:
+        if source in fed:
+            fed.add(to)
+    for to, source, _ in reversed(edges):
+        if to in needed:
+            needed.add(source)
+    return [(to, source, name) for to, source, name in edges if source in fed and to in needed]

@@ -1,0 +1,143 @@
+"""By which rules claims are judged, since when, and what was changed after runs that they judge had been seen.
+
+All judge a 95 % interval, of at least `FEWEST` paired repeats, by where the whole of it lies. An interval on both sides
+of a margin is "undecided", whatever the claim.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+FEWEST = 4  # repeats for a verdict: of fewer, an interval may have no width by chance
+# What counts as no cost: shares of errors, nats; at most this share of what the reference has, or on easy data nothing
+# could ever count as worse. What counts as staying put: layers a layer.
+ERROR_MARGIN, LIKELIHOOD_MARGIN, MARGIN_SHARE, SLOPE_MARGIN = 0.005, 0.02, 0.1, 0.1
+STEADY_FROM = 20  # d_opt is held against D from here on: below, D itself may be what limits it
+Interval = tuple[float, float, float, int]  # mean, its two ends, number of repeats
+
+
+def no_worse(interval: Interval, margin: float) -> str:
+    """ "It costs nothing": differences are costs, positive is worse."""
+    _, low, high, _ = interval
+    if high <= margin:
+        return "reproduced: worse, within the margin" if low > 0 else "reproduced"
+    if low > margin:
+        return "not reproduced"
+    return "undecided: worse, by less or more than the margin" if low > 0 else "undecided"
+
+
+def less(interval: Interval, margin: float = 0.0) -> str:
+    """ "It is less", by more than the margin."""
+    _, low, high, _ = interval
+    return "reproduced" if high < -margin else "not reproduced" if low > -margin else "undecided"
+
+
+def more(interval: Interval, margin: float = 0.0) -> str:
+    """ "It is more", by more than the margin."""
+    mean, low, high, n = interval
+    return less((-mean, -high, -low, n), margin)
+
+
+def still(interval: Interval, margin: float) -> str:
+    """ "It stays put": neither more nor less, up to the margin."""
+    _, low, high, _ = interval
+    if -margin <= low and high <= margin:
+        return "reproduced"
+    return "not reproduced" if low > margin or high < -margin else "undecided"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one claim is judged.
+
+    Attributes:
+        claim: of the paper.
+        judged: the difference that is taken.
+        says: which intervals reproduce the claim, in words.
+        verdict: the same as a function of an interval and a margin.
+        since: when it was written (UTC).
+        changed: what was changed then, after runs that it judges had been seen.
+        scans: of the runs that it judges, the beginnings of the names.
+    """
+
+    claim: str
+    judged: str
+    says: str
+    verdict: Callable[[Interval, float], str]
+    since: str
+    changed: str
+    scans: tuple[str, ...]
+
+    def judge(self, interval: Interval, margin: float) -> str:
+        """The verdict on an interval; "undecided" of too few repeats."""
+        return f"undecided: needs {FEWEST} repeats" if interval[3] < FEWEST else self.verdict(interval, margin)
+
+    def older(self, runs: pd.DataFrame) -> tuple[int, int]:
+        """How many runs that it judges are older than it, and how many there are; of unknown age counts as older."""
+        judged = runs[runs["scan"].str.startswith(self.scans)] if len(runs) else runs
+        return int((judged["started"] < self.since).sum()) if len(judged) else 0, len(judged)
+
+
+COST = f"whole interval up to {100 * ERROR_MARGIN:g} points of error, {LIKELIHOOD_MARGIN:g} nats, or \
+{100 * MARGIN_SHARE:g} % of the reference where that is less"
+DEPTH_SCANS = ("scan_max_depth_", "scan_deterministic_depth_")
+CHANGED_AT = "2026-11-28T09:10"
+
+PRUNING = Rule(
+    "1. Pruning to d_opt costs nothing",
+    "LDN-95 minus LDN-full, at the reference D",
+    COST,
+    no_worse,
+    CHANGED_AT,
+    "judged at the mean over all D before, which thinned it out with those at which nothing is cut",
+    ("scan_max_depth_",),
+)
+SEARCH = Rule(
+    "2. One LDN run matches the best depth of manual search",
+    "LDN-95 at the reference D minus the best DDN",
+    COST,
+    no_worse,
+    CHANGED_AT,
+    "without validation points the best DDN was chosen on the repeats that it was judged on; now each half of them "
+    "chooses for the other",
+    DEPTH_SCANS,
+)
+CALIBRATION = Rule(
+    "3. Marginalising over depth is better calibrated than a regular network",
+    "ECE of LDN-full at the reference D minus that of a DDN",
+    "whole interval below 0",
+    less,
+    CHANGED_AT,
+    'an interval on both sides of 0 was "not reproduced"; the best DDN as in claim 2',
+    DEPTH_SCANS,
+)
+STEADY = Rule(
+    "4a. The chosen depth stays put as D grows",
+    f"slope of d_opt against D, D >= {STEADY_FROM}",
+    f"whole interval within ±{SLOPE_MARGIN:g} layers a layer",
+    still,
+    CHANGED_AT,
+    "a depth that falls as D grows counted as staying put",
+    ("scan_max_depth_",),
+)
+DIFFICULTY = Rule(
+    "4b. The chosen depth follows the difficulty",
+    "slope of d_opt against the angle; d_opt of Fashion-MNIST minus that of MNIST",
+    "whole interval above 0",
+    more,
+    CHANGED_AT,
+    'an interval on both sides of 0 was "not reproduced"',
+    ("scan_spiral_complexity", "scan_max_depth_images"),
+)
+RULES = (PRUNING, SEARCH, CALIBRATION, STEADY, DIFFICULTY)
+
+
+def rules_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rules, since when they hold, and how many of the runs that they judge are older."""
+    rows = []
+    for rule in RULES:
+        older, of = rule.older(runs)
+        row = {"claim": rule.claim, "difference": rule.judged, "reproduced": rule.says, "since": rule.since[:10]}
+        rows.append(row | {"older runs": f"{older} of {of}", "changed after seeing them": rule.changed})
+    return pd.DataFrame(rows)

@@ -1,0 +1,61 @@
+"""What a verdict means, and since when: a rule may not be younger than runs that it judges without saying so."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from depthsearch.reporting import rules
+from depthsearch.reporting.tables import read_tables
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "no_worse", "less", "more", "still"),
+    [
+        (-0.3, -0.2, "reproduced", "reproduced", "not reproduced", "not reproduced"),
+        (-0.2, 0.05, "reproduced", "undecided", "undecided", "undecided"),
+        (-0.05, 0.05, "reproduced", "undecided", "undecided", "reproduced"),
+        (0.02, 0.08, "reproduced: worse, within the margin", "not reproduced", "reproduced", "reproduced"),
+        (-0.2, 0.2, "undecided", "undecided", "undecided", "undecided"),
+        (0.05, 0.2, "undecided: worse, by less or more than the margin", "not reproduced", "reproduced", "undecided"),
+        (0.2, 0.3, "not reproduced", "not reproduced", "reproduced", "not reproduced"),
+    ],
+)
+def test_verdicts_by_where_the_interval_lies(low, high, no_worse, less, more, still):
+    interval = ((low + high) / 2, low, high, 4)
+    assert rules.no_worse(interval, 0.1) == no_worse and rules.still(interval, 0.1) == still
+    assert rules.less(interval) == less and rules.more(interval) == more
+    assert {rule.judge((*interval[:3], 3), 0.1) for rule in rules.RULES} == {"undecided: needs 4 repeats"}
+
+
+def test_the_rules_are_those_of_their_date():
+    """Whoever changes a rule or a margin gives it a new date, says what was changed, and then this line."""
+    margins = (rules.ERROR_MARGIN, rules.LIKELIHOOD_MARGIN, rules.MARGIN_SHARE, rules.SLOPE_MARGIN)
+    assert (margins, rules.FEWEST, rules.STEADY_FROM) == ((0.005, 0.02, 0.1, 0.1), 4, 20)
+    dated = {(rule.claim.partition(" ")[0], rule.verdict.__name__, rule.since) for rule in rules.RULES}
+    assert dated == {
+        ("1.", "no_worse", "2026-11-28T09:10"),
+        ("2.", "no_worse", "2026-11-28T09:10"),
+        ("3.", "less", "2026-11-28T09:10"),
+        ("4a.", "still", "2026-11-28T09:10"),
+        ("4b.", "more", "2026-11-28T09:10"),
+    }
+
+
+def test_a_rule_that_is_younger_than_its_runs_says_what_was_changed():
+    tables = read_tables(ROOT / "results")
+    for rule in rules.RULES:
+        older, of = rule.older(tables["runs"])
+        assert of and (not older or rule.changed), rule.claim
+
+
+def test_the_age_of_runs_is_counted():
+    started = ["", "2026-11-28T09:09:59+00:00", "2026-11-28T09:10:00+00:00", "2027-01-01T00:00:00+00:00"]
+    runs = pd.DataFrame({"scan": ["scan_max_depth_spirals"] * 4, "started": started})
+    other = pd.DataFrame({"scan": ["scan_width_spirals"], "started": [""]})
+    assert rules.PRUNING.older(pd.concat([runs, other])) == (2, 4)
+    assert rules.DIFFICULTY.older(runs) == (0, 0) and rules.STEADY.older(pd.DataFrame()) == (0, 0)
+    table = rules.rules_table(runs).set_index("claim")
+    assert table.loc[rules.STEADY.claim, "older runs"] == "2 of 4" and set(table["since"]) == {"2026-11-28"}

@@ -1,0 +1,294 @@
+"""The neural predictor: the original's numbers, networks side by side, ensembles, choices within known graphs."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from depthsearch.cells.nasbench101 import enumerate_cells, one_hot
+from depthsearch.data.graphs import Graphs, as_graphs, chains, graph_features, relations, vertex_features
+from depthsearch.strategies.ensembles import _masks, fit, fit_classifier, train
+from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, GraphPredictor
+from depthsearch.strategies.predictor import fit_ensemble
+from depthsearch.strategies.predictor_choice import choose, cross_validate, fit_two_stages
+
+PARITY = Path(__file__).parents[1] / "parity"
+SMALL = replace(PAPER, width=8, hidden=8, epochs=3)
+QUICK = replace(RECOMMENDED, width=16, hidden=16, epochs=40)
+
+
+@pytest.fixture(scope="module")
+def original() -> dict[str, Tensor]:
+    with np.load(PARITY / "predictor.npz", allow_pickle=False) as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files if file[name].dtype.kind in "if"}
+
+
+@pytest.fixture(scope="module")
+def space() -> tuple[Graphs, Tensor]:
+    """The 2,532 cells of at most 5 vertices, and a label in percent: grows with 3x3 convolutions, saturating."""
+    cells, _ = enumerate_cells(5)
+    graphs = as_graphs(cells.adjacency, one_hot(cells), cells.vertices)
+    counts, edges = graphs.operations.sum(1), graphs.adjacency.sum((1, 2))
+    return graphs, (94 - 6 * torch.exp(-counts[:, 2]) - counts[:, 4] + 0.2 * edges).double()
+
+
+def some(space: tuple[Graphs, Tensor], n: int, seed: int = 0) -> tuple[Graphs, Tensor]:
+    rows = torch.randperm(len(space[1]), generator=torch.Generator().manual_seed(seed))[:n]
+    return space[0].rows(rows), space[1][rows]
+
+
+def loaded(original: dict[str, Tensor], **options) -> GraphPredictor:
+    network = GraphPredictor(n_operations=5, width=12, layers=3, hidden=8, dropout=0.1, **options).double().eval()
+    for place, parameter in enumerate(network.parameters()):
+        assert parameter.shape == original[f"param:{place:03d}"].shape
+        parameter.data = original[f"param:{place:03d}"].clone()
+    return network
+
+
+def test_the_original_s_numbers(original) -> None:
+    network, adjacency = loaded(original), original["adjacency"]
+    relation = relations(adjacency)
+    close = {"rtol": 0, "atol": 1e-9}
+    torch.testing.assert_close(relation[:, 0], original["normalised_adjacency"], **close)
+    torch.testing.assert_close(relation[:, 1], original["normalised_transpose"], **close)
+    nodes = original["operations"]
+    for number, layer in enumerate(network.layers):
+        nodes = layer(relation, nodes)
+        torch.testing.assert_close(nodes, original[f"layer:{number}"], **close)
+    prediction = network(adjacency, original["operations"], original["num_vertices"])
+    torch.testing.assert_close(prediction, original["prediction"], **close)
+    loss = (prediction - original["target"]).square().mean()
+    torch.testing.assert_close(loss, original["loss"], **close)
+    loss.backward()
+    for place, parameter in enumerate(network.parameters()):
+        torch.testing.assert_close(parameter.grad, original[f"grad:{place:03d}"], **close)
+
+
+def test_normalising_the_transpose_once_is_another_network(original) -> None:
+    adjacency, operations, n = (original[name] for name in ("adjacency", "operations", "num_vertices"))
+    once = relations(adjacency, twice_normalised=False)[:, 1]
+    with_self = adjacency + torch.eye(7)
+    torch.testing.assert_close(once, with_self.mT / with_self.sum(1).unsqueeze(-1), rtol=0, atol=1e-12)
+    assert 0.2 < (once - original["normalised_transpose"]).abs().max() < 0.22
+    assert (
+        loaded(original, twice_normalised=False)(adjacency, operations, n) - original["prediction"]
+    ).abs().max() > 1e-3
+
+
+def test_published_size() -> None:
+    counts = json.loads((PARITY / "counts.json").read_text())["neural_predictor"]
+    network = GraphPredictor()
+    assert sum(p.numel() for p in network.parameters()) == counts["parameters"] == 102_944
+    assert len(list(network.parameters())) == len(counts["by_tensor"])
+    for parameter, (_, shape) in zip(network.parameters(), counts["by_tensor"], strict=True):
+        assert list(parameter.shape) == shape
+    with pytest.raises(ValueError, match="1 or more"):
+        GraphPredictor(n_operations=0)
+
+
+@pytest.mark.parametrize("setting", [SMALL, replace(QUICK, epochs=3)])
+def test_side_by_side_is_one_after_the_other(space, setting) -> None:
+    graphs, labels = some(space, 45)
+    targets = ((labels - labels.mean()) / labels.std()).repeat(3, 1)
+    rows = [torch.arange(45), torch.arange(5, 45), torch.arange(40)]
+    together = train(graphs, targets, rows, [3, 1, 2], setting).state_dict()
+    # The second sees as many steps alone as in company, since both take those of 40 graphs.
+    alone = train(graphs, targets[:1], rows[1:2], [1], setting).state_dict()
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name][1], value[0], rtol=1e-4, atol=1e-5)
+
+
+def test_training_is_the_original_s_loop_written_out(space) -> None:
+    """One network, ten graphs a batch, masks of the same generator, torch's layers and a plain loop."""
+    graphs, labels = some(space, 25)
+    targets = ((labels - labels.mean()) / labels.std()).float()
+    mine = train(graphs, targets[None], [torch.arange(25)], [7], SMALL).state_dict()
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        network = SMALL.network(5)
+    generator = torch.Generator().manual_seed(7)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-4, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 3)
+    relation = relations(graphs.adjacency)
+    for _ in range(3):
+        order = torch.randperm(25, generator=generator)[:20]  # the short last batch is dropped
+        for batch in order.split(10):
+            masks = [mask[0] for mask in _masks(network, 10, 7, [generator])]
+            predicted = network.predict(
+                relation[batch], graphs.operations[batch], graphs.n_vertices[batch], None, masks
+            )
+            optimiser.zero_grad()
+            torch.nn.functional.mse_loss(predicted, targets[batch]).backward()
+            optimiser.step()
+        schedule.step()
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(mine[name][0], value, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_drops_a_tenth_in_training_and_nothing_in_evaluation(space) -> None:
+    graphs, _ = some(space, 30)
+    network = GraphPredictor().train()
+    masks = _masks(network, 40, 7, [torch.Generator().manual_seed(0)])
+    assert [tuple(mask.shape[1:]) for mask in masks] == [(40, 7, 144)] * 3 + [(40, 128)]
+    for mask in masks:
+        torch.testing.assert_close(mask.unique(), torch.tensor([0.0, 1 / 0.9]))
+        assert abs((mask == 0).float().mean() - 0.1) < 0.02
+    assert not torch.equal(network(*graphs), network(*graphs))
+    network.eval()
+    assert torch.equal(network(*graphs), network(*graphs))
+
+
+def test_padding_and_order_of_graphs_do_not_matter(space) -> None:
+    graphs, _ = some(space, 20)
+    network = GraphPredictor().double().eval()
+    plain = network(*graphs)
+    cut = Graphs(graphs.adjacency[:, :5, :5], graphs.operations[:, :5], graphs.n_vertices)
+    torch.testing.assert_close(network(*cut), plain, rtol=0, atol=1e-10)
+    torch.testing.assert_close(network(*graphs.rows(torch.arange(19, -1, -1))), plain.flip(0), rtol=0, atol=1e-10)
+
+
+# What is counted on a graph.
+
+
+def ways(adjacency: np.ndarray, end: int) -> list[list[int]]:
+    """All ways from vertex 0 to `end`, one by one."""
+    if end == 0:
+        return [[0]]
+    return [[*way, end] for v in range(end) if adjacency[v, end] for way in ways(adjacency, v)]
+
+
+def test_counted_features_are_those_of_all_ways_one_by_one(space) -> None:
+    graphs, _ = some(space, 60)
+    found, nodes = graph_features(graphs).numpy(), vertex_features(graphs).numpy()
+    for a, o, n, features, vertices in zip(*(part.numpy() for part in graphs), found, nodes, strict=True):
+        routes = ways(a, n - 1)
+        counts = np.array([o[way].sum(0) for way in routes])
+        whole = [n, a.sum(), max(map(len, routes)), min(map(len, routes)), a[0, n - 1], a[:, n - 1].sum()]
+        parts = [o.sum(0), counts.max(0), counts.min(0), counts.mean(0), a[:, n - 1] @ o, a[0] @ o]
+        expected = np.concatenate([[*whole, np.log(len(routes))], *parts])
+        np.testing.assert_allclose(features, expected, atol=1e-5)
+        turned = a[:n, :n][::-1, ::-1].T
+        for v in range(7):
+            row = [0.0] * 4
+            if v < n:
+                before = max(map(len, ways(a, v))) - 1
+                after = max(map(len, ways(turned, n - 1 - v))) - 1
+                row = [before / 3, after / 3, a[:, v].sum() / 2, a[v].sum() / 2]
+            np.testing.assert_allclose(vertices[v], row, atol=1e-6)
+
+
+def test_a_graph_without_a_way_has_finite_features() -> None:
+    graphs = as_graphs(np.zeros((1, 3, 3)), np.eye(3)[None], [3])
+    assert torch.isfinite(graph_features(graphs)).all() and torch.isfinite(vertex_features(graphs)).all()
+
+
+def test_bad_graphs_are_named() -> None:
+    a, o, n = np.triu(np.ones((2, 3, 3)), 1), np.ones((2, 3, 5)), np.array([3, 3])
+    for graphs, says in [
+        ((a[:, :2], o, n), "adjacency"),
+        ((a, o[:1], n), "adjacency"),
+        ((a, o, n[:1]), "n_vertices"),
+        ((a, o, n + 1), "1..3"),
+        ((a.transpose(0, 2, 1), o, n), "upper triangular"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            as_graphs(*graphs)
+
+
+# Ensembles.
+
+
+def test_an_ensemble_learns_in_any_unit_and_says_where_it_is_unsure(space) -> None:
+    (known, labels), (new, truth) = some(space, 120), some(space, 400, seed=1)
+    percent = fit(known, labels, range(3), QUICK)
+    predicted = percent(*new)
+    assert predicted.shape == (400,) and (predicted - truth).square().mean() < 0.1 * truth.var()
+    members = percent.members(*new)
+    assert members.shape == (3, 400) and percent.spread(*new).min() > 0
+    torch.testing.assert_close(members.mean(0), predicted)
+    fractions = fit(known, labels / 100 + 3, range(3), QUICK)
+    torch.testing.assert_close(fractions(*new), predicted / 100 + 3, rtol=0, atol=1e-4)
+    errors = fit(known, 100 - labels, range(3), QUICK)(*new)  # lower is better
+    assert (100 - errors - truth).square().mean() < 0.3 * truth.var()
+
+
+def test_bounded_labels_are_given_back_in_their_unit(space) -> None:
+    (known, labels), (new, truth) = some(space, 120), some(space, 400, seed=1)
+    bounded = replace(QUICK, bounded=True)
+    predicted = fit(known, labels, range(3), bounded)(*new)
+    assert (predicted - truth).square().mean() < 0.1 * truth.var()
+    assert predicted.max() < labels.max() + 0.5 * labels.std(correction=0)
+    torch.testing.assert_close(fit(known, labels / 100, range(3), bounded)(*new) * 100, predicted, rtol=0, atol=0.1)
+
+
+def test_fit_ensemble_takes_arrays_and_repeats_itself(space) -> None:
+    graphs, labels = some(space, 40)
+    arrays = [part.numpy() for part in graphs]
+    first, second = (fit_ensemble(*arrays, labels.numpy(), seeds=[4]) for _ in range(2))
+    assert torch.equal(first(*arrays), second(*arrays))
+    assert not torch.equal(first(*arrays), fit_ensemble(*arrays, labels.numpy(), seeds=[5])(*arrays))
+    assert (first(*arrays) - labels).square().mean() < 0.1 * labels.var()
+
+
+def test_bad_labels_are_named(space) -> None:
+    graphs, labels = some(space, 10)
+    for bad, seeds, says in [
+        (labels[:5], [0], "10 finite"),
+        (labels * float("nan"), [0], "10 finite"),
+        (labels, [], "one seed"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            fit(graphs, bad, seeds, SMALL)
+    with pytest.raises(ValueError, match="two labelled graphs"):
+        fit(graphs, labels, [0], SMALL, rows=[torch.arange(1)])
+
+
+def test_equal_labels_are_predicted(space) -> None:
+    graphs, _ = some(space, 20)
+    predicted = fit(graphs, torch.full((20,), 3.0), [0], QUICK)(*graphs)
+    torch.testing.assert_close(predicted, torch.full((20,), 3.0, dtype=torch.float64), rtol=0, atol=0.2)
+
+
+def test_cross_validation_is_that_of_folds_one_by_one(space) -> None:
+    graphs, labels = some(space, 40)
+    error = cross_validate(graphs, labels, QUICK, folds=4, seed=3)
+    parts = torch.randperm(40, generator=torch.Generator().manual_seed(3)).tensor_split(4)
+    total = 0.0
+    for number, held in enumerate(parts):
+        rest = torch.tensor([row for row in range(40) if row not in held.tolist()])
+        fitted = fit(graphs.rows(rest), labels[rest], [3 + number], QUICK)
+        total += float((fitted(*graphs.rows(held)) - labels[held]).square().sum())
+    assert error == pytest.approx(total / 40, rel=0.02)
+    with pytest.raises(ValueError, match="too few"):
+        cross_validate(graphs, labels, QUICK, folds=21)
+
+
+def test_the_choice_is_the_least_error(space) -> None:
+    graphs, labels = some(space, 60)
+    name, errors = choose(graphs, labels, {"untrained": replace(QUICK, learning_rate=1e-9), "trained": QUICK}, folds=3)
+    assert name == "trained" and errors["trained"] < 0.5 * errors["untrained"]
+
+
+def test_the_classifier_keeps_what_is_above_and_the_rest_stays_below(space) -> None:
+    (known, labels), (new, truth) = some(space, 150), some(space, 400, seed=1)
+    good = (truth > 91).double()
+    probability = fit_classifier(known, (labels > 91).double(), range(2), QUICK)(*new)
+    assert probability.min() >= 0 and probability.max() <= 1
+    assert ((probability > 0.5) == (good > 0)).double().mean() > 0.9
+    stages = fit_two_stages(known, labels, 91.0, range(2), QUICK)
+    kept, predicted = stages.keeps(*new), stages(*new)
+    assert torch.equal(kept, probability > 0.5) and predicted[~kept].max() <= 91
+    torch.testing.assert_close(predicted[kept], stages.above(*new)[kept])
+    with pytest.raises(ValueError, match="both sides of 200"):
+        fit_two_stages(known, labels, 200.0)
+
+
+def test_depths_and_widths_are_chains() -> None:
+    graphs = chains([(2, 20), (0, 10)], 3, (10, 20, 40))
+    assert graphs.adjacency.shape == (2, 5, 5) and graphs.n_vertices.tolist() == [5, 5]
+    assert graphs.adjacency[0].nonzero().tolist() == [[0, 1], [1, 2], [2, 3], [3, 4]]
+    assert as_graphs(*graphs).operations.shape == (2, 5, 7)
