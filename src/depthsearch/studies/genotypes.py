@@ -17,12 +17,14 @@ from depthsearch.cells.darts import DartsNetwork, check_sizes, darts_network
 from depthsearch.cells.genotype import GENOTYPES, CellGenotype, genotype
 from depthsearch.data.augment import Augmentation
 from depthsearch.data.batches import SplitBatches
+from depthsearch.data.folder import FolderAugmentation, FolderBatches
 from depthsearch.data.images import DataError
-from depthsearch.hardware import precision_of
+from depthsearch.hardware import cores
 from depthsearch.learning.single import Fitted, Recipe, SingleLearner, predict
 from depthsearch.measuring.metrics import metrics, top_error
-from depthsearch.running.study import Problem, fingerprint
+from depthsearch.running.study import fingerprint
 from depthsearch.studies.depth import seeded
+from depthsearch.studies.genotype_options import add_options, chosen
 from depthsearch.studies.pictures import PICTURES, pictures_split
 
 
@@ -43,6 +45,7 @@ class TrainGenotype:
         pixels: a side, to which images are shrunk or blown up; None as they are.
         train_images, test_images: only so many, the first ones; None for all.
         hold_out: share of the training points that is validated on instead: for choosing among genotypes.
+        classes: of a folder of class folders; None for as many as the set is known to have.
         recipe: how it is trained.
     """
 
@@ -58,6 +61,7 @@ class TrainGenotype:
     train_images: int | None = None
     test_images: int | None = None
     hold_out: float = 0.0
+    classes: int | None = None
     recipe: Recipe = Recipe()  # noqa: RUF009
 
     name: ClassVar[str] = "genotype"
@@ -104,10 +108,17 @@ class TrainGenotype:
         return float(self.recipe.epochs * self.layers * self.channels**2)
 
     @property
-    def augmentation(self) -> Augmentation:
-        """A crop by an eighth of a side, a flip where a mirrored image is one of its class, cutout."""
+    def side(self) -> int:
+        """Pixels a side of what the network sees."""
+        return self.pixels or PICTURES[self.data_set].side
+
+    @property
+    def augmentation(self) -> Augmentation | FolderAugmentation:
+        """A crop by an eighth of a side, a flip where a mirrored image is one of its class, cutout; ImageNet's own."""
         known = PICTURES[self.data_set]
-        return Augmentation(pad=(self.pixels or known.side) // 8, flip=known.flip, cutout=self.cutout)
+        if known.folder:
+            return FolderAugmentation(self.side)
+        return Augmentation(pad=self.side // 8, flip=known.flip, cutout=self.cutout)
 
     def configuration(self) -> dict:
         fields = {k: v for k, v in asdict(self).items() if k != "recipe"}
@@ -128,12 +139,13 @@ class TrainGenotype:
             return f"no data set {self.data_set!r}; there are {', '.join(PICTURES)}"
         if not 0 <= self.hold_out < 1:
             return f"the share of points held out must be 0 or more and below 1, got {self.hold_out}"
-        side = self.pixels or PICTURES[self.data_set].side
-        if not 0 <= self.cutout < side:
-            return f"cutout must be 0 or more and less than the {side} pixels of a side, got {self.cutout}"
+        if not 0 <= self.cutout < self.side:
+            return f"cutout must be 0 or more and less than the {self.side} pixels of a side, got {self.cutout}"
+        part = self.hold_out or self.train_images or self.test_images or self.cutout
+        if PICTURES[self.data_set].folder and part:
+            return f"{self.data_set} is trained on whole: no cutout, nothing held out, no number of images"
         try:
-            _ = self.cell
-            check_sizes(self.channels, layers=self.layers, pixels=self.pixels or 1)
+            check_sizes(self.channels, layers=self.layers, pixels=self.side, classes=self.n_classes)
             self._try_on_pictures()
             if data is not None:
                 self.batches(0, data)
@@ -143,31 +155,41 @@ class TrainGenotype:
 
     def _try_on_pictures(self) -> None:
         # The narrowest network of the genotype meets the same pictures as the one that is asked for.
-        known = PICTURES[self.data_set]
-        side = self.pixels or known.side
         network = seeded(0, replace(self, channels=2).network)
         with torch.no_grad():
-            network(torch.zeros(2, known.channels, side, side))
+            network(torch.zeros(2, PICTURES[self.data_set].channels, self.side, self.side))
+
+    @property
+    def n_classes(self) -> int:
+        return PICTURES[self.data_set].classes if self.classes is None else self.classes
 
     def network(self) -> DartsNetwork:
         """A new one, its weights drawn from torch's generator."""
         known = PICTURES[self.data_set]
         form = {"imagenet": self.imagenet, "pool_norm": self.pool_norm, "in_channels": known.channels}
-        return darts_network(self.cell, self.channels, self.layers, known.classes, self.auxiliary, **form)
+        return darts_network(self.cell, self.channels, self.layers, self.n_classes, self.auxiliary, **form)
 
-    def batches(self, seed: int, root: Path, device: torch.device | str = "cpu") -> SplitBatches:
+    def batches(self, seed: int, root: Path, device: torch.device | str = "cpu") -> SplitBatches | FolderBatches:
         """The data of a repeat; `root` is where the files are.
 
         Raises:
             DataError: they are missing or damaged.
-            ValueError: there are not as many images as asked for, or they cannot have that many pixels.
+            ValueError: there are not as many images or classes as asked for, or they cannot have that many pixels.
         """
+        augmentation, size = self.augmentation, self.recipe.batch_size
+        if isinstance(augmentation, FolderAugmentation):
+            found = FolderBatches(root / self.data_set, size, augmentation, device, cores())
+            if (n := len(found.classes)) != self.n_classes:
+                raise ValueError(f"{root / self.data_set} has {n} classes, not {self.n_classes}; give --classes {n}")
+            return found
         split = pictures_split(self.data_set, root, self.pixels, self.train_images, self.test_images)
         if self.hold_out:
             split = split.hold_out(self.hold_out, seed)
         if len(split.y_train) < 2 or (split.y_valid is not None and not len(split.y_valid)):
             raise ValueError(f"nothing is left to train or to validate on: {len(split.y_train)} training points")
-        return SplitBatches(split.to(device), self.recipe.batch_size, self.augmentation)
+        if (n := int(split.y_train.max()) + 1) > self.n_classes:
+            raise ValueError(f"{self.data_set} has {n} classes, not {self.n_classes}")
+        return SplitBatches(split.to(device), size, augmentation)
 
     def learner(
         self, seeds: Sequence[int], device: torch.device, data: Path, resume: Sequence[dict] = ()
@@ -182,7 +204,7 @@ class TrainGenotype:
         network = seeded(seed, self.network).to(device)
         return SingleLearner(network, batches.train, self.recipe, seed, watch, resume)
 
-    def measure(self, network: nn.Module, batches: SplitBatches) -> dict[str, dict[str, float]]:
+    def measure(self, network: nn.Module, batches: SplitBatches | FolderBatches) -> dict[str, dict[str, float]]:
         """The metric set of a network on each part of the data that is not trained on; `top5_error`, too, where there
         are more than ten classes."""
         found = {}
@@ -205,33 +227,11 @@ class TrainGenotype:
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--preset", choices=tuple(PRESETS), help="of a paper; what follows overrides it")
-        parser.add_argument("--data-set", help=f"one of {', '.join(PICTURES)}")
-        parser.add_argument("--auxiliary", action=argparse.BooleanOptionalAction, help="head; the presets have it")
-        parser.add_argument("--cutout", type=int, nargs="?", const=16, metavar="SIDE", help="16 if no number is given")
-        for option in ("channels", "layers", "pixels", "train-images", "test-images"):
-            parser.add_argument(f"--{option}", type=int, metavar="N")
-        parser.add_argument("--hold-out", type=float, metavar="SHARE", help="of the training points, to validate on")
-        parser.add_argument("--batch-size", type=int, metavar="N")
-        for option in ("learning-rate", "drop-path", "label-smoothing"):
-            parser.add_argument(f"--{option}", type=float, metavar="X")
-        parser.add_argument("--eval-every", type=int, metavar="N", help="epochs from one look at the test points on")
-        parser.add_argument("--precision", choices=("auto", "float32", "tf32", "bfloat16"), default="float32")
+        add_options(parser, tuple(PRESETS), tuple(PICTURES))
 
     @classmethod
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
-        asked = {name: value for name, value in vars(options).items() if value is not None}
-        own = {f.name: asked[f.name] for f in dataclasses.fields(cls) if f.name in asked and f.name != "genotype"}
-        found = []
-        try:
-            asked["precision"] = precision_of(options.precision, options.devices[0])
-            how = {f.name: asked[f.name] for f in dataclasses.fields(Recipe) if f.name in asked}
-            for study in studies:
-                base = replace(PRESETS[options.preset], genotype=study.genotype) if options.preset else study
-                found.append(replace(base, **own, recipe=replace(base.recipe, **how)))
-        except ValueError as wrong:
-            raise Problem(str(wrong)) from None
-        return found
+        return chosen(studies, options, PRESETS)
 
 
 def parameters(network: nn.Module) -> int:
@@ -240,7 +240,21 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for _, p in learnt)
 
 
+# How the papers train: for ImageNet DARTS's, then DrNAS's.
+IMAGENET = TrainGenotype(data_set="ImageNet", channels=48, layers=14, imagenet=True, cutout=0)
+IMAGENET_RECIPE = Recipe(
+    epochs=250,
+    batch_size=128,
+    learning_rate=0.1,
+    schedule="exponential",
+    weight_decay=3e-5,
+    label_smoothing=0.1,
+    drop_path=0.0,
+)
+LARGE_BATCHES = replace(IMAGENET_RECIPE, batch_size=768, learning_rate=0.5, schedule="linear", warm_up=5)
 PRESETS = {
     "DARTS": TrainGenotype(),
     "DrNAS": TrainGenotype(pool_norm=True, recipe=Recipe(batch_size=64, drop_path=0.3)),
+    "ImageNet": replace(IMAGENET, recipe=IMAGENET_RECIPE),
+    "DrNAS-ImageNet": replace(IMAGENET, pool_norm=True, recipe=LARGE_BATCHES),
 }

@@ -18,12 +18,14 @@ class Pictures:
         channels: 1 or 3.
         side: pixels.
         flip: whether an image and its mirror image are of one class.
+        folder: whether it is read from class folders while it is trained on.
     """
 
     classes: int
     channels: int
     side: int
     flip: bool
+    folder: bool = False
 
 
 PICTURES = {
@@ -33,13 +35,14 @@ PICTURES = {
         name: Pictures(10, known.channels, known.size, flip=name == "Fashion-MNIST")
         for name, known in IMAGE_SETS.items()
     },
+    "ImageNet": Pictures(1000, 3, 224, flip=True, folder=True),
 }
 
 
 def pictures_split(
     name: str, root: Path, pixels: int | None = None, n_train: int | None = None, n_test: int | None = None
 ) -> Split:
-    """A set of `PICTURES`, or the first images of its training and test points.
+    """A set of `PICTURES` that is no folder, or the first images of its training and test points.
 
     Args:
         pixels: a side: a divisor of what they have, for means over squares, or a multiple, for repeated pixels.
