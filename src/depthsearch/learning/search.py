@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from depthsearch.hardware import products_in
 from depthsearch.learning.architect import Architect
 from depthsearch.learning.bilevel import Bilevel, LookAhead, Loss
+from depthsearch.learning.copies import on_cpu
 from depthsearch.learning.halves import Pair, Task
 from depthsearch.learning.mixing import MixingWeights, Weights
 from depthsearch.learning.randomness import OwnRandomNumbers
@@ -136,7 +137,7 @@ class Search:
         state = {name: part.state_dict() for name, part in parts.items()} | {"alphas": self._alphas}
         state |= {"generator": self._generator.get_state(), "random": self._random.states}
         state |= {"epoch": self.epoch, "history": self.history, "diverged_epoch": self.diverged_epoch}
-        return [_on_cpu(state)]
+        return [on_cpu(state)]
 
     # The parts of an epoch.
 
@@ -230,12 +231,3 @@ class Search:
         self._sgd.load_state_dict(saved["sgd"])
         self._generator.set_state(saved["generator"])
         self._random.states = saved["random"]
-
-
-def _on_cpu(value: Any) -> Any:
-    """A copy of nested dicts and lists, their tensors on the CPU."""
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone()
-    if isinstance(value, Mapping):
-        return {key: _on_cpu(one) for key, one in value.items()}
-    return [_on_cpu(one) for one in value] if isinstance(value, list | tuple) else value

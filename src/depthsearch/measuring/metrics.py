@@ -34,6 +34,11 @@ def metrics(log_probs: Tensor, y: Tensor) -> dict[str, float]:
     }
 
 
+def top_error(log_probs: Tensor, y: Tensor, k: int = 5) -> float:
+    """Share of points whose label is not among the k likeliest: log_probs (B, C), y (B,)."""
+    return 1 - (log_probs.topk(k, dim=-1).indices == y.unsqueeze(-1)).any(-1).double().mean().item()
+
+
 def reliability(log_probs: Tensor, y: Tensor, n_bins: int = 15) -> dict[str, list[float]]:
     """Reliability diagram of the top label: per equal-width bin of confidence, (lower, upper].
 

@@ -50,14 +50,14 @@ def collect(results: Path) -> Tables:
 
 
 def read_runs(results: Path, comparison: bool) -> list[tuple[dict, dict]]:
-    """`config.json` and summary of every finished run: of the comparison of strategies, or of all other scans."""
+    """`config.json` and summary of every finished run of depth: of the comparison of strategies, or of the others."""
     found = []
     for folder in run_folders(results):
         run = read_run(folder)
         if run is None:
             print(f"{folder} is damaged: left out", file=sys.stderr)
-        elif run[0]["configuration"].get("study", "").startswith("choice") == comparison:
-            found.append(run)
+        elif (study := run[0]["configuration"].get("study", "")) != "genotype":
+            found += [run] if study.startswith("choice") == comparison else []
     return found
 
 

@@ -1,14 +1,16 @@
 """From the configuration of a saved run back to its study."""
 
+from typing import Any
+
 from depthsearch.studies.choices import ImageChoice, SpiralChoice
-from depthsearch.studies.depth import DepthStudy
+from depthsearch.studies.genotypes import TrainGenotype
 from depthsearch.studies.images import Images
 from depthsearch.studies.spirals import Spirals
 
-KINDS: tuple[type[DepthStudy], ...] = (Spirals, Images, SpiralChoice, ImageChoice)
+KINDS = (Spirals, Images, SpiralChoice, ImageChoice, TrainGenotype)
 
 
-def study_of(configuration: dict) -> DepthStudy:
+def study_of(configuration: dict) -> Any:
     """
     Raises:
         ValueError: there is no such study.
