@@ -1,15 +1,28 @@
 """From the configuration of a saved run back to its study."""
 
+from typing import Any
+
+from depthsearch.studies.cells import SearchCell
 from depthsearch.studies.choices import ImageChoice, SpiralChoice
+from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.depth import DepthStudy
 from depthsearch.studies.images import Images
+from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.spirals import Spirals
 
-KINDS: tuple[type[DepthStudy], ...] = (Spirals, Images, SpiralChoice, ImageChoice)
+KINDS: tuple[type[DepthStudy] | type[SearchCell], ...] = (
+    Spirals,
+    Images,
+    SpiralChoice,
+    ImageChoice,
+    NASBench201Cell,
+    DartsCell,
+)
 
 
-def study_of(configuration: dict) -> DepthStudy:
-    """
+def study_of(configuration: dict) -> Any:
+    """The study, one of `KINDS`, of the `configuration` in the `config.json` of a run.
+
     Raises:
         ValueError: there is no such study.
     """
