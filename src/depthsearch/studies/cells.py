@@ -67,12 +67,8 @@ class SearchCell:
         """The space at the start, of random weights; `choices`, `derive`, `partial` are its own."""
         raise NotImplementedError
 
-    def copies(self) -> dict[str, int]:
-        """How many cells each choice is made for {name: cells}."""
-        raise NotImplementedError
-
-    def options(self) -> tuple[str, ...]:
-        """The operations of an edge."""
+    def costs(self) -> dict[str, torch.Tensor]:
+        """How many operations an image passes for each open option of an edge, in all cells {name: (options,)}."""
         raise NotImplementedError
 
     def described(self, architecture: Any) -> dict:
@@ -104,14 +100,17 @@ class SearchCell:
     def watch(self, space: Any) -> Callable[[MixingWeights], dict]:
         """A function of the mixing weights that says after every epoch what is to be known of them.
 
-        Among it `operations`, those that an image passes: all open ones but "none"; one on 1 / K channels is 1 / K.
+        Among it `operations`, those that an image passes; one on 1 / K of the channels counts as 1 / K.
         """
-        costs = torch.tensor([name != "none" for name in self.options()])
+        costs = self.costs()
 
         def say(mixing: MixingWeights) -> dict:
-            run = {name: int((mask.cpu() & costs).sum()) for name, mask in mixing.masks.items()}
-            operations = sum(run[name] * cells for name, cells in self.copies().items()) / space.partial
-            return {"operations": operations, **self.described(space.derive(mixing.mean())), **self.measure(mixing)}
+            operations = sum(float((mask.cpu() * costs[name]).sum()) for name, mask in mixing.masks.items())
+            return {
+                "operations": operations / space.partial,
+                **self.described(space.derive(mixing.mean())),
+                **self.measure(mixing),
+            }
 
         return say
 

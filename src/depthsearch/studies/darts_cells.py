@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from depthsearch.cells.darts_search import CELLS, DARTS_OPERATIONS, DRNAS_OPERATIONS, darts_search_network
@@ -42,12 +43,14 @@ class DartsCell(SearchCell):
             plan.channels, plan.cells, classes, plan.partial[0], self.options(), in_channels=colours(self.data_set)
         )
 
-    def copies(self) -> dict[str, int]:
+    def costs(self) -> dict[str, torch.Tensor]:
         cells = self.plan.cells
         reductions = len({cells // 3, 2 * cells // 3})
-        return dict(zip(CELLS, (cells - reductions, reductions), strict=True))
+        each = torch.tensor([name != "none" for name in self.options()])
+        return dict(zip(CELLS, (each * (cells - reductions), each * reductions), strict=True))
 
     def options(self) -> tuple[str, ...]:
+        """The operations of an edge."""
         return DRNAS_OPERATIONS if self.kind.startswith("DrNAS") else DARTS_OPERATIONS
 
     def described(self, architecture: CellGenotype) -> dict:

@@ -58,11 +58,8 @@ class NASBench201Cell(SearchCell):
         plan, classes = self.plan, CLASSES[self.data_set]
         return nasbench201_search_network(plan.channels, plan.cells, classes, plan.partial[0], colours(self.data_set))
 
-    def copies(self) -> dict[str, int]:
-        return {CHOICE: 3 * self.plan.cells}
-
-    def options(self) -> tuple[str, ...]:
-        return OPERATIONS
+    def costs(self) -> dict[str, torch.Tensor]:
+        return {CHOICE: 3 * self.plan.cells * torch.tensor([name != "none" for name in OPERATIONS])}
 
     def described(self, architecture: str) -> dict:
         row = {"architecture": architecture, "skip_only": only_skips(parse_cell(architecture))}
