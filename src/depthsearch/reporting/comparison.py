@@ -34,7 +34,7 @@ def collect(results: Path) -> Tables:
     set, and when the run `started`.
     """
     rows: dict[str, list[dict]] = {name: [] for name in TABLES}
-    for config, summary in read_runs(results, comparison=True):
+    for config, summary in read_runs(results, "choices"):
         asked, which = config["configuration"], {"configuration": config["hash"]}
         making = {"cohort": cohort_of(config, *OF_A_STRATEGY), "started": config["started"]}
         if asked["kind"] == "DDN":

@@ -13,6 +13,7 @@ from depthsearch.reporting.shown import shown
 from depthsearch.running.folders import read_run, run_folders
 from depthsearch.running.study import fingerprint
 
+OF = {"choice": "choices", "cells": "cells", "genotype": "genotypes"}  # first word of a study -> what `read_runs` calls it
 TABLES = ("runs", "depths", "reliability", "curves", "diverged")
 
 
@@ -32,7 +33,7 @@ def collect(results: Path) -> Tables:
     said so.
     """
     tables: dict[str, list[dict]] = {name: [] for name in TABLES}
-    for config, summary in read_runs(results, comparison=False):
+    for config, summary in read_runs(results, "depth"):
         key = _key(config)
         making = {"cohort": cohort_of(config, config["swept"]), "started": config["started"]}
         if summary.get("diverged_epoch") is not None:
@@ -49,15 +50,20 @@ def collect(results: Path) -> Tables:
     return {name: pd.DataFrame(rows) if rows else no_runs() for name, rows in tables.items()}
 
 
-def read_runs(results: Path, comparison: bool) -> list[tuple[dict, dict]]:
-    """`config.json` and summary of every finished run of depth: of the comparison of strategies, or of the others."""
+def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
+    """`config.json` and summary of every finished run.
+
+    Args:
+        of: "choices" for the comparison of strategies, "cells" for searches of cells, "genotypes" for their training, "depth"
+            for all others.
+    """
     found = []
     for folder in run_folders(results):
         run = read_run(folder)
         if run is None:
             print(f"{folder} is damaged: left out", file=sys.stderr)
-        elif (study := run[0]["configuration"].get("study", "")) != "genotype":
-            found += [run] if study.startswith("choice") == comparison else []
+        elif of == OF.get(run[0]["configuration"].get("study", "").split(" ")[0], "depth"):
+            found.append(run)
     return found
 
 

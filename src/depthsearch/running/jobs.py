@@ -112,7 +112,7 @@ def _train_group(
     configs = [reservation.begin(config) for reservation in reservations]
     resume = [saved["learner"] for _, saved in group if saved]
     learner = study.learner([r.seed for r in reservations], job.device, job.data, resume)
-    kept = _Kept(learner, group, asked, study.most_epochs)
+    kept = _Kept(learner, group, asked, study)
     for epoch in learner.epochs():
         stopping = stop()
         kept.after(epoch, at_once=stopping, every=job.checkpoint_seconds)
@@ -123,6 +123,7 @@ def _train_group(
     for reservation, own, learned, spent in zip(reservations, configs, learner.learned(), seconds, strict=True):
         summary = study.evaluate(learned, reservation.seed, job.device, job.data)
         summary["seconds"] = summary.get("seconds", {}) | {"training_seconds": spent}
+        study.show(learned.history, reservation.folder)
         reservation.finish(own | learner.about(), as_plain(summary), learned.history, learned.state())
         summaries.append(summary)
     return summaries
@@ -132,14 +133,15 @@ class _Kept:
     """The checkpoints, the leases' progress and the logs of a group while it learns."""
 
     def __init__(
-        self, learner: Learner, group: Sequence[tuple[Reservation, dict | None]], asked: str, most_epochs: int
+        self, learner: Learner, group: Sequence[tuple[Reservation, dict | None]], asked: str, study: Study
     ) -> None:
         self._learner, self._reservations, self._asked = learner, [r for r, _ in group], asked
+        self._show = study.show
         self._before = [saved["seconds"] if saved else 0.0 for _, saved in group]
         self._written = [saved["epoch"] if saved else 0 for _, saved in group]
         self._start = self._last = time.perf_counter()
         begun = self._written[0]
-        self._progress: dict = {"epoch": begun, "epochs": most_epochs} | ({"resumed_at": begun} if begun else {})
+        self._progress: dict = {"epoch": begun, "epochs": study.most_epochs} | ({"resumed_at": begun} if begun else {})
         for reservation in self._reservations:
             reservation.lease.progress = self._progress
 
@@ -160,4 +162,5 @@ class _Kept:
                 self._written[i] = checkpoint["epoch"]
         for reservation, history in zip(self._reservations, self._learner.histories(), strict=True):
             reservation.log.show(history)
+            self._show(history, reservation.folder)
         self._last = time.perf_counter()

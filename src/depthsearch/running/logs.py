@@ -22,7 +22,10 @@ class Log:
     def show(self, history: list[dict]) -> None:
         """Logs those rows of the history that are new."""
         for row in history[self._n :]:
-            self._open().log(dict(row), global_step=row["epoch"])
+            words = {name: value for name, value in row.items() if isinstance(value, str)}
+            self._open().log({k: v for k, v in row.items() if k not in words}, global_step=row["epoch"])
+            for name, text in words.items():
+                self._open().add_text(name, text, row["epoch"])
         if len(history) > self._n:
             self._open().flush()
         self._n = len(history)

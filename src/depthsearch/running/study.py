@@ -106,6 +106,10 @@ class Study(Protocol):
         """The summary of a repeat: plain values."""
         ...
 
+    def show(self, history: Sequence[dict], folder: Path) -> None:
+        """Puts into a run folder what is to be seen of a repeat besides its log, from what was logged so far."""
+        ...
+
     def said(self, summaries: Sequence[dict]) -> str:
         """What came out of some repeats, in a few words."""
         ...

@@ -160,6 +160,9 @@ class DepthStudy:
         """All numbers of a summary that are measured after training."""
         return evaluate(learned.network, learned.depth, split, self.training.precision)
 
+    def show(self, history: Sequence[dict], folder: Path) -> None:
+        """Nothing."""
+
     def said(self, summaries: Sequence[dict]) -> str:
         errors = [100 * next(iter(summary["variants"].values()))["test_error"] for summary in summaries]
         depths, epochs = ([summary[key] for summary in summaries] for key in ("pruned_depth", "epochs"))

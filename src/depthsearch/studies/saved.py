@@ -3,15 +3,18 @@
 from typing import Any
 
 from depthsearch.studies.choices import ImageChoice, SpiralChoice
+from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.genotypes import TrainGenotype
 from depthsearch.studies.images import Images
+from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.spirals import Spirals
 
-KINDS = (Spirals, Images, SpiralChoice, ImageChoice, TrainGenotype)
+KINDS: tuple[Any, ...] = (Spirals, Images, SpiralChoice, ImageChoice, NASBench201Cell, DartsCell, TrainGenotype)
 
 
 def study_of(configuration: dict) -> Any:
-    """
+    """The study, one of `KINDS`, of the `configuration` in the `config.json` of a run.
+
     Raises:
         ValueError: there is no such study.
     """

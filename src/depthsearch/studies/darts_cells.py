@@ -1,0 +1,67 @@
+"""Searches of the two cells of the DARTS space (Liu, Simonyan & Yang 2019, arXiv 1806.09055, section 2)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from depthsearch.cells.darts_search import CELLS, DARTS_OPERATIONS, DRNAS_OPERATIONS, darts_search_network
+from depthsearch.cells.genotype import CellGenotype, genotype
+from depthsearch.measuring.cells import only_skips
+from depthsearch.running.folders import write_json
+from depthsearch.studies.cell_images import CLASSES, colours
+from depthsearch.studies.cells import SearchCell
+from depthsearch.studies.plans import DARTS, Plan
+
+GENOTYPE = "genotype.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DartsCell(SearchCell):
+    """One strategy on the DARTS space; `cells` counts all cells of the search network.
+
+    DrNAS has no option "none". The genotype is in `genotype.json` of the run folder, from the first epochs on.
+    """
+
+    name: ClassVar[str] = "cells of DARTS"
+    PLANS: ClassVar[Mapping[str, Plan]] = DARTS
+    REDUCED: ClassVar[Mapping[str, Any]] = {
+        "channels": 12,
+        "cells": 3,
+        "n_train": 2500,
+        "pixels": 16,
+        "epochs": 12,
+        "alpha_rate": 0.01,
+    }
+
+    def space(self) -> nn.Module:
+        plan, classes = self.plan, CLASSES[self.data_set]
+        return darts_search_network(
+            plan.channels, plan.cells, classes, plan.partial[0], self.options(), in_channels=colours(self.data_set)
+        )
+
+    def costs(self) -> dict[str, torch.Tensor]:
+        cells = self.plan.cells
+        reductions = len({cells // 3, 2 * cells // 3})
+        each = torch.tensor([name != "none" for name in self.options()])
+        return dict(zip(CELLS, (each * (cells - reductions), each * reductions), strict=True))
+
+    def options(self) -> tuple[str, ...]:
+        """The operations of an edge."""
+        return DRNAS_OPERATIONS if self.kind.startswith("DrNAS") else DARTS_OPERATIONS
+
+    def described(self, architecture: CellGenotype) -> dict:
+        names = [name for name, _ in (*architecture.normal, *architecture.reduce)]
+        skips = names.count("skip_connect")
+        return {"architecture": architecture.to_json(), "skips": skips, "skip_only": only_skips(names)}
+
+    def _wrong_size(self) -> str | None:
+        channels = self.plan.channels
+        return super()._wrong_size() or (f"channels must be even, got {channels}" if channels % 2 else None)
+
+    def show(self, history: Sequence[dict], folder: Path) -> None:
+        if history:
+            write_json(folder / GENOTYPE, vars(genotype(history[-1]["architecture"])))

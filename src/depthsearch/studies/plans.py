@@ -1,0 +1,58 @@
+"""How the papers search a cell, strategy by strategy: DARTS (arXiv 1806.09055), DrNAS (2006.10355)."""
+
+from dataclasses import dataclass, field, replace
+
+from depthsearch.learning.stages import Schedule, Stage
+from depthsearch.strategies import ARCHITECTS
+from depthsearch.strategies.mixing import Mixing
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a strategy searches a space.
+
+    Attributes:
+        architect: how it learns the mixing weights.
+        channels, cells: size of the search network: C, and N a stage (NAS-Bench-201) or in all (DARTS).
+        epochs: of all stages together.
+        partial, keep: of each stage, what `Stage` says of them.
+        schedule: how it trains the weights.
+    """
+
+    architect: Mixing
+    channels: int = 16
+    cells: int = 5
+    epochs: int = 100
+    partial: tuple[int, ...] = (1,)
+    keep: tuple[int | None, ...] = (None,)
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def stages(self) -> list[Stage]:
+        """Of equal length but for a rest, which the first ones have."""
+        n = len(self.partial)
+        lengths = [self.epochs // n + (i < self.epochs % n) for i in range(n)]
+        opened = (None, *self.partial[1:])  # the first is what the space is made with
+        return [Stage(*stage) for stage in zip(lengths, self.keep, opened, strict=True)]
+
+
+def _nasbench201() -> dict[str, Plan]:
+    plans = {name: Plan(architect) for name, architect in ARCHITECTS.items()}
+    for name, plan in plans.items():
+        if name.startswith("DrNAS progressive"):
+            plans[name] = replace(plan, partial=(4, 2), keep=(None, 3))
+    for name in ("DrNAS (paper)", "DrNAS progressive (paper)"):
+        plans[name] = replace(plans[name], schedule=Schedule(clips_alpha=True))
+    # The channels alone: what PC-DARTS (arXiv 1907.05737) adds, but for its weights of edges.
+    return plans | {"DARTS partial channels": Plan(ARCHITECTS["DARTS"], partial=(4,))}
+
+
+def _darts() -> dict[str, Plan]:
+    plans = {name: Plan(architect, channels=16, cells=8, epochs=50) for name, architect in ARCHITECTS.items()}
+    for name, plan in plans.items():
+        if name.startswith("DrNAS progressive"):
+            architect, steep = replace(plan.architect, learning_rate=6e-4, warm_up=0.4), Schedule(0.1, 0.0)
+            plans[name] = Plan(architect, 36, 20, 50, partial=(6, 4), keep=(None, 4), schedule=steep)
+    return plans | {"DARTS partial channels": Plan(ARCHITECTS["DARTS"], 16, 8, 50, partial=(4,))}
+
+
+NASBENCH201, DARTS = _nasbench201(), _darts()
