@@ -20,7 +20,7 @@ from depthsearch.running.folders import DATA, load_weights, read_run
 from depthsearch.running.options import pick_device
 from depthsearch.running.study import Problem
 from depthsearch.studies.foreign import fit, read_state
-from depthsearch.studies.genotypes import TrainGenotype, parameters
+from depthsearch.studies.genotypes import TrainGenotype
 from depthsearch.studies.saved import study_of
 
 CLOSE = 1e-3  # what another kind of hardware may differ by, in any metric
@@ -68,7 +68,7 @@ def test(options: argparse.Namespace) -> float:
         network = study.network()
         load_weights(folder, network)
     found = study.measure(network.to(device), study.batches(run[0]["seed"] if run else 0, options.data, device))
-    show(found, parameters(network))
+    show(found, network.n_parameters)
     return compare(found, run[1]) if run and not options.checkpoint else 0.0
 
 

@@ -21,7 +21,7 @@ from depthsearch.measuring.metrics import top_error
 from depthsearch.reporting.tables import collect
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
-from depthsearch.studies.genotypes import PRESETS, TrainGenotype, parameters
+from depthsearch.studies.genotypes import PRESETS, TrainGenotype
 from depthsearch.studies.pictures import pictures_split
 from depthsearch.studies.saved import study_of
 
@@ -151,7 +151,7 @@ def test_the_presets_are_the_papers():
     assert (recipe.weight_decay, recipe.clip, recipe.auxiliary_weight, recipe.drop_path) == (3e-4, 5.0, 0.4, 0.2)
     assert darts.augmentation == Augmentation(pad=4, flip=True, cutout=16)
     assert (drnas.recipe.batch_size, drnas.recipe.drop_path, drnas.pool_norm) == (64, 0.3, True)
-    assert parameters(darts.network()) == 3_349_342
+    assert darts.network().n_parameters == 3_349_342
     assert darts.title() == "DARTS_V2_channels36_layers20_epochs600"
 
 

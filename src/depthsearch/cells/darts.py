@@ -178,6 +178,12 @@ class DartsNetwork(nn.Module):
         logits = self.classifier(last.mean((2, 3)))
         return logits if auxiliary is None else (logits, auxiliary)
 
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that are learnt, without those of an auxiliary head, as the papers count them."""
+        learnt = ((name, p) for name, p in self.named_parameters() if not name.startswith("auxiliary."))
+        return sum(p.numel() for _, p in learnt)
+
 
 def darts_network(
     g: object,

@@ -56,7 +56,8 @@ class FolderAugmentation:
         from PIL.Image import Resampling, Transpose
         from torchvision.transforms import functional as change
 
-        box = self.box(*image.size, draws[:4])
+        width, height = image.size
+        box = self.box(width, height, draws[:4])
         image = image.resize((self.side, self.side), Resampling.BILINEAR, box=box)
         if draws[4] < 0.5:
             image = image.transpose(Transpose.FLIP_LEFT_RIGHT)

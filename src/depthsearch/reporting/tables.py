@@ -13,7 +13,8 @@ from depthsearch.reporting.shown import shown
 from depthsearch.running.folders import read_run, run_folders
 from depthsearch.running.study import fingerprint
 
-OF = {"choice": "choices", "cells": "cells", "genotype": "genotypes"}  # first word of a study -> what `read_runs` calls it
+# first word of a study -> what `read_runs` calls it
+OF = {"choice": "choices", "cells": "cells", "genotype": "genotypes"}
 TABLES = ("runs", "depths", "reliability", "curves", "diverged")
 
 
@@ -54,8 +55,8 @@ def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
     """`config.json` and summary of every finished run.
 
     Args:
-        of: "choices" for the comparison of strategies, "cells" for searches of cells, "genotypes" for their training, "depth"
-            for all others.
+        of: "choices" for the comparison of strategies, "cells" for searches of cells, "genotypes" for their training,
+            "depth" for all others.
     """
     found = []
     for folder in run_folders(results):

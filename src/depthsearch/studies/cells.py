@@ -22,13 +22,14 @@ from depthsearch.learning.halves import Halves
 from depthsearch.learning.mixing import MixingWeights
 from depthsearch.learning.search import Found, Search
 from depthsearch.running.study import Learner, Problem
+from depthsearch.studies.alone import Alone
 from depthsearch.studies.cell_images import CLASSES, augmentation, search_images
 from depthsearch.studies.depth import seeded
 from depthsearch.studies.plans import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchCell:
+class SearchCell(Alone):
     """One strategy that searches a cell; None stands for what the strategy's paper has (`PLANS`).
 
     Attributes:
@@ -117,17 +118,9 @@ class SearchCell:
     # What the running wing asks.
 
     @property
-    def side_by_side(self) -> int:
-        return 1
-
-    @property
     def threads(self) -> int | None:
         # A small network is best searched on a core, another one on the next.
         return 1 if self.plan.channels * self.plan.cells < 64 else None
-
-    @property
-    def group(self) -> str:
-        return self.data_set
 
     @property
     def most_epochs(self) -> int:
@@ -209,9 +202,6 @@ class SearchCell:
             "trajectory": {name: alpha.double().round(decimals=6).tolist() for name, alpha in found.trajectory.items()},
             "history": found.history,
         }
-
-    def show(self, history: Sequence[dict], folder: Path) -> None:
-        """Nothing."""
 
     def said(self, summaries: Sequence[dict]) -> str:
         ends = [mean(mean(s["entropy"][when].values()) for s in summaries) for when in ("start", "end")]

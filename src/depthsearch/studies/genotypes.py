@@ -23,13 +23,14 @@ from depthsearch.hardware import cores
 from depthsearch.learning.single import Fitted, Recipe, SingleLearner, predict
 from depthsearch.measuring.metrics import metrics, top_error
 from depthsearch.running.study import fingerprint
+from depthsearch.studies.alone import Alone
 from depthsearch.studies.depth import seeded
 from depthsearch.studies.genotype_options import add_options, chosen
 from depthsearch.studies.pictures import PICTURES, pictures_split
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainGenotype:
+class TrainGenotype(Alone):
     """One genotype, the size of its network, its data and how it is trained.
 
     The network of the last epoch is kept. Test points are looked at along the way but decide nothing.
@@ -88,16 +89,8 @@ class TrainGenotype:
     # What the running wing asks.
 
     @property
-    def side_by_side(self) -> int:
-        return 1
-
-    @property
     def threads(self) -> int | None:
         return None
-
-    @property
-    def group(self) -> str:
-        return self.data_set
 
     @property
     def most_epochs(self) -> int:
@@ -218,7 +211,7 @@ class TrainGenotype:
         summary: dict = {"diverged_epoch": learned.diverged_epoch, "seconds": {}}
         if learned.diverged_epoch is None:
             summary |= self.measure(learned.network, self.batches(seed, data, device))
-        summary["parameters"] = parameters(learned.network)
+        summary["parameters"] = learned.network.n_parameters
         return summary | {"epochs": len(learned.history), "history": learned.history}
 
     def said(self, summaries: Sequence[dict]) -> str:
@@ -232,12 +225,6 @@ class TrainGenotype:
     @classmethod
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
         return chosen(studies, options, PRESETS)
-
-
-def parameters(network: nn.Module) -> int:
-    """Numbers that are learnt, without those of an auxiliary head, as the papers count them."""
-    learnt = ((name, p) for name, p in network.named_parameters() if not name.startswith("auxiliary."))
-    return sum(p.numel() for _, p in learnt)
 
 
 # How the papers train: for ImageNet DARTS's, then DrNAS's.
