@@ -145,6 +145,7 @@ class PooledFirst(DepthHead):
         return self.head([a.mean((-2, -1)) for a in seen], min_depth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("span", [(0, 3), (1, 2), (3, 3), (0, 0)])
 def test_means_of_narrow_tensors_are_those_of_the_activations(span, fused):

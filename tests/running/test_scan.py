@@ -91,6 +91,7 @@ def test_dry_run_of_every_script_prints_the_missing_runs(name, tmp_path):
     assert not list(tmp_path.rglob("version_*"))
 
 
+@pytest.mark.slow
 def test_run_folder_holds_everything(finished):
     folders = list(runs.run_folders(finished))
     assert len(folders) == 8
@@ -125,6 +126,7 @@ def test_a_finished_scan_trains_nothing_and_more_repeats_add_versions(finished):
     assert new.name == "version_2"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(finished, tmp_path):
     arguments = ["0", "--quick", "--epochs", "40", "--depths", "2", "20", "--results", tmp_path]
     subprocess.run([sys.executable, EXPERIMENTS / "scan_max_depth_spirals.py", *arguments], check=True)
@@ -142,6 +144,7 @@ def repeats_said(output: str) -> int:
     return sum(int(line.split(":")[1].split()[0]) for line in output.splitlines() if "d_opt" in line)
 
 
+@pytest.mark.slow
 def test_two_scans_at_once_never_share_a_version(tmp_path):
     arguments = ["0", "--quick", "--epochs", "60", "--depths", "2", "3", "4", "5", "--results", tmp_path]
     command = [sys.executable, EXPERIMENTS / "scan_max_depth_spirals.py", *map(str, arguments)]
@@ -152,6 +155,7 @@ def test_two_scans_at_once_never_share_a_version(tmp_path):
     assert repeats_said(said) == 8
 
 
+@pytest.mark.slow
 def test_workers_share_a_scan(tmp_path):
     options = ("0", "--quick", "--epochs", 60, "--depths", 2, 3, 4, "--results", tmp_path)
     command = [sys.executable, EXPERIMENTS / "scan_max_depth_spirals.py", *options, "--workers", 2]
@@ -170,6 +174,7 @@ def test_workers_share_a_scan(tmp_path):
         assert ours["depths"] == theirs["depths"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_the_workers_too(tmp_path):
     command = [
         sys.executable,

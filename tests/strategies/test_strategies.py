@@ -191,6 +191,7 @@ ALL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ALL, ids=lambda m: f"{type(m).__name__}{getattr(m, 'order', '')}")
 def test_a_rival_learns_and_a_replicate_does_not_depend_on_who_trains_beside_it(method):
     together = run(method, epochs=40, seeds=(0, 1, 2))
@@ -283,6 +284,7 @@ def test_a_chain_is_encoded_in_slots():
     assert (code[0, :, 4:] == torch.tensor([0, 1, 0])).all() and (code.sum(-1) == 2).all()
 
 
+@pytest.mark.slow
 def test_the_predictor_overfits_20_settings_and_ranks_the_rest():
     """A grid whose labels grow with depth and width: fitted to 20 of them."""
     truth = torch.tensor([depth / 6 + (0.5, 1.0, 1.5)[WIDTHS.index(width)] for depth, width in SIZES])
@@ -295,6 +297,7 @@ def test_the_predictor_overfits_20_settings_and_ranks_the_rest():
     assert kendalltau(found, truth[rest]).statistic > 0.9
 
 
+@pytest.mark.slow
 def test_searches_choose_by_validation_and_pay_for_what_they_train():
     table = pool()
     found = {name: search(table, 20, seed=0) for name, search in SEARCHES.items()}
@@ -334,6 +337,7 @@ def compared(tmp_path_factory):
     return results
 
 
+@pytest.mark.slow
 def test_the_figure_of_errors_is_in_percent(compared):
     tables = comparison.collect(compared)
     axes = figures.quality(tables, "error").axes[0]  # digits, searched first

@@ -66,6 +66,7 @@ def summary_of(folder):
     return json.loads((folder / "summary.json").read_text()) | {"seconds": 0}
 
 
+@pytest.mark.slow
 def test_a_tested_network_repeats_the_numbers_of_its_run(run):
     config, summary = runs.read_run(run)
     study = study_of(config["configuration"])
