@@ -180,7 +180,9 @@ def of_a_block(block, x, weights, dtype):
     return [t.double() for t in (out, *gradients, *(b for b in block.buffers() if b.is_floating_point()))]
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, *(pytest.param(d, marks=pytest.mark.slow) for d in (torch.float32, torch.bfloat16))]
+)
 def test_a_fused_bottleneck_is_the_plain_one(dtype):
     """In bfloat16: as close to the plain one in float64 as the plain one in bfloat16 is."""
     if not can_compile(torch.device("cpu")):

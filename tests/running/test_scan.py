@@ -112,6 +112,7 @@ def test_run_folder_holds_everything(finished):
         )
 
 
+@pytest.mark.slow
 def test_a_finished_scan_trains_nothing_and_more_repeats_add_versions(finished):
     before = {f: (f / "summary.json").read_bytes() for f in runs.run_folders(finished)}
     again = ("0", "--quick", "--epochs", 40, "--depths", 2, 20, "--results", finished)
@@ -250,6 +251,7 @@ def test_weights_with_code_in_them_are_refused(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_tables_survive_the_disk(finished, tmp_path):
     tables = read_tables(finished)
     assert set(tables) == set(TABLES) and len(tables["runs"]) >= 8
@@ -264,6 +266,7 @@ def test_tables_survive_the_disk(finished, tmp_path):
         read_tables(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_runs_of_different_lengths_never_mix(finished, tmp_path):
     (tmp_path / "tables").mkdir()
     for name, table in collect(finished).items():
@@ -273,6 +276,7 @@ def test_runs_of_different_lengths_never_mix(finished, tmp_path):
         assert set(table["epochs_limit"]) == (set() if name == "diverged" else {80})
 
 
+@pytest.mark.slow
 def test_claims_and_figures_from_small_runs(finished):
     tables = read_tables(finished)
     maps = draw_maps(finished, tables["runs"])

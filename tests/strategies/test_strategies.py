@@ -347,6 +347,7 @@ def test_the_figure_of_errors_is_in_percent(compared):
     np.testing.assert_allclose(drawn, 100 * rows.reindex(verdict.ORDER))
 
 
+@pytest.mark.slow
 def test_the_scan_compares_all_strategies_in_all_modes(compared):
     tables = comparison.collect(compared)
     rows = tables["strategies"]
@@ -368,6 +369,7 @@ def test_the_scan_compares_all_strategies_in_all_modes(compared):
     assert not list(compared.rglob("*.pkl"))
 
 
+@pytest.mark.slow
 def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(compared, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in compared.rglob("summary.json")}
     out = scan_script("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", compared, name="strategies")
@@ -382,6 +384,7 @@ def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(com
         comparison.read_tables(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_the_verdict_does_not_need_the_pool(compared):
     """A scan that was stopped has its longest runs first, and those of the pool not yet."""
     tables = comparison.read_tables(compared)
@@ -389,6 +392,7 @@ def test_the_verdict_does_not_need_the_pool(compared):
     assert "### digits" in text and "minutes of training in all" in text
 
 
+@pytest.mark.slow
 def test_the_verdict_is_computed(compared):
     tables = comparison.read_tables(compared)
     text = verdict.page(tables) + verdict.details(tables)
@@ -396,6 +400,7 @@ def test_the_verdict_is_computed(compared):
     assert all(f"| {name} |" in text for name in verdict.ORDER)
 
 
+@pytest.mark.slow
 def test_runs_that_diverged_are_counted_and_never_chosen(compared, tmp_path):
     """The network that manual search chose, and one LDN, turned into runs that diverged."""
     shutil.copytree(compared, tmp_path, dirs_exist_ok=True)
