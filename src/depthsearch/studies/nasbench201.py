@@ -45,14 +45,7 @@ class NASBench201Cell(SearchCell):
     PLANS: ClassVar[Mapping[str, Plan]] = NASBENCH201 | {
         name: Plan(NASBENCH201["DARTS"].architect, epochs=1) for name in YARDSTICKS
     }
-    REDUCED: ClassVar[Mapping[str, Any]] = {
-        "channels": 8,
-        "cells": 1,
-        "n_train": 5000,
-        "pixels": 16,
-        "epochs": 20,
-        "alpha_rate": 0.01,
-    }
+    REDUCED: ClassVar[Mapping[str, Any]] = {"channels": 8, "cells": 1, "n_train": 3200, "pixels": 16, "epochs": 12}
 
     def space(self) -> nn.Module:
         plan, classes = self.plan, CLASSES[self.data_set]
