@@ -125,7 +125,7 @@ class RandomSearch:
 
     def checkpoint(self) -> list[dict]:
         """All that it takes to go on, on the CPU."""
-        state = {"epoch": self.epoch, "history": self.history, "trials": [asdict(trial) for trial in self.trials]}
+        state = {"epoch": self.epoch, "history": list(self.history), "trials": [asdict(trial) for trial in self.trials]}
         state |= {"spent": self._spent, "generator": self._generator.get_state(), "name": self._name}
         state |= {"seed": self._seed, "learner": self._learner.checkpoint() if self._learner else []}
         return [state]
