@@ -111,7 +111,8 @@ def wait_for(condition, seconds: float, otherwise: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path)
-    folder = parser.parse_args().folder or Path(tempfile.mkdtemp())
+    folder = (parser.parse_args().folder or Path(tempfile.mkdtemp())).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     peace, results = folder / "peace", folder / "results"
     command = [sys.executable, str(SCAN), "0", *OPTIONS]
     with cluster(folder):

@@ -9,6 +9,8 @@ import matplotlib.pyplot as plt
 import pytest
 from conftest import scan_script
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

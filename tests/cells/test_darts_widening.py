@@ -24,7 +24,9 @@ def x():
     return torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("steps", [(4, 2), (4, 1), (4, 2, 1), (8, 4)])
+@pytest.mark.parametrize(
+    "steps", [(4, 2), *(pytest.param(steps, marks=pytest.mark.slow) for steps in ((4, 1), (4, 2, 1), (8, 4)))]
+)
 def test_the_function_is_kept(x, steps):
     space = network(steps[0])
     space(x, WEIGHTS)  # running statistics that are not those of a new network

@@ -171,6 +171,7 @@ def test_damaged_files_are_one_line_and_status_2(file: Path, capsys, damage, say
     assert not file.with_suffix(".npz").exists()
 
 
+@pytest.mark.slow
 def test_conversion_by_command_and_back(file: Path) -> None:
     out = file.parent / "made" / "nasbench101.npz"
     command = [sys.executable, "-m", "depthsearch.data.nasbench101_convert", str(file), str(out), "--label", "best"]

@@ -145,6 +145,7 @@ class PooledFirst(DepthHead):
         return self.head([a.mean((-2, -1)) for a in seen], min_depth)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("span", [(0, 3), (1, 2), (3, 3), (0, 0)])
 def test_means_of_narrow_tensors_are_those_of_the_activations(span, fused):
@@ -179,7 +180,9 @@ def of_a_block(block, x, weights, dtype):
     return [t.double() for t in (out, *gradients, *(b for b in block.buffers() if b.is_floating_point()))]
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, *(pytest.param(d, marks=pytest.mark.slow) for d in (torch.float32, torch.bfloat16))]
+)
 def test_a_fused_bottleneck_is_the_plain_one(dtype):
     """In bfloat16: as close to the plain one in float64 as the plain one in bfloat16 is."""
     if not can_compile(torch.device("cpu")):

@@ -311,6 +311,7 @@ def load(network, z):
 CLOSE = {"rtol": 0, "atol": 1e-9}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("momentum", ["zero_momentum", "with_momentum"])
 def test_second_order_of_darts_is_the_originals(momentum):
     z = numbers("darts_second_order")

@@ -21,7 +21,14 @@ def flat(tensors):
 
 @pytest.mark.parametrize(
     ("max_depth", "learnt", "compiled"),
-    [(0, 1, 0), (1, 1, 0), (7, 1, 0), (0, 0, 0), (7, 0, 0), (12, 1, 1), (11, 0, 1)],
+    [
+        (0, 1, 0),
+        (1, 1, 0),
+        (7, 1, 0),
+        (0, 0, 0),
+        (7, 0, 0),
+        *(pytest.param(*way, marks=pytest.mark.slow) for way in ((12, 1, 1), (11, 0, 1))),
+    ],
 )
 def test_values_gradients_and_running_statistics(max_depth, learnt, compiled):
     if compiled and not can_compile(torch.device("cpu")):
@@ -55,7 +62,7 @@ def test_values_gradients_and_running_statistics(max_depth, learnt, compiled):
         torch.testing.assert_close(replicates.state[:, n:][:, : after.shape[1]], after, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_marginal_likelihood_goes_the_same_way(compiled):
     if compiled and not can_compile(torch.device("cpu")):
         pytest.skip("no C++ compiler")

@@ -29,6 +29,7 @@ def unigram_loss(text):
     return float(-(counts / counts.sum()).log()[text.test[1:]].mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [recurrent_network, lstm_network])
 def test_a_random_cell_and_an_lstm_learn_to_predict_what_word_counts_cannot(make):
     torch.manual_seed(0)
@@ -115,6 +116,7 @@ def test_a_saved_state_goes_on_bit_for_bit_whatever_else_draws(tmp_path):
     assert evaluate(learner.network, TEXT.test) == evaluate(other.network, TEXT.test)
 
 
+@pytest.mark.slow
 def test_averaging_starts_and_the_best_state_is_the_averaged_one():
     how = TextTraining(epochs=5, batch_size=10, bptt=12, patience=0, learning_rate=30.0)
     learner = TextLearner(network(24), TEXT, how, seed=0)

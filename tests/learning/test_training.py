@@ -22,6 +22,7 @@ def run(seeds, epochs, kind="LDN", max_depth=10, n=2000, **training):
     return train(networks, depths, splits, Training(epochs=epochs, **training), seeds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["LDN", "DDN"])
 def test_a_replicate_does_not_depend_on_who_trains_beside_it(kind):
     together = run(range(8), 200, kind, max_depth=20)
@@ -112,6 +113,7 @@ def run_images(compiled, precision="float32", epochs=4, resume=(), on_epoch=lamb
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "apart"), [("float32", 1e-4), ("bfloat16", 0.03)])
 def test_compiled_training_on_images_is_the_plain_one(precision, apart):
     """Fused blocks, a last batch that is smaller, norms estimated anew; resumed, it is the same bit for bit."""
@@ -190,6 +192,7 @@ def test_minibatches_are_seeded_and_cover_the_data():
     torch.testing.assert_close(torch.tensor(together[0].objective), torch.tensor(a.objective), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns_and_chooses_a_depth():
     """Two separable clusters need no depth; the posterior should say so, and the network fit them."""
     x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)) * 0.1

@@ -46,6 +46,7 @@ def test_the_readmes_results_are_what_the_tables_say(regenerated, tmp_path):
     assert Path(readme).read_text() == (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_can_do():
     out = subprocess.run([sys.executable, "-m", "depthsearch.reporting", "-h"], capture_output=True, text=True)
     assert out.returncode == 0 and "--add DIR" in out.stdout

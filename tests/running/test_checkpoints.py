@@ -55,6 +55,7 @@ def stop_after(epochs):
     return stopping
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [("max_depth_spirals", SPIRALS), ("max_depth_images", DIGITS), ("deterministic_depth_images", DIGITS)],
@@ -160,6 +161,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert_same(contents(cut), contents(whole))
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments(tmp_path):
     """The small form of `python tests/kills.py`."""
     command = [sys.executable, str(HERE / "kills.py"), "--kills", "3", "--epochs", "400"]

@@ -109,6 +109,7 @@ def test_divergence_ends_a_run_at_once():
     assert result.diverged_epoch == 1 and len(result.objective) == 1 and result.best_epoch == 0
 
 
+@pytest.mark.slow
 def test_status_tells_who_runs_what_and_how_long_still(tmp_path):
     assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
     done = next(runs.run_folders(tmp_path))
@@ -166,6 +167,7 @@ def test_several_devices_get_a_worker_each(monkeypatch):
         picked("0,")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_runs_go_on(tmp_path):
     options = ["0", "--depths", "8", "9", "--repeats", "1", "--epochs", "800", "--checkpoint-seconds", "0.2"]
     command = [sys.executable, str(EXPERIMENTS / "scan_max_depth_spirals.py"), *options, "--workers", "2"]
@@ -231,6 +233,7 @@ def test_who_has_the_rest_is_said(tmp_path):
     mine.release()
 
 
+@pytest.mark.slow
 def test_where_all_runs_diverged_tables_and_report_say_so(tmp_path):
     assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
     for folder in runs.run_folders(tmp_path):

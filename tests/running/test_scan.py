@@ -91,6 +91,7 @@ def test_dry_run_of_every_script_prints_the_missing_runs(name, tmp_path):
     assert not list(tmp_path.rglob("version_*"))
 
 
+@pytest.mark.slow
 def test_run_folder_holds_everything(finished):
     folders = list(runs.run_folders(finished))
     assert len(folders) == 8
@@ -111,6 +112,7 @@ def test_run_folder_holds_everything(finished):
         )
 
 
+@pytest.mark.slow
 def test_a_finished_scan_trains_nothing_and_more_repeats_add_versions(finished):
     before = {f: (f / "summary.json").read_bytes() for f in runs.run_folders(finished)}
     again = ("0", "--quick", "--epochs", 40, "--depths", 2, 20, "--results", finished)
@@ -125,6 +127,7 @@ def test_a_finished_scan_trains_nothing_and_more_repeats_add_versions(finished):
     assert new.name == "version_2"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(finished, tmp_path):
     arguments = ["0", "--quick", "--epochs", "40", "--depths", "2", "20", "--results", tmp_path]
     subprocess.run([sys.executable, EXPERIMENTS / "scan_max_depth_spirals.py", *arguments], check=True)
@@ -142,6 +145,7 @@ def repeats_said(output: str) -> int:
     return sum(int(line.split(":")[1].split()[0]) for line in output.splitlines() if "d_opt" in line)
 
 
+@pytest.mark.slow
 def test_two_scans_at_once_never_share_a_version(tmp_path):
     arguments = ["0", "--quick", "--epochs", "60", "--depths", "2", "3", "4", "5", "--results", tmp_path]
     command = [sys.executable, EXPERIMENTS / "scan_max_depth_spirals.py", *map(str, arguments)]
@@ -152,6 +156,7 @@ def test_two_scans_at_once_never_share_a_version(tmp_path):
     assert repeats_said(said) == 8
 
 
+@pytest.mark.slow
 def test_workers_share_a_scan(tmp_path):
     options = ("0", "--quick", "--epochs", 60, "--depths", 2, 3, 4, "--results", tmp_path)
     command = [sys.executable, EXPERIMENTS / "scan_max_depth_spirals.py", *options, "--workers", 2]
@@ -170,6 +175,7 @@ def test_workers_share_a_scan(tmp_path):
         assert ours["depths"] == theirs["depths"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_the_workers_too(tmp_path):
     command = [
         sys.executable,
@@ -245,6 +251,7 @@ def test_weights_with_code_in_them_are_refused(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_tables_survive_the_disk(finished, tmp_path):
     tables = read_tables(finished)
     assert set(tables) == set(TABLES) and len(tables["runs"]) >= 8
@@ -259,6 +266,7 @@ def test_tables_survive_the_disk(finished, tmp_path):
         read_tables(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_runs_of_different_lengths_never_mix(finished, tmp_path):
     (tmp_path / "tables").mkdir()
     for name, table in collect(finished).items():
@@ -268,6 +276,7 @@ def test_runs_of_different_lengths_never_mix(finished, tmp_path):
         assert set(table["epochs_limit"]) == (set() if name == "diverged" else {80})
 
 
+@pytest.mark.slow
 def test_claims_and_figures_from_small_runs(finished):
     tables = read_tables(finished)
     maps = draw_maps(finished, tables["runs"])

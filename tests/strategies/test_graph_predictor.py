@@ -225,6 +225,7 @@ def test_bounded_labels_are_given_back_in_their_unit(space) -> None:
     torch.testing.assert_close(fit(known, labels / 100, range(3), bounded)(*new) * 100, predicted, rtol=0, atol=0.1)
 
 
+@pytest.mark.slow
 def test_fit_ensemble_takes_arrays_and_repeats_itself(space) -> None:
     graphs, labels = some(space, 40)
     arrays = [part.numpy() for part in graphs]
@@ -273,6 +274,7 @@ def test_the_choice_is_the_least_error(space) -> None:
     assert name == "trained" and errors["trained"] < 0.5 * errors["untrained"]
 
 
+@pytest.mark.slow
 def test_the_classifier_keeps_what_is_above_and_the_rest_stays_below(space) -> None:
     (known, labels), (new, truth) = some(space, 150), some(space, 400, seed=1)
     good = (truth > 91).double()

@@ -191,6 +191,7 @@ ALL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ALL, ids=lambda m: f"{type(m).__name__}{getattr(m, 'order', '')}")
 def test_a_rival_learns_and_a_replicate_does_not_depend_on_who_trains_beside_it(method):
     together = run(method, epochs=40, seeds=(0, 1, 2))
@@ -283,6 +284,7 @@ def test_a_chain_is_encoded_in_slots():
     assert (code[0, :, 4:] == torch.tensor([0, 1, 0])).all() and (code.sum(-1) == 2).all()
 
 
+@pytest.mark.slow
 def test_the_predictor_overfits_20_settings_and_ranks_the_rest():
     """A grid whose labels grow with depth and width: fitted to 20 of them."""
     truth = torch.tensor([depth / 6 + (0.5, 1.0, 1.5)[WIDTHS.index(width)] for depth, width in SIZES])
@@ -295,6 +297,7 @@ def test_the_predictor_overfits_20_settings_and_ranks_the_rest():
     assert kendalltau(found, truth[rest]).statistic > 0.9
 
 
+@pytest.mark.slow
 def test_searches_choose_by_validation_and_pay_for_what_they_train():
     table = pool()
     found = {name: search(table, 20, seed=0) for name, search in SEARCHES.items()}
@@ -334,6 +337,7 @@ def compared(tmp_path_factory):
     return results
 
 
+@pytest.mark.slow
 def test_the_figure_of_errors_is_in_percent(compared):
     tables = comparison.collect(compared)
     axes = figures.quality(tables, "error").axes[0]  # digits, searched first
@@ -343,6 +347,7 @@ def test_the_figure_of_errors_is_in_percent(compared):
     np.testing.assert_allclose(drawn, 100 * rows.reindex(verdict.ORDER))
 
 
+@pytest.mark.slow
 def test_the_scan_compares_all_strategies_in_all_modes(compared):
     tables = comparison.collect(compared)
     rows = tables["strategies"]
@@ -364,6 +369,7 @@ def test_the_scan_compares_all_strategies_in_all_modes(compared):
     assert not list(compared.rglob("*.pkl"))
 
 
+@pytest.mark.slow
 def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(compared, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in compared.rglob("summary.json")}
     out = scan_script("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", compared, name="strategies")
@@ -378,6 +384,7 @@ def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(com
         comparison.read_tables(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_the_verdict_does_not_need_the_pool(compared):
     """A scan that was stopped has its longest runs first, and those of the pool not yet."""
     tables = comparison.read_tables(compared)
@@ -385,6 +392,7 @@ def test_the_verdict_does_not_need_the_pool(compared):
     assert "### digits" in text and "minutes of training in all" in text
 
 
+@pytest.mark.slow
 def test_the_verdict_is_computed(compared):
     tables = comparison.read_tables(compared)
     text = verdict.page(tables) + verdict.details(tables)
@@ -392,6 +400,7 @@ def test_the_verdict_is_computed(compared):
     assert all(f"| {name} |" in text for name in verdict.ORDER)
 
 
+@pytest.mark.slow
 def test_runs_that_diverged_are_counted_and_never_chosen(compared, tmp_path):
     """The network that manual search chose, and one LDN, turned into runs that diverged."""
     shutil.copytree(compared, tmp_path, dirs_exist_ok=True)

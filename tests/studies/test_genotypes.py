@@ -66,6 +66,7 @@ def summary_of(folder):
     return json.loads((folder / "summary.json").read_text()) | {"seconds": 0}
 
 
+@pytest.mark.slow
 def test_a_tested_network_repeats_the_numbers_of_its_run(run):
     config, summary = runs.read_run(run)
     study = study_of(config["configuration"])
@@ -88,6 +89,7 @@ def test_a_tested_network_repeats_the_numbers_of_its_run(run):
     assert f"{100 * wrong:.2f} %" in out.stdout and f"{summary['parameters']:,} parameters" in out.stdout
 
 
+@pytest.mark.slow
 def test_numbers_that_are_not_those_of_the_weights_are_said(run, tmp_path):
     copy = tmp_path / "version_0"
     copy.mkdir()
@@ -100,6 +102,7 @@ def test_numbers_that_are_not_those_of_the_weights_are_said(run, tmp_path):
     assert out.returncode == 1 and "at most 0.25 from what was saved" in out.stdout
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_never_was(run, tmp_path, monkeypatch):
     @contextlib.contextmanager
     def stopping():
@@ -216,6 +219,7 @@ def numbers(out):
     return out.stdout.splitlines()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [False, True])
 def test_the_state_of_somebody_elses_network(run, head, tmp_path):
     state = torch.load(run / "weights.pt", weights_only=True)["network"]
@@ -236,6 +240,7 @@ class Theirs(torch.nn.Module):
     pass
 
 
+@pytest.mark.slow
 def test_bad_checkpoints_are_one_line_and_status_2(run, tmp_path):
     state = torch.load(run / "weights.pt", weights_only=True)["network"]
     names = list(state)

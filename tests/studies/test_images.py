@@ -182,6 +182,7 @@ def finished(tmp_path_factory, no_gpu):
     return results
 
 
+@pytest.mark.slow
 def test_runs_on_digits(finished):
     folders = list(runs.run_folders(finished))
     assert len(folders) == 16 and {f.parents[1].name for f in folders} == {"digits"}
@@ -207,6 +208,7 @@ def test_runs_on_digits(finished):
     assert set(tables["runs"]["protocol"]) == {"paper", "fair"}
 
 
+@pytest.mark.slow
 def test_an_image_run_is_repeatable(finished, tmp_path):
     options = ("--depths", 3, "--epochs", 12, "--results", tmp_path)
     assert scan_script("0", "--quick", *options, name="max_depth_images").returncode == 0
@@ -217,6 +219,7 @@ def test_an_image_run_is_repeatable(finished, tmp_path):
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_close_to_float32(tmp_path, no_gpu):
     """Not the same numbers, but the same network: the ELBO after some epochs agrees to a few hundredths of a nat."""
     elbos = []

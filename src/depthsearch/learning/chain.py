@@ -77,7 +77,6 @@ def objective_gradient(
     last, residual = (_compiled(_likelihood) if compiled else _likelihood)(a.unsqueeze(0), head, head_bias, one_hot)
 
     values, weights, d_posterior = _of_depths(torch.cat([*log_likelihoods, last]), depth, n_train, objective)
-
     *weights, last_weight = (weights / batch).split([*(lengths if inside else []), 1])
     d_logits = last_weight[0] * residual[0]
     grad = head.mT @ d_logits

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -68,34 +68,25 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precisi
     log_exact = exact_posterior(logits["train"], splits["train"][1], depth) if learnt else depth().logits.double()
     exact, has_mass = log_exact.exp(), q > 0
     kl = (q * (depth().logits - log_exact))[has_mass].sum().item()
-    rows = []
-    for i, d in enumerate(range(depth.min_depth, depth.max_depth + 1)):
-        row: dict = {
-            "depth": d,
-            "q": q[d].item(),
-            "prior": depth.prior.probs[d].item(),
-            "exact_posterior": exact[d].item(),
-        }
-        for name, (_, y) in splits.items():
-            row |= {f"{name}_{k}": v for k, v in metrics(logits[name][i].log_softmax(-1), y).items()}
-        rows.append(row)
+    rows = [
+        {"depth": d, "q": q[d].item(), "prior": depth.prior.probs[d].item(), "exact_posterior": exact[d].item()}
+        | _metrics({name: logits[name][i].log_softmax(-1) for name in splits}, splits)
+        for i, d in enumerate(range(depth.min_depth, depth.max_depth + 1))
+    ]
 
     d_opt, d_mean = pruned_depth(q), expected_depth(q)
-    full, small = (network, depth), prune(network, depth, d_opt)
-    timed = {"DDN": (network, FixedDepth(depth.max_depth).to(q.device))}
+    small, deepest = prune(network, depth, d_opt), depth.max_depth
+    timed = {"DDN": (network, FixedDepth(deepest).to(q.device))}
     if learnt:
-        timed |= {"LDN-95": small, "LDN-full": full, "DDN-95": (small[0], FixedDepth(d_opt).to(q.device))}
-    cuts = {"LDN-95": d_opt, "LDN-E": round(d_mean), "LDN-full": depth.max_depth}
-    if not learnt:
-        cuts = {"DDN": depth.max_depth}
+        timed |= {"LDN-95": small, "LDN-full": (network, depth), "DDN-95": (small[0], FixedDepth(d_opt).to(q.device))}
+    cuts = {"LDN-95": d_opt, "LDN-E": round(d_mean), "LDN-full": deepest} if learnt else {"DDN": deepest}
     variants, bins = {}, {}
     for variant, cut in cuts.items():
-        variants[variant] = {"depth": cut}
-        for name, (_, y) in splits.items():
-            log_probs = log_predictive(logits[name][: cut - depth.min_depth + 1], depth.truncate(cut))
-            variants[variant] |= {f"{name}_{k}": v for k, v in metrics(log_probs, y).items()}
-            if name == "test":
-                bins[variant] = reliability(log_probs, y)
+        kept, cut_depth = cut - depth.min_depth + 1, depth.truncate(cut)
+        log_probs = {name: log_predictive(logits[name][:kept], cut_depth) for name in splits}
+        variants[variant] = {"depth": cut} | _metrics(log_probs, splits)
+        bins[variant] = reliability(log_probs["test"], splits["test"][1])
+    seconds = predict_seconds(timed, split, precision)
     return {
         "pruned_depth": d_opt,
         "expected_depth": d_mean,
@@ -105,11 +96,12 @@ def evaluate(network: DepthNetwork, depth: DepthPosterior, split: Split, precisi
         "depths": rows,
         "variants": variants,
         "reliability": bins,
-        "seconds": {
-            f"{name}_predict_seconds": statistics.median(passes)
-            for name, passes in predict_seconds(timed, split, precision).items()
-        },
+        "seconds": {f"{name}_predict_seconds": statistics.median(passes) for name, passes in seconds.items()},
     }
+
+
+def _metrics(log_probs: Mapping[str, Tensor], splits: Mapping[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+    return {f"{name}_{k}": v for name, (_, y) in splits.items() for k, v in metrics(log_probs[name], y).items()}
 
 
 def _n_parameters(network: DepthNetwork) -> int:

@@ -15,8 +15,11 @@ import torch
 from torch import nn
 
 
-class Problem(Exception):
-    """Bad input: one line that says what is wrong and what to do. A scan ends with status 2."""
+class Problem(argparse.ArgumentTypeError):
+    """Bad input: one line that says what is wrong and what to do. A script ends with status 2.
+
+    It may be raised from the `type` of a command line's argument, too.
+    """
 
 
 class Learned(Protocol):
