@@ -44,7 +44,7 @@ def test_the_rules_are_those_of_their_date():
         ("4a.", "still", "2026-11-28T09:10"),
         ("4b.", "more", "2026-11-28T09:10"),
         ("Choosing", "less", "2026-11-28T10:30"),
-        ("DrNAS", "more", "2026-11-28T11:04"),
+        ("DrNAS", "more", "2026-11-28T11:01"),
     }
 
 

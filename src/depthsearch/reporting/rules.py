@@ -148,7 +148,7 @@ BETTER_CELLS = Rule(
     "true accuracy of the cell found, DrNAS or DrNAS progressive minus DARTS of first order or random search",
     f"whole interval above 0 and Holm's p < {LEVEL:g} over the four differences of a data set",
     more,
-    "2026-11-28T11:04",
+    "2026-11-28T11:01",
     "",
     ("scan_nasbench201",),
 )

@@ -1,5 +1,7 @@
 """Which learning rate of the mixing weights a strategy has at the reduced size, by a rule that was written before."""
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 
 TUNING = (
@@ -13,10 +15,10 @@ SCAN = "scan_nasbench201_rates"
 END = 0.75  # of the epochs: what comes after counts
 
 
-def end_loss(history: list[dict]) -> float:
-    """The validation loss that a search ends with, from its rows."""
+def end_loss(history: Sequence[Mapping]) -> float | None:
+    """The validation loss that a search ends with, from its rows; None where alpha was not learnt then."""
     late = [row["valid_loss"] for row in history if row["epoch"] > END * history[-1]["epoch"] and "valid_loss" in row]
-    return sum(late) / len(late)
+    return sum(late) / len(late) if late else None
 
 
 def tuned(runs: pd.DataFrame) -> dict[str, float]:
