@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from depthsearch.data.cifar import BINARY_SETS
 from depthsearch.data.nasbench import read_nasbench201
 from depthsearch.data.nasbench_official import COLUMNS, NUMBERS
 from depthsearch.measuring.cells import YARDSTICKS
+from depthsearch.reporting.__main__ import main as report
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
 from depthsearch.running.study import folder_name
@@ -62,14 +64,20 @@ def table(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, table):
+def finished(results):
     """{strategy: (config, summary)} of the whole grid of --quick, a repeat each."""
+    read = [runs.read_run(folder) for folder in runs.run_folders(results)]
+    assert len(read) == len(load("nasbench201").QUICK)
+    return {config["configuration"]["kind"]: (config, summary) for config, summary in read}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, table):
+    """The folder of these runs."""
     results = tmp_path_factory.mktemp("results")
     out = scan_script("0", "--quick", "--repeats", 1, "--table", table, "--results", results, name="nasbench201")
     assert out.returncode == 0, out.stderr
-    read = [runs.read_run(folder) for folder in runs.run_folders(results)]
-    assert len(list(runs.run_folders(results))) == len(load("nasbench201").QUICK) == len(read)
-    return {config["configuration"]["kind"]: (config, summary) for config, summary in read}
+    return results
 
 
 def contents(results):
@@ -166,6 +174,26 @@ def test_yardsticks_take_what_their_names_say(finished):
     assert worth["random cell"] < worth["random search, 500 looks"] <= worth["best on CIFAR-10"]
     looks = [worth[f"random search, {n} looks"] for n in (10, 100, 500)]
     assert looks == sorted(looks)  # the first look is the same, and here 12 epochs say what 200 do
+
+
+@pytest.mark.slow
+def test_the_page_is_the_same_from_the_tables_alone(results, finished, tmp_path):
+    report([str(results)])
+    (tmp_path / "tables").mkdir()
+    for path in (results / "tables").iterdir():
+        shutil.copy(path, tmp_path / "tables")
+    report([str(tmp_path)])
+    page = (results / "cells.md").read_text()
+    assert (tmp_path / "cells.md").read_text() == page
+    for path in (results / "tables").iterdir():
+        assert (tmp_path / "tables" / path.name).read_bytes() == path.read_bytes()
+    for kind, (_, summary) in finished.items():
+        (line,) = [
+            line
+            for line in page.splitlines()
+            if line.startswith(f"| {kind} | ") and "| 1 |" in line and "%" not in line
+        ][:1]
+        assert f"{summary['c10']:.2f}" in line, kind
 
 
 SHORT = ("0", "--quick", "--repeats", 1, "--epochs", 4)

@@ -55,6 +55,14 @@ class NASBench201Cell(SearchCell):
         **{name: Plan(NASBENCH201["DARTS"].architect, epochs=1) for name in YARDSTICKS},
     }
     REDUCED: ClassVar[Mapping[str, Any]] = {"channels": 8, "cells": 1, "n_train": 2400, "pixels": 16, "epochs": 12}
+    # From `experiments/scan_nasbench201_rates.py`; random search does best with trainings as long as a search.
+    TUNED: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "DARTS": {"alpha_rate": 0.03},
+        "DARTS 2nd order": {"alpha_rate": 0.03},
+        "DrNAS": {"alpha_rate": 0.1},
+        "DrNAS progressive": {"alpha_rate": 0.03},
+        "DARTS partial channels": {"alpha_rate": 0.1},
+    }
 
     def space(self) -> nn.Module:
         plan, classes = self.plan, CLASSES[self.data_set]
