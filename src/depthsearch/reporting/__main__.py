@@ -5,16 +5,13 @@ results section of the README. Runs that the tables know and this machine does n
 """
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from depthsearch.reporting import comparison, searches, tables, verdict
 from depthsearch.reporting.joining import Tables, join
-from depthsearch.reporting.maps import draw_maps
+from depthsearch.reporting.maps import store_maps
 from depthsearch.reporting.pages.cells import cells_page
 from depthsearch.reporting.pages.readme import insert_into_readme, readme_part
 from depthsearch.reporting.pages.results import benchmarks_part, results_page, strategies_part
@@ -80,9 +77,7 @@ def _of(place: Path) -> Tables:
 def write_pages(results: Path, found: Tables) -> None:
     """Writes the pages of a results folder, and its map of the plane where the run is at hand."""
     scans, others = shown({name: found[name] for name in tables.TABLES}) if "runs" in found else (NONE, [])
-    with contextlib.suppress(FileNotFoundError):
-        maps = draw_maps(results, scans["runs"])
-        np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **maps)
+    store_maps(results, scans["runs"])
     strategies, compared = "(not run)", tables.no_runs()
     if "strategies" in found:
         choices, left = comparison.shown_tables(found)

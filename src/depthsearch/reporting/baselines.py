@@ -74,8 +74,9 @@ def against_baselines(regrets: pd.DataFrame) -> pd.DataFrame:
     """
     from scipy.stats import ttest_1samp
 
-    there = [name for name in BASELINES if name in regrets]
-    others = [name for name in regrets if name not in BASELINES and regrets[name].notna().any()]
+    names = [str(name) for name in regrets]
+    there = [name for name in BASELINES if name in names]
+    others = [name for name in names if name not in BASELINES and regrets[name].notna().any()]
     words: dict[str, dict[str, str]] = {name: {} for name in others}
     for baseline in there:
         gaps = {name: (regrets[name] - regrets[baseline]).dropna() for name in others}

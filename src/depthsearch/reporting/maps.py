@@ -15,6 +15,7 @@ from depthsearch.studies.spirals import Spirals
 
 EXTENT, PIXELS = 5.5, 110
 PRESET, SEED = Spirals(), 0
+STORED = "spiral_maps.npz"
 
 
 def draw_maps(results: Path, runs: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -34,11 +35,17 @@ def draw_maps(results: Path, runs: pd.DataFrame) -> dict[str, np.ndarray]:
     folder = _folder(results, runs)
     if folder is not None:
         return _drawn(folder)
-    stored = results / "tables" / "spiral_maps.npz"
+    stored = results / "tables" / STORED
     if not stored.exists():
         raise FileNotFoundError(f"no run of {PRESET.title()} in {results / 'runs'}, and no {stored}")
     with np.load(stored, allow_pickle=False) as file:
         return dict(file)
+
+
+def store_maps(results: Path, runs: pd.DataFrame) -> None:
+    """Writes the maps among the tables, if the run is on this machine; what is stored stays as it is if not."""
+    if _folder(results, runs) is not None:
+        np.savez_compressed(results / "tables" / STORED, allow_pickle=False, **draw_maps(results, runs))
 
 
 def _folder(results: Path, runs: pd.DataFrame) -> Path | None:
