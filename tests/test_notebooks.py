@@ -71,6 +71,23 @@ def test_strategies(tmp_path):
     check(images, tmp_path)
 
 
+def test_cells(tmp_path):
+    options = ("--quick", "--epochs", 2, "--strategies", "DARTS", "DrNAS", "--results", tmp_path / "results")
+    assert scan_script("0", *options, name="nasbench201").returncode == 0
+    images = execute("cells.ipynb", tmp_path / "results", tmp_path)
+    assert set(images) == {"cells_entropy"}  # what cells are worth is in a table that is not at hand
+    check(images, tmp_path)
+
+
+def test_cells_from_the_committed_tables_alone(tmp_path):
+    fresh = tmp_path / "results"
+    fresh.mkdir()
+    (fresh / "tables").symlink_to(ROOT / "results" / "tables")
+    images = execute("cells.ipynb", fresh, tmp_path)
+    assert len(images) == 5
+    check(images, tmp_path)
+
+
 def test_spirals_from_the_committed_tables_alone(tmp_path):
     fresh = tmp_path / "results"
     fresh.mkdir()

@@ -34,7 +34,9 @@ def test_the_rules_are_those_of_their_date():
     """Whoever changes a rule or a margin gives it a new date, says what was changed, and then this line."""
     margins = (rules.ERROR_MARGIN, rules.LIKELIHOOD_MARGIN, rules.MARGIN_SHARE, rules.SLOPE_MARGIN)
     assert (margins, rules.FEWEST, rules.STEADY_FROM) == ((0.005, 0.02, 0.1, 0.1), 4, 20)
-    dated = {(rule.claim.partition(" ")[0], rule.verdict.__name__, rule.since) for rule in rules.RULES}
+    dated = {
+        (rule.claim.partition(" ")[0], rule.verdict.__name__, rule.since) for rule in (*rules.RULES, rules.BETTER_CELLS)
+    }
     assert dated == {
         ("1.", "no_worse", "2026-11-28T09:10"),
         ("2.", "no_worse", "2026-11-28T09:10"),
@@ -42,6 +44,7 @@ def test_the_rules_are_those_of_their_date():
         ("4a.", "still", "2026-11-28T09:10"),
         ("4b.", "more", "2026-11-28T09:10"),
         ("Choosing", "less", "2026-11-28T10:30"),
+        ("DrNAS", "more", "2026-11-28T11:01"),
     }
 
 

@@ -1,7 +1,7 @@
 """Tables and pages from finished runs: `python -m depthsearch.reporting [RESULTS] [--add DIR ...]`.
 
-Writes `tables/*.csv`, `README.md` and `strategies.md` of a results folder, and for the clone's own the results section
-of the README. Runs that the tables know and this machine does not have stay in them.
+Writes `tables/*.csv`, `README.md`, `strategies.md` and `cells.md` of a results folder, and for the clone's own the
+results section of the README. Runs that the tables know and this machine does not have stay in them.
 """
 
 import argparse
@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from depthsearch.reporting import comparison, tables, verdict
+from depthsearch.reporting import comparison, searches, tables, verdict
 from depthsearch.reporting.joining import Tables, join
 from depthsearch.reporting.maps import store_maps
+from depthsearch.reporting.pages.cells import cells_page
 from depthsearch.reporting.pages.readme import insert_into_readme, readme_part
 from depthsearch.reporting.pages.results import benchmarks_part, results_page, strategies_part
 from depthsearch.reporting.shown import shown
@@ -63,7 +64,7 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
 def _of(place: Path) -> Tables:
     found: Tables = {}
     missing = None
-    for read in (tables.all_tables, comparison.all_tables):
+    for read in (tables.all_tables, comparison.all_tables, searches.all_tables):
         try:
             found |= read(place)
         except FileNotFoundError as nothing:
@@ -83,6 +84,8 @@ def write_pages(results: Path, found: Tables) -> None:
         strategies, compared = strategies_part(choices, left), choices["strategies"]
         (results / "strategies.md").write_text(verdict.details(choices))
     (results / "README.md").write_text(results_page(scans, compared, others, strategies, benchmarks_part(results)))
+    if "cells" in found:
+        (results / "cells.md").write_text(cells_page(*shown({name: found[name] for name in searches.TABLES})))
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(scans))
 

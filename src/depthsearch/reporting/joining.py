@@ -49,7 +49,10 @@ CHOICES = Family(
 POOL = Family(
     ("data_set", "max_depth", "width", "points", "epochs_limit", "configuration", "seed"), mains=("strategies_pool",)
 )
-FAMILIES = (RUNS, CHOICES, POOL)
+CELLS = Family(
+    ("scan", "data_set", "kind", "epochs_limit", "configuration", "seed"), mains=("cells",), details=("cells_history",)
+)
+FAMILIES = (RUNS, CHOICES, POOL, CELLS)
 
 
 def join(ours: Mapping[str, pd.DataFrame], theirs: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:

@@ -142,15 +142,15 @@ def _tell_of_others(wanted: Sequence[Wanted]) -> None:
 def _grid(
     studies: Sequence[Study], quick: Sequence[Study], swept: str, flag: str, options: argparse.Namespace
 ) -> list[Study]:
-    grid = list(quick if options.quick else studies)
-    grid = type(grid[0]).chosen(grid, options)
-    values = getattr(options, flag)
+    grid, values = list(quick if options.quick else studies), getattr(options, flag)
+    chosen = type(grid[0]).chosen
     if values is None:
-        return grid
+        return chosen(grid, options)
     if swept == "group":
+        grid = chosen(grid, options)
         return [study for value in values for study in _of_group(grid, value)]
     bases = {replace(study, **{swept: values[0]}) for study in grid}  # type: ignore[type-var]
-    return [replace(base, **{swept: value}) for base in sorted(bases, key=str) for value in values]
+    return chosen([replace(base, **{swept: v}) for base in sorted(bases, key=str) for v in values], options)
 
 
 def _of_group(grid: Sequence[Study], name: str) -> list[Study]:

@@ -61,6 +61,7 @@ class SearchCell(Alone):
     required: ClassVar[frozenset[str]] = frozenset({"architecture", "operation_evaluations"})
     PLANS: ClassVar[Mapping[str, Plan]]
     REDUCED: ClassVar[Mapping[str, Any]]  # fields of --reduced: what two cores can do
+    TUNED: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # others of it, of a strategy
 
     # What it is of.
 
@@ -222,16 +223,18 @@ class SearchCell(Alone):
     @classmethod
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
         try:
-            asked: dict = {"precision": precision_of(options.precision, options.devices[0])}
+            precision = precision_of(options.precision, options.devices[0])
         except ValueError as cannot:
             raise Problem(str(cannot)) from None
-        if options.reduced and not options.quick:
-            asked |= cls.REDUCED
-        given = {name: getattr(options, name) for name in ("data_set", "alpha_rate", "epochs", *SIZES)}
-        return [replace(s, **asked | {k: v for k, v in given.items() if v is not None}) for s in studies]
+        names = ("data_set", "alpha_rate", "epochs", *SIZES)
+        given = {name: value for name in names if (value := getattr(options, name)) is not None}
+        small = options.reduced and not options.quick
+        reduced = [{**cls.REDUCED, **cls.TUNED.get(study.kind, {})} if small else {} for study in studies]
+        return [replace(s, precision=precision, **own | given) for s, own in zip(studies, reduced, strict=True)]
 
 
-UNSAID = ("epochs", "precision", "table", "channels", "cells", "alpha_rate")  # said of the plan, or of no account
+# No part of what a configuration takes from the fields: said of the plan, or of no account.
+UNSAID = ("epochs", "precision", "table", "channels", "cells", "alpha_rate", "trial_epochs")
 SIZES = {
     "channels": "of the search network (default the paper's)",
     "cells": "of the search network, in a stage or in all (default the paper's)",

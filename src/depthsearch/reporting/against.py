@@ -1,0 +1,50 @@
+"""DrNAS held against what it should beat, on the cells of NAS-Bench-201: paired over repeats, by `BETTER_CELLS`."""
+
+import numpy as np
+import pandas as pd
+
+from depthsearch.data.nasbench import SETS
+from depthsearch.reporting.baselines import holm
+from depthsearch.reporting.claims import paired
+from depthsearch.reporting.rules import FEWEST, LEVEL, Interval
+from depthsearch.studies.random_cells import EQUAL_COST
+
+JUDGED = ("DrNAS", "DrNAS progressive")
+RIVALS = ("DARTS", EQUAL_COST)
+
+
+def against(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a data set and difference, in points of true accuracy, with its interval, Holm's p and a word.
+
+    Args:
+        rows: one a run, of one configuration a kind.
+    """
+    table = []
+    for name, short in SETS.items():
+        by_seed = rows.pivot_table(index="seed", columns="kind", values=short)
+        pairs = {f"{a} − {b}": (a, b) for a in JUDGED for b in RIVALS if {a, b} <= set(by_seed)}
+        gaps = {words: (by_seed[a] - by_seed[b]).dropna() for words, (a, b) in pairs.items()}
+        corrected = holm({words: p_value(gap) for words, gap in gaps.items()})
+        for words, gap in gaps.items():
+            interval, p = paired(gap), corrected[words]
+            mean, low, high, n = interval
+            row = {"data": name, "difference": words, "points": f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]", "n": n}
+            table.append(row | {"Holm's p": f"{p:.2g}", "word": word(interval, p)})
+    return pd.DataFrame(table)
+
+
+def p_value(gaps: pd.Series) -> float:
+    """Of a paired t-test; no number where there is no spread."""
+    from scipy.stats import ttest_1samp
+
+    return float(ttest_1samp(gaps, 0).pvalue) if len(gaps) > 1 and gaps.std() > 0 else np.nan
+
+
+def word(interval: Interval, p: float) -> str:
+    """Better, worse, or neither seen."""
+    _, low, high, n = interval
+    if n < FEWEST:
+        return f"needs {FEWEST} repeats"
+    if not p < LEVEL:
+        return "no difference seen"
+    return "better" if low > 0 else "worse" if high < 0 else "no difference seen"

@@ -1,0 +1,117 @@
+"""Figures of the searches of cells: tables of `searches` to matplotlib, as in the others."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from depthsearch.data.nasbench import SETS
+from depthsearch.measuring.cells import DRAWN
+from depthsearch.reporting.figures.style import Tables, panels, titled
+from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
+from depthsearch.reporting.words import span
+from depthsearch.studies.nasbench201 import NASBench201Cell
+from depthsearch.studies.plans import NASBENCH201
+from depthsearch.studies.random_cells import EQUAL_COST
+
+ORDER = list(NASBench201Cell.PLANS)
+COLOURS = dict(zip(NASBENCH201, plt.get_cmap("tab10").colors, strict=True)) | {EQUAL_COST: "k"}  # type: ignore[attr-defined]
+TICKS = (10, 30, 50, 70, 80, 90, 92, 94)  # percent
+
+
+def trajectory(tables: Tables, short: str = "c10") -> Figure | None:
+    """True accuracy over the epochs of a search, a column a strategy, means over repeats.
+
+    Above as in DrNAS's figure: the range of 100 cells drawn from what is believed, and the cell of the mean weights;
+    below exactly, over all cells: quantiles and the mean. The axis is logarithmic in the error.
+    """
+    rows = _judged(tables["cells_history"])
+    if rows.empty or f"{short}_mean" not in rows or rows[f"{short}_mean"].isna().all():
+        return None
+    rows = rows[rows[f"{short}_mean"].notna()]
+    kinds = _kinds(rows)
+    size = (2.5 * len(kinds) + 1.6, 5.4)
+    figure, axes = plt.subplots(2, len(kinds), figsize=size, squeeze=False, sharex=True, sharey=True)
+    for (above, below), kind in zip(axes.T, kinds, strict=True):
+        values = rows[rows["kind"] == kind].groupby("epoch").mean(numeric_only=True)
+        _drawn(above, values, short)
+        _exact(below, values, short)
+        above.set_title(kind, fontsize="medium")
+        below.set_xlabel("epoch")
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for ax in axes[:, 0]:
+        ax.set_yscale("function", functions=(lambda a: -np.log(100 - a), lambda v: 100 - np.exp(-v)))
+        top = max(values.max() for values in (rows[f"{short}_drawn_max"], rows[short]))
+        ax.set_yticks([tick for tick in TICKS if tick < top], minor=False)
+        ax.set_ylabel("true accuracy (%)")
+    for ax in axes[:, -1]:
+        ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+    name = next(name for name, value in SETS.items() if value == short)
+    return titled(figure, f"what reduced searches believe: {name}, {_n(rows)}; means over repeats")
+
+
+def _drawn(ax: Axes, values: pd.DataFrame, short: str) -> None:
+    low, high = values[f"{short}_drawn_min"], values[f"{short}_drawn_max"]
+    ax.fill_between(values.index, low, high, color="tab:blue", alpha=0.25, lw=0, label=f"range of {DRAWN} drawn")
+    ax.plot(values.index, values[short], "k-", lw=1.2, label="cell of the mean weights")
+
+
+def _exact(ax: Axes, values: pd.DataFrame, short: str) -> None:
+    for low, high, alpha in (("05", "95", 0.2), ("25", "75", 0.4)):
+        label, ends = f"{int(low)} to {high} %", (values[f"{short}_q{low}"], values[f"{short}_q{high}"])
+        ax.fill_between(values.index, *ends, color="tab:green", alpha=alpha, lw=0, label=label)
+    ax.plot(values.index, values[f"{short}_q50"], color="tab:green", lw=1.2, label="median")
+    ax.plot(values.index, values[f"{short}_mean"], "k--", lw=1, label="mean")
+
+
+def accuracies(tables: Tables) -> Figure | None:
+    """True accuracy of the cells found, a dot a repeat, a panel a data set; the best cell of the table dotted."""
+    rows = _judged(tables["cells"])
+    if rows.empty or "c10" not in rows or rows["c10"].isna().all():
+        return None
+    rows = rows[rows["c10"].notna()]
+    kinds = _kinds(rows)
+    figure, axes = plt.subplots(1, len(SETS), figsize=(11, 0.3 * len(kinds) + 1.6), squeeze=False, sharey=True)
+    for ax, (name, short) in zip(axes[0], SETS.items(), strict=True):
+        for i, kind in enumerate(kinds):
+            values = rows[rows["kind"] == kind].sort_values("seed")[short]
+            jitter = 0.12 * np.linspace(-1, 1, len(values)) if len(values) > 1 else [0.0]
+            ax.plot(values, i + np.asarray(jitter), "o", ms=3.5, alpha=0.7, color=COLOURS.get(kind, "tab:gray"))
+            ax.plot([values.mean()] * 2, [i - 0.3, i + 0.3], "k-", lw=1.2)
+        ax.set(title=name, xlabel="true accuracy (%)")
+        ax.set_yticks(range(len(kinds)), kinds, fontsize="small")
+    axes[0, 0].invert_yaxis()
+    return titled(figure, f"cells found by reduced searches, and without a search (gray); {_n(rows)}, means as bars")
+
+
+def entropies(tables: Tables) -> Figure | None:
+    """Entropy of the mixing weights and validation loss over the epochs, means over repeats."""
+    rows = _judged(tables["cells_history"])
+    if rows.empty or rows["entropy"].isna().all():
+        return None
+    rows = rows[rows["entropy"].notna()]
+    figure, axes = panels(2, width=4.6)
+    labels = {"entropy": "entropy of the mixing weights (nats)", "valid_loss": "validation loss (nats)"}
+    for ax, (column, label) in zip(axes, labels.items(), strict=True):
+        for kind in _kinds(rows):
+            mean = rows[rows["kind"] == kind].groupby("epoch")[column].mean().dropna()
+            ax.plot(mean.index, mean, "o-", ms=2.5, lw=1.2, color=COLOURS.get(kind), label=kind)
+        ax.set(xlabel="epoch", ylabel=label)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1].legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+    return titled(figure, f"searches at the reduced size, {_n(rows)}")
+
+
+def _judged(rows: pd.DataFrame) -> pd.DataFrame:
+    """The searches of NAS-Bench-201 but for those that learning rates were tuned on."""
+    return rows[(rows["scan"] != TUNING_SCAN) & (rows["space"] == NASBench201Cell.name)] if len(rows) else rows
+
+
+def _kinds(rows: pd.DataFrame) -> list[str]:
+    return [kind for kind in ORDER if kind in set(rows["kind"])]
+
+
+def _n(rows: pd.DataFrame) -> str:
+    return f"n = {span(rows.groupby('kind')['seed'].nunique())} repeats"

@@ -1,0 +1,177 @@
+"""The text of results/cells.md: searches of cells, and what their cells are worth."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from depthsearch.data.nasbench import SETS
+from depthsearch.measuring.cells import YARDSTICKS
+from depthsearch.reporting.against import RIVALS, against
+from depthsearch.reporting.claims import paired
+from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.pages.results import not_shown
+from depthsearch.reporting.rules import BETTER_CELLS, rules_table
+from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
+from depthsearch.reporting.tuning import TUNING, tuned
+from depthsearch.reporting.words import markdown, span, spread
+from depthsearch.studies.darts_cells import DartsCell
+from depthsearch.studies.nasbench201 import NASBench201Cell
+
+# At full size, as DrNAS (arXiv 2006.10355) reports them for NAS-Bench-201: test accuracy, percent.
+PAPERS = {"DARTS": (54.30, 38.97, 18.41), "DrNAS": (94.36, 73.51, 46.34)}
+FIGURE = "![Trajectories of the searches](figures/cells_trajectory_c10.png)"
+
+
+def cells_page(tables: Tables, others: Sequence[str]) -> str:
+    """The text of results/cells.md.
+
+    Args:
+        tables: what is shown of the searches.
+        others: a line for each cohort of runs that is not.
+    """
+    rows = tables["cells"]
+    tuning = rows[rows["scan"] == TUNING_SCAN]
+    judged = rows[rows["scan"] != TUNING_SCAN]
+    text = [
+        "# Searching a cell",
+        "Generated from the saved runs by `make figures`; no number here is typed but those of the papers. Differences "
+        "are paired over repeats, mean and 95 % t-interval; ± is a standard deviation over repeats.",
+    ]
+    known = judged[judged["space"] == NASBench201Cell.name]
+    if len(known) and known["c10"].notna().any():
+        text += _worth(known)
+    for space in (NASBench201Cell.name, DartsCell.name):
+        searched = _searched(judged[judged["space"] == space])
+        if len(searched):
+            text += [f"## How far the searches went, and what they cost: {space}", _sizes(searched), MOVED]
+            text.append(markdown(moved_table(searched)))
+    text += _tuning(tuning) if len(tuning) else []
+    return "\n\n".join(text) + not_shown(others) + "\n"
+
+
+MOVED = """Entropy of the mixing weights, nats, a mean over edges (ln 5 = 1.609 where all of five options are alike; of
+the three that the progressive search keeps, ln 3 = 1.099). Changes: how often, over all epochs, the largest option of
+an edge became another. Operation evaluations: operations that images pass, forward, all told; one on 1/K of the
+channels counts 1/K. Seconds are wall time beside other work on the machine, so they are upper bounds; random search
+trains many small networks, whose stems, classifiers and steps are in its seconds and not in its evaluations."""
+
+
+def _worth(rows: pd.DataFrame) -> list[str]:
+    searched, own = _searched(rows), rows[rows["kind"].isin(["DrNAS", "DrNAS progressive", *RIVALS])]
+    return [
+        "## What the cells found on NAS-Bench-201 are worth",
+        f"Test accuracy (%) of the cell after 200 epochs, from the table of all 15,625. {_sizes(searched)} **Ours are "
+        "reduced searches: they stand beside the papers', which are of full size, not against them.**",
+        markdown(worth_table(rows)),
+        "Is DrNAS better? The rule, from before the searches, and what it says:",
+        markdown(rules_table(own, [BETTER_CELLS])),
+        markdown(against(own)),
+        "## What the searches believe in the end",
+        "The accuracy on CIFAR-10 of a cell drawn edge by edge from the final mixing weights, exactly, over all 15,625 "
+        "cells (for DrNAS an option has the probability that it is the largest of a draw); means over repeats. Mode: "
+        "the most likely cell. Near the best: within 0.5 points of it.",
+        markdown(belief_table(searched)),
+        "By epoch, reduced searches, means over repeats: above the range of 100 drawn cells and the cell of the mean "
+        "weights, as in DrNAS's figure; below the exact quantiles.",
+        FIGURE,
+    ]
+
+
+def worth_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """The paper's table: a row a strategy, then what one gets without a search, then the papers' own."""
+    table = []
+    for kind, runs in _in_order(rows):
+        what = "yardstick" if kind in YARDSTICKS else "ours, reduced"
+        row = {"method": kind, "": what, "n": runs["seed"].nunique()}
+        table.append(row | {name: _interval(runs[short]) for name, short in SETS.items()})
+    for kind, values in PAPERS.items():
+        row = {"method": kind, "": "arXiv 2006.10355, full size", "n": "-"}
+        table.append(row | dict(zip(SETS, (f"{value:.2f}" for value in values), strict=True)))
+    return pd.DataFrame(table)
+
+
+def belief_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each strategy believes in the end, on CIFAR-10."""
+    table = []
+    for kind, runs in _in_order(rows[rows["c10_mean"].notna()] if "c10_mean" in rows else rows[:0]):
+        row = {"method": kind, "n": runs["seed"].nunique(), "mode": spread_of(runs["c10_mode"])}
+        row |= {"mean": spread_of(runs["c10_mean"])}
+        row |= {f"{q} %": f"{runs[f'c10_q{q}'].mean():.2f}" for q in ("05", "50", "95")}
+        near = {"P(near the best)": "near_best", "P(best)": "best"}
+        table.append(row | {name: f"{runs[f'c10_{short}'].mean():.2g}" for name, short in near.items()})
+    return pd.DataFrame(table)
+
+
+def moved_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """How far the mixing weights of each strategy moved, how often it ends with skip connections alone, its cost."""
+    table = []
+    for kind, runs in _in_order(rows):
+        ends = [runs[f"entropy_{when}"].dropna() for when in ("start", "end")]
+        row = {"method": kind, "n": runs["seed"].nunique(), "diverged": int(runs["diverged_epoch"].notna().sum())}
+        row["setting"] = ", ".join(f"{setting:g}" for setting in sorted(runs["setting"].unique()))
+        row |= {"entropy, start": f"{ends[0].mean():.3f}" if len(ends[0]) else "-"}
+        row |= {"entropy, end": spread(ends[1]) if len(ends[1]) else "-"}
+        row |= {"changes": spread(runs["changes"]) if runs["changes"].notna().any() else "-"}
+        row |= {"skips alone": f"{int(runs['skip_only'].sum())} of {len(runs)}"}
+        row |= {"operation evaluations": f"{runs['operation_evaluations'].mean():.3g}"}
+        table.append(row | {"seconds": spread(runs["seconds"]), "hardware": ", ".join(runs["device"].unique())})
+    return pd.DataFrame(table)
+
+
+def _tuning(rows: pd.DataFrame) -> list[str]:
+    since, rule = TUNING
+    older = int((rows["started"] < since).sum())
+    age = f"The rule is of {since.replace('T', ', ')} UTC; {older} of {len(rows)} runs are older."
+    return [
+        "## The learning rate of alpha at the reduced size",
+        f"{rule} {age} Of random search the setting is how many epochs it trains a cell. {_sizes(rows)}",
+        markdown(tuning_table(rows)),
+    ]
+
+
+def tuning_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a strategy and setting."""
+    taken, table = tuned(rows), []
+    for kind, runs in _in_order(rows):
+        for setting, part in runs.groupby("setting"):
+            row = {"method": kind, "setting": f"{setting:g}", "n": part["seed"].nunique()}
+            row |= {"validation loss in the end": f"{part['end_loss'].mean():.4f}"}
+            row |= {"entropy, end": f"{part['entropy_end'].mean():.3f}" if part["entropy_end"].notna().all() else "-"}
+            edge = setting in (runs["setting"].min(), runs["setting"].max())
+            mark = "taken, the edge of what was tried" if edge else "taken"
+            table.append(row | {"": mark if setting == taken.get(kind) else ""})
+    return pd.DataFrame(table)
+
+
+def spread_of(values: pd.Series) -> str:
+    """Mean and standard deviation of accuracies in percent."""
+    return f"{values.mean():.2f} ± {values.std():.2f}"
+
+
+def _interval(values: pd.Series) -> str:
+    _, low, high, n = paired(values)
+    if n == 0:
+        return "-"
+    return spread_of(values) + ("" if np.isnan(low) or low == high else f" [{low:.2f}, {high:.2f}]")
+
+
+def _sizes(rows: pd.DataFrame) -> str:
+    """Of which size the searches are, in a sentence."""
+    said = {name: span(rows[name].dropna().astype(int)) for name in ("channels", "cells", "batch_size", "epochs_limit")}
+    images = f"{span(rows['n_train'].dropna().astype(int))} images" if rows["n_train"].notna().any() else "all images"
+    pixels = f", {span(rows['pixels'].dropna().astype(int))} pixels a side" if rows["pixels"].notna().any() else ""
+    return (
+        f"Searches on {', '.join(rows['data_set'].unique())}: C = {said['channels']}, N = {said['cells']}, "
+        f"{said['epochs_limit']} epochs, {images} (half of them for alpha){pixels}, batches of {said['batch_size']}."
+    )
+
+
+def _searched(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[~rows["kind"].isin(list(YARDSTICKS))]
+
+
+def _in_order(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    order: Mapping = {name: i for i, name in enumerate(NASBench201Cell.PLANS)}
+    for kind in sorted(rows["kind"].unique(), key=lambda name: order.get(name, len(order))):
+        yield kind, rows[rows["kind"] == kind]

@@ -1,0 +1,94 @@
+"""Tables of the searches of cells, of both spaces and of what they are held against."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+
+import pandas as pd
+
+from depthsearch.hardware import in_words
+from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.shown import shown
+from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
+from depthsearch.reporting.tuning import end_loss
+
+TABLES = ("cells", "cells_history")
+OF_A_STRATEGY = ("kind", "alpha_rate", "partial", "architect", "stages", "trial_epochs", "trial", "training")
+FOUND = ("architecture", "skip_only", "skips", "c10", "c100", "in16", "parameters", "index", "changes")
+LOGGED = ("train_loss", "valid_loss", "valid_error", "trials", "operation_evaluations", "c10", "c100", "in16")
+SHORTS = ("c10", "c100", "in16")
+
+
+def collect(results: Path) -> Tables:
+    """All finished searches as tidy tables, keyed by `TABLES`.
+
+    - `cells`: one row a run: its configuration, of which `setting` is what is tuned (the learning rate of alpha, or how
+      long random search trains a cell); the cell found and its true accuracies (percent), where it is of NAS-Bench-201;
+      entropy of the mixing weights at the start and the end (nats, a mean over edges and choices), changes of the
+      largest option; what the search believes in the end, as in `believed_accuracies`; `end_loss`, of the tuning; cost.
+    - `cells_history`: one row a run and epoch, at most forty a run: the same over time.
+
+    Both have the `configuration`, its hash; the first also `cohort`, the hash of what strategies share, and when the
+    run `started`.
+    """
+    rows: dict[str, list[dict]] = {name: [] for name in TABLES}
+    for config, summary in read_runs(results, "cells"):
+        asked = config["configuration"]
+        key = {"scan": config["scan"], "space": asked["study"], "data_set": asked["data_set"], "kind": asked["kind"]}
+        key |= {"epochs_limit": asked["training"]["epochs"], "configuration": config["hash"], "seed": config["seed"]}
+        making = {"cohort": cohort_of(config, *OF_A_STRATEGY), "started": config["started"]}
+        rows["cells"].append(key | making | _row(config, summary))
+        rows["cells_history"] += [key | _point(row) for row in thin(summary["history"])]
+    return {name: pd.DataFrame(found) for name, found in rows.items()}
+
+
+def _row(config: Mapping, summary: Mapping) -> dict:
+    asked, history = config["configuration"], summary["history"]
+    sizes = {k: asked.get(k) for k in ("channels", "cells", "n_train", "pixels", "batch_size", "first_seed")}
+    row = sizes | {"setting": asked.get("trial_epochs", asked.get("alpha_rate"))}
+    row |= {"precision": asked["training"]["precision"], "diverged_epoch": summary["diverged_epoch"]}
+    row |= {name: summary.get(name) for name in FOUND}
+    entropy = summary.get("entropy", {})
+    row |= {f"entropy_{when}": mean(entropy[when].values()) if when in entropy else None for when in ("start", "end")}
+    row |= {"end_loss": _end_loss(summary), "trials": len(summary["trials"]) if "trials" in summary else None}
+    row |= _believed(history[-1]) if history else {}
+    row |= {"operation_evaluations": summary["operation_evaluations"]}
+    return row | {"seconds": summary["seconds"]["training_seconds"], "device": in_words(config["device"])}
+
+
+def _end_loss(summary: Mapping) -> float | None:
+    """Of random search that of the cell that it chose."""
+    history = summary["history"]
+    if "trials" in summary:
+        return history[-1]["valid_loss"]
+    return end_loss(history)
+
+
+def _point(row: Mapping) -> dict:
+    point = {"epoch": row["epoch"]}
+    for name in ("entropy", "changed"):
+        values = [value for key, value in row.items() if key.startswith(f"{name}_")]
+        point[name] = (mean if name == "entropy" else sum)(values) if values else None
+    return point | {name: row.get(name) for name in LOGGED} | _believed(row)
+
+
+def _believed(row: Mapping) -> dict:
+    return {key: value for key, value in row.items() if key.startswith(tuple(f"{short}_" for short in SHORTS))}
+
+
+def all_tables(results: Path) -> Tables:
+    """Every search that a results folder knows of, as in `tables.all_tables`.
+
+    Raises:
+        FileNotFoundError: there are neither runs nor tables.
+    """
+    return with_stored(results, collect(results), ("cells",))
+
+
+def read_tables(results: Path) -> Tables:
+    """Of `all_tables` what is `shown`.
+
+    Raises:
+        FileNotFoundError: there are neither runs nor tables.
+    """
+    return shown({name: table for name, table in all_tables(results).items() if name in TABLES})[0]

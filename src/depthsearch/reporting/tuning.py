@@ -1,0 +1,27 @@
+"""Which learning rate of the mixing weights a strategy has at the reduced size, by a rule that was written before."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+TUNING = (
+    "2026-11-28T10:11",
+    "Every strategy has three settings and two seeds, 100 and 101, which are used for nothing else. Taken is the "
+    "setting of the lowest validation loss that the search itself ends with, a mean over seeds; of equals the first. "
+    "That is its mean over the last quarter of the epochs, in training mode, on the half that alpha is learnt on; of "
+    "random search the loss of the cell that it chose. No trained cell of the table is looked at.",
+)
+SCAN = "scan_nasbench201_rates"
+END = 0.75  # of the epochs: what comes after counts
+
+
+def end_loss(history: Sequence[Mapping]) -> float | None:
+    """The validation loss that a search ends with, from its rows; None where alpha was not learnt then."""
+    late = [row["valid_loss"] for row in history if row["epoch"] > END * history[-1]["epoch"] and "valid_loss" in row]
+    return sum(late) / len(late) if late else None
+
+
+def tuned(runs: pd.DataFrame) -> dict[str, float]:
+    """The setting of each strategy by the rule: {kind: rate}, from rows with `kind`, `setting`, `end_loss`."""
+    means = runs.groupby(["kind", "setting"], sort=True)["end_loss"].mean()
+    return {str(kind): float(losses.idxmin()[1]) for kind, losses in means.groupby("kind")}

@@ -1,0 +1,78 @@
+"""Tables, page and words of the searches of cells, against small ones made by hand."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t, ttest_1samp
+
+from depthsearch.reporting import searches
+from depthsearch.reporting.against import against, word
+from depthsearch.reporting.tuning import SCAN, TUNING, end_loss, tuned
+from depthsearch.studies.nasbench201 import NASBench201Cell
+from depthsearch.studies.random_cells import EQUAL_COST
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def runs(accuracies):
+    """A row a run from {kind: accuracies by seed}, which are those of all three data sets."""
+    rows = [
+        {"kind": kind, "seed": seed, "c10": value, "c100": value, "in16": 0.0}
+        for kind, values in accuracies.items()
+        for seed, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_differences_are_paired_and_corrected_for_how_many_there_are():
+    drnas, darts, random = [94.0, 93.0, 92.5, 94.1], [90.0, 88.0, 89.5, 89.0], [93.0, 94.0, 92.0, 93.5]
+    table = against(runs({"DrNAS": drnas, "DARTS": darts, EQUAL_COST: random})).set_index(["data", "difference"])
+    assert len(table) == 6
+    gaps = {name: np.subtract(drnas, other) for name, other in (("DARTS", darts), (EQUAL_COST, random))}
+    p = {name: ttest_1samp(gap, 0).pvalue for name, gap in gaps.items()}
+    assert p["DARTS"] < p[EQUAL_COST]
+    corrected = {"DARTS": 2 * p["DARTS"], EQUAL_COST: p[EQUAL_COST]}
+    for name, gap in gaps.items():
+        row = table.loc[("CIFAR-10", f"DrNAS − {name}")]
+        half = t.ppf(0.975, 3) * gap.std(ddof=1) / 2
+        assert row["points"] == f"{gap.mean():+.2f} [{gap.mean() - half:+.2f}, {gap.mean() + half:+.2f}]"
+        assert row["Holm's p"] == f"{corrected[name]:.2g}" and row["n"] == 4
+    assert table.loc[("CIFAR-100", "DrNAS − DARTS"), "word"] == "better"
+    assert table.loc[("CIFAR-10", f"DrNAS − {EQUAL_COST}"), "word"] == "no difference seen"
+    assert set(table.loc["ImageNet16-120"]["word"]) == {"no difference seen"}  # all alike
+
+
+@pytest.mark.parametrize(
+    ("interval", "p", "said"),
+    [
+        ((1.0, 0.5, 1.5, 8), 0.01, "better"),
+        ((-1.0, -1.5, -0.5, 8), 0.01, "worse"),
+        ((1.0, 0.1, 1.9, 8), 0.06, "no difference seen"),
+        ((1.0, 0.5, 1.5, 8), math.nan, "no difference seen"),
+        ((1.0, 0.5, 1.5, 3), 0.01, "needs 4 repeats"),
+    ],
+)
+def test_a_word_needs_both_the_interval_and_the_corrected_p(interval, p, said):
+    assert word(interval, p) == said
+
+
+def test_the_setting_of_the_lowest_validation_loss_is_taken():
+    rows = [("DARTS", 0.01, 1.0), ("DARTS", 0.01, 2.0), ("DARTS", 0.1, 1.4), ("DARTS", 0.1, 1.5)]
+    rows += [("DrNAS", 0.01, 1.0), ("DrNAS", 0.1, 1.0)]
+    assert tuned(pd.DataFrame(rows, columns=["kind", "setting", "end_loss"])) == {"DARTS": 0.1, "DrNAS": 0.01}
+    history = [{"epoch": epoch, "valid_loss": 1 / epoch} for epoch in range(1, 9)]
+    assert end_loss(history) == pytest.approx((1 / 7 + 1 / 8) / 2)
+    assert end_loss([{"epoch": 1}]) is None
+
+
+def test_reduced_searches_have_what_the_rule_takes_from_the_committed_table():
+    rows = searches.all_tables(RESULTS)["cells"]
+    rows = rows[rows["scan"] == SCAN]
+    ours = {kind: own["alpha_rate"] for kind, own in NASBench201Cell.TUNED.items()}
+    assert tuned(rows) == ours | {EQUAL_COST: NASBench201Cell.REDUCED["epochs"]}
+    assert (rows["started"] >= TUNING[0]).all() and set(rows["first_seed"]) == {100}
+    assert set(rows.groupby(["kind", "setting"])["seed"].nunique()) == {2}
+    assert set(rows.groupby("kind")["setting"].nunique()) == {3}  # an equal budget for all
