@@ -1,0 +1,2 @@
+def save_scatter(folder):
+    pass
