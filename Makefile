@@ -6,7 +6,7 @@ VENV := $(if $(FLOORS),.venv-floors,$(if $(LOCKED),.venv-locked,.venv))
 BIN := $(CURDIR)/$(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 DEMO := $(CURDIR)/results/demo
-ALL := spirals images strategies
+ALL := spirals images strategies predictor
 NOTEBOOKS = $(ALL:%=notebooks/%.ipynb)
 EXECUTE = $(BIN)/jupyter nbconvert --to notebook --execute
 
@@ -19,7 +19,7 @@ $(VENV)/ready: requirements.txt requirements-dev.txt requirements.lock pyproject
 	touch $@
 
 # LDN, DDN and their rivals on spirals and on digits at a reduced size, and the figures of these runs
-SCANS = max_depth_spirals deterministic_depth_spirals max_depth_images deterministic_depth_images strategies
+SCANS = max_depth_spirals deterministic_depth_spirals max_depth_images deterministic_depth_images strategies predictor
 demo: $(VENV)/ready
 	cd experiments && for scan in $(SCANS); do \
 		$(BIN)/python scan_$$scan.py 0 --quick --results $(DEMO) || exit; done

@@ -1,7 +1,7 @@
 """Tables and pages from finished runs: `python -m depthsearch.reporting [RESULTS] [--add DIR ...]`.
 
-Writes `tables/*.csv`, `README.md` and `strategies.md` of a results folder, and for the clone's own the results section
-of the README. Runs that the tables know and this machine does not have stay in them.
+Writes `tables/*.csv`, `README.md`, `strategies.md` and `predictor.md` of a results folder, and for the clone's own the
+results section of the README. Runs that the tables know and this machine does not have stay in them.
 """
 
 import argparse
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from depthsearch.reporting import comparison, tables, verdict
+from depthsearch.reporting import comparison, prediction, tables, verdict
 from depthsearch.reporting.joining import Tables, join
 from depthsearch.reporting.maps import draw_maps
+from depthsearch.reporting.pages.predictor import predictor_page
 from depthsearch.reporting.pages.readme import insert_into_readme, readme_part
 from depthsearch.reporting.pages.results import benchmarks_part, results_page, strategies_part
 from depthsearch.reporting.shown import shown
@@ -66,7 +67,7 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
 def _of(place: Path) -> Tables:
     found: Tables = {}
     missing = None
-    for read in (tables.all_tables, comparison.all_tables):
+    for read in (tables.all_tables, comparison.all_tables, prediction.all_tables):
         try:
             found |= read(place)
         except FileNotFoundError as nothing:
@@ -87,6 +88,8 @@ def write_pages(results: Path, found: Tables) -> None:
         choices, left = comparison.shown_tables(found)
         strategies = strategies_part(choices, left)
         (results / "strategies.md").write_text(verdict.details(choices))
+    if "predictor_runs" in found:
+        (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
     (results / "README.md").write_text(results_page(scans, others, strategies, benchmarks_part(results)))
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(scans))

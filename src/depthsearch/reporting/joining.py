@@ -49,7 +49,12 @@ CHOICES = Family(
 POOL = Family(
     ("data_set", "max_depth", "width", "points", "epochs_limit", "configuration", "seed"), mains=("strategies_pool",)
 )
-FAMILIES = (RUNS, CHOICES, POOL)
+PREDICTIONS = Family(
+    ("data_set", "split", "epochs_limit", "configuration", "seed"),
+    mains=("predictor_runs",),
+    details=("predictor", "predictor_selection", "predictor_points"),
+)
+FAMILIES = (RUNS, CHOICES, POOL, PREDICTIONS)
 
 
 def join(ours: Mapping[str, pd.DataFrame], theirs: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:

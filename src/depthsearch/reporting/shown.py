@@ -10,7 +10,18 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from depthsearch.reporting.joining import CHOICES, FAMILIES, POOL, RUNS, SETTING, Family, Tables, as_text, stacked
+from depthsearch.reporting.joining import (
+    CHOICES,
+    FAMILIES,
+    POOL,
+    PREDICTIONS,
+    RUNS,
+    SETTING,
+    Family,
+    Tables,
+    as_text,
+    stacked,
+)
 
 WAYS = ("protocol", "precision", "epochs_limit")  # of training images, which pages show side by side
 NETWORK = ("strategy", "points", "max_depth", "width")
@@ -44,6 +55,11 @@ def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
         lines += others
         if len(best):
             kept |= {CHOICES: CHOICES.keys(best[~best["pool"]]), POOL: POOL.keys(best[best["pool"]])}
+    if len(tables.get("predictor_runs", ())):
+        # A split is shown as it was run most often, whatever the others.
+        best, others = fullest(tables["predictor_runs"], ["data_set", "split"], ["cohort", "epochs_limit"], ("split",))
+        lines += others
+        kept[PREDICTIONS] = PREDICTIONS.keys(best)
     return _only(tables, kept), lines
 
 

@@ -38,6 +38,8 @@ class PredictorStudy:
         ensemble: networks of which the mean is taken.
         epochs: of a network, at most; None for those of its setting.
         table: file of the table, or a folder; None for the folder of the data. It is no part of the configuration.
+        run_is: which run the accuracies of a file of NAS-Bench-101 are of that does not say so; no part of the
+            configuration, but said wherever they are shown.
         visualize: draw what is predicted into the run folder; no part of the configuration, either.
     """
 
@@ -46,6 +48,7 @@ class PredictorStudy:
     ensemble: int = 5
     epochs: int | None = None
     table: str | None = None
+    run_is: str | None = None
     visualize: bool = False
 
     name: ClassVar[str]
@@ -162,7 +165,7 @@ class PredictorStudy:
         Raises:
             ValueError, DataError: the table is missing or damaged.
         """
-        return pool_of(self.data_set, Path(self.table or data).absolute(), self.label)
+        return pool_of(self.data_set, Path(self.table or data).absolute(), self.label, self.run_is)
 
     def learner(self, seeds: Sequence[int], device: torch.device, data: Path, resume: Sequence[dict] = ()) -> Learner:
         try:
@@ -187,23 +190,31 @@ class PredictorStudy:
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--table", help="file of a table, or folder of tables (default: the folder of the data)")
         parser.add_argument("--label", help="run of NAS-Bench-101: table, 'seed 0', 'seed 1', 'seed 2', mean or best")
-        parser.add_argument("--splits", nargs="+", help="of the paper's table, say 172 91-172; no selection then")
+        parser.add_argument("--run-is", metavar="TEXT", help="which run that is, for a file that does not say so")
+        parser.add_argument("--only", choices=("table", "selection"), help="one of the two studies")
+        parser.add_argument("--splits", nargs="+", help="of the table, say 172 91-172; implies --only table")
         parser.add_argument("--ensemble", type=int, help="networks whose mean is taken (default 5)")
         parser.add_argument("--visualize", action="store_true", help="draw predicted against true into the run folders")
 
     @classmethod
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
-        given = {name: getattr(options, name) for name in ("table", "label", "ensemble", "epochs", "visualize")}
-        chosen = [replace(study, **{k: v for k, v in given.items() if v is not None}) for study in studies]
+        given = {name: getattr(options, name) for name in ("table", "run_is", "label", "ensemble", "epochs")}
+        given = {name: value for name, value in given.items() if value is not None}
+        chosen = [replace(study, **given, visualize=options.visualize) for study in studies]
         if options.table is not None and Path(options.table).is_file():
             chosen = [study for study in chosen if _fits(study.data_set, Path(options.table))]
+        if options.only or options.splits:
+            table = options.splits is not None or options.only == "table"
+            chosen = [study for study in chosen if hasattr(study, "split") == table]
+        if not chosen:
+            raise Problem(f"nothing of this grid is left with --table {options.table} --only {options.only}")
         if options.splits is None:
             return chosen
-        tables = {study.data_set: study for study in chosen if hasattr(study, "split")}
-        return [replace(study, split=split) for study in tables.values() for split in options.splits]
+        sets = {study.data_set: study for study in chosen}
+        return [replace(study, split=split) for study in sets.values() for split in options.splits]
 
 
-UNSAID = ("epochs", "table", "visualize")  # of no account, or said of the training
+UNSAID = ("epochs", "table", "run_is", "visualize")  # of no account, or said of the training
 
 
 def _fits(data_set: str, table: Path) -> bool:

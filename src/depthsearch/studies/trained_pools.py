@@ -22,7 +22,7 @@ SEEN = "c10_val_200_single"  # what a search sees of a cell of NAS-Bench-201
 
 
 @cache
-def pool_of(name: str, path: Path, label: str = "table") -> Pool:
+def pool_of(name: str, path: Path, label: str = "table", run_is: str | None = None) -> Pool:
     """A name of `POOLS`.
 
     - NAS-Bench-101: validation accuracy after 108 epochs; scored by the mean test accuracy where the table has it.
@@ -33,6 +33,7 @@ def pool_of(name: str, path: Path, label: str = "table") -> Pool:
     Args:
         path: file of the table, or a folder with it in it.
         label: which run an accuracy of NAS-Bench-101 is of, as in `labels_of`.
+        run_is: which run those of the table are, if the file does not say so.
 
     Raises:
         ValueError, DataError: the table is missing or damaged, or has no such label; in one line.
@@ -40,7 +41,7 @@ def pool_of(name: str, path: Path, label: str = "table") -> Pool:
     if name == MADE_UP:
         return _made_up()
     if name == NB101:
-        return _nasbench101(path, label)
+        return _nasbench101(path, label, run_is)
     table = _nasbench201(path)
     scores = {data: table.test_accuracy(data).numpy() for data in SETS}
     if name == NB201:
@@ -51,11 +52,11 @@ def pool_of(name: str, path: Path, label: str = "table") -> Pool:
     return _pool201(table, accuracy, {ON[name]: accuracy}, what)
 
 
-def _nasbench101(path: Path, label: str) -> Pool:
+def _nasbench101(path: Path, label: str, run_is: str | None) -> Pool:
     if path.is_dir():
         places = (path / "nasbench101.npz", path / "nasbench" / "nasbench101.npz")
         path = next((place for place in places if place.is_file()), places[0])
-    table = read_table(path)
+    table = read_table(path, run_is)
     labels, cells = labels_of(table, label), Cells(table.adjacency, table.operations, table.vertices)
     graphs = as_graphs(table.adjacency, one_hot(cells), table.vertices)
     score = {"validation": labels.percent}
