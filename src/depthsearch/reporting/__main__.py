@@ -83,14 +83,14 @@ def write_pages(results: Path, found: Tables) -> None:
     with contextlib.suppress(FileNotFoundError):
         maps = draw_maps(results, scans["runs"])
         np.savez_compressed(results / "tables" / "spiral_maps.npz", allow_pickle=False, **maps)
-    strategies = "(not run)"
+    strategies, compared = "(not run)", tables.no_runs()
     if "strategies" in found:
         choices, left = comparison.shown_tables(found)
-        strategies = strategies_part(choices, left)
+        strategies, compared = strategies_part(choices, left), choices["strategies"]
         (results / "strategies.md").write_text(verdict.details(choices))
     if "predictor_runs" in found:
         (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
-    (results / "README.md").write_text(results_page(scans, others, strategies, benchmarks_part(results)))
+    (results / "README.md").write_text(results_page(scans, compared, others, strategies, benchmarks_part(results)))
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(scans))
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.measuring.choices import METRICS
+from depthsearch.reporting.baselines import with_baselines
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.shown import shown
 from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
@@ -114,6 +115,10 @@ def read_tables(results: Path) -> Tables:
 
 
 def shown_tables(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
-    """What is `shown` of the comparison, with regrets among what is shown, and a line for each cohort left out."""
+    """What is `shown` of the comparison, and a line for each cohort left out.
+
+    Regrets are among what is shown, and there is a row for each of the `BASELINES`.
+    """
     part, others = shown({name: tables[name] for name in TABLES})
-    return with_retrained(part), others
+    part = with_retrained(part)
+    return part | {"strategies": with_baselines(part["strategies"], part["strategies_pool"])}, others

@@ -13,6 +13,7 @@ FEWEST = 4  # repeats for a verdict: of fewer, an interval may have no width by 
 # What counts as no cost: shares of errors, nats; at most this share of what the reference has, or on easy data nothing
 # could ever count as worse. What counts as staying put: layers a layer.
 ERROR_MARGIN, LIKELIHOOD_MARGIN, MARGIN_SHARE, SLOPE_MARGIN = 0.005, 0.02, 0.1, 0.1
+LEVEL = 0.05  # of a p-value, corrected for the number of comparisons
 STEADY_FROM = 20  # d_opt is held against D from here on: below, D itself may be what limits it
 Interval = tuple[float, float, float, int]  # mean, its two ends, number of repeats
 
@@ -130,7 +131,16 @@ DIFFICULTY = Rule(
     'an interval on both sides of 0 was "not reproduced"',
     ("scan_spiral_complexity", "scan_max_depth_images"),
 )
-RULES = (PRUNING, SEARCH, CALIBRATION, STEADY, DIFFICULTY)
+GUESSING = Rule(
+    "Choosing a depth is better than guessing one",
+    "regret minus that of always D, of always D/2, of a uniform guess",
+    f"whole interval below 0 and Holm's p < {LEVEL:g}; by little: within {LIKELIHOOD_MARGIN:g} nats",
+    less,
+    "2026-11-28T10:30",
+    "nothing was held against guesses; point means within 0.02 nats of the least counted as the best",
+    ("scan_strategies",),
+)
+RULES = (PRUNING, SEARCH, CALIBRATION, STEADY, DIFFICULTY, GUESSING)
 
 
 def rules_table(runs: pd.DataFrame) -> pd.DataFrame:

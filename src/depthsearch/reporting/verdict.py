@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
+from depthsearch.reporting.baselines import BASELINES, against_baselines, as_good
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.comparison import MODES
-from depthsearch.reporting.rules import FEWEST, LIKELIHOOD_MARGIN
+from depthsearch.reporting.rules import FEWEST
 from depthsearch.reporting.words import markdown, span, spread
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.studies.choices import ImageChoice
 
-ORDER = [*METHODS, *SEARCHES]
+ORDER = [*METHODS, *SEARCHES, *BASELINES]
 REFERENCE = "LDN"
 FREE_WIDTH = ("random", "predictor")  # choose a width too
 HOW_TO_READ = """
@@ -136,16 +137,15 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
     said = []
     cost = rows.groupby("strategy")["block_evaluations"].mean()
     if "regret" in rows and rows["regret"].notna().any():
-        regret = by_repeat(rows, "regret").mean().dropna()
-        here = regret[[name for name in regret.index if name not in FREE_WIDTH]]
-        best = str(here.idxmin())
-        good = [str(name) for name in here.index if here[name] <= here.min() + LIKELIHOOD_MARGIN]
-        cheapest = min(good, key=lambda name: cost[name])
+        regrets = by_repeat(rows, "regret")
+        regret = regrets.mean().dropna()
+        here = regret[[name for name in regret.index if name not in (*FREE_WIDTH, *BASELINES)]]
+        best, guesses = str(here.idxmin()), as_good(regrets.drop(columns=list(FREE_WIDTH), errors="ignore"))
+        none = f"no strategy is seen to be better than {' or '.join(guesses)}" if guesses else "each guess is beaten"
         manual = f" against {cost['manual']:.2g} of manual search" if "manual" in cost else ""
         said.append(
-            f"To choose a depth and retrain at it: {_list(good)} come within {LIKELIHOOD_MARGIN:g} nats of the least "
-            f"regret ({best}, {here[best]:.3g} nats); the cheapest of them is {cheapest}, {cost[cheapest]:.2g} block "
-            f"evaluations{manual}."
+            f"To choose a depth and retrain at it: {none}. Least regret of a strategy: {best}, {here[best]:.3g} nats, "
+            f"{cost[best]:.2g} block evaluations{manual}."
         )
         wide = ", ".join(f"{name} {regret[name]:.3g} nats" for name in FREE_WIDTH if name in regret)
         said.append(f"To choose a width too: regret of {wide}, against the same reference." if wide else "")
@@ -182,6 +182,11 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
     for family, rows in families(tables["strategies"]):
         text += [f"### {family}", _what(family, rows, pools.get(family)), "When to use which:"]
         text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
+        if "regret" in rows:
+            text += [
+                "Regret, and how far above that of a guess:",
+                markdown(against_baselines(by_repeat(rows, "regret"))),
+            ]
         text += [markdown(cost_table(rows)), "Test log-likelihood (nats):"]
         text += [markdown(quality_table(rows, "log_likelihood"))]
         predictor = predictor_table(rows)

@@ -16,11 +16,14 @@ from depthsearch.reporting.words import markdown, spread
 from depthsearch.studies.spirals import Spirals
 
 
-def results_page(tables: Tables, others: Sequence[str], strategies: str, benchmarks: str) -> str:
+def results_page(
+    tables: Tables, compared: pd.DataFrame, others: Sequence[str], strategies: str, benchmarks: str
+) -> str:
     """The text of results/README.md.
 
     Args:
         tables: what is shown of the scans.
+        compared: what is shown of the comparison of strategies, a row a run.
         others: a line for each cohort of runs that is not.
         strategies: a `strategies_part`.
         benchmarks: a `benchmarks_part`.
@@ -30,7 +33,7 @@ def results_page(tables: Tables, others: Sequence[str], strategies: str, benchma
 Generated from the saved runs by `make figures` (tables, this page and the figures); no number here is typed. The exact
 versions of all packages behind the committed results are in [requirements.lock](../requirements.lock).
 
-{_claims(tables)}
+{_claims(tables, compared)}
 
 {_images(tables)}
 
@@ -52,7 +55,8 @@ All metrics: [strategies.md](strategies.md).
 """
 
 
-def _claims(tables: Tables) -> str:
+def _claims(tables: Tables, compared: pd.DataFrame) -> str:
+    judged = [tables["runs"], tables["diverged"], compared.assign(scan="scan_strategies")]
     return f"""## Claims of the paper
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
@@ -61,7 +65,7 @@ Differences are paired over repeats (repeat r has data seed r and network seed r
 is less than {FEWEST}. Margins are in the unit of their difference. The rules, and how many of the runs that they judge
 had been seen when they were written (runs of earlier versions, which do not say when they started, count among these):
 
-{markdown(rules_table(stacked([tables["runs"], tables["diverged"]])))}
+{markdown(rules_table(stacked(judged)))}
 
 ### On spirals
 

@@ -1,0 +1,112 @@
+"""What one gets without looking: always the same depth, or any. Each row is taken from the pool of the comparison.
+
+A strategy is held against each of these by its regret: paired over repeats, p-values corrected by Holm's procedure
+over the strategies.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from depthsearch.measuring.choices import METRICS
+from depthsearch.reporting.claims import paired
+from depthsearch.reporting.rules import FEWEST, LEVEL, LIKELIHOOD_MARGIN, Interval
+from depthsearch.reporting.words import spread
+
+# The depths of which one is taken, each as likely as the others, where the deepest is D.
+BASELINES: dict[str, Callable[[int], Iterable[int]]] = {
+    "always D": lambda deepest: [deepest],
+    "always D/2": lambda deepest: [deepest // 2],
+    "uniform guess": lambda deepest: range(deepest + 1),
+}
+COSTS = ("seconds", "epochs", "block_evaluations", "networks", "step_bytes")
+
+
+def with_baselines(strategies: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame:
+    """The table of strategies, and a row for every baseline, data set and repeat: means over the depths it may take.
+
+    Where the pool lacks one of these depths, or one of them diverged, there is no such row.
+    """
+    keys = ["data_set", "seed", "cohort"]
+    if strategies.empty or pool.empty or "regret" not in strategies:
+        return strategies
+    pool = pool.sort_values("started", kind="stable").drop_duplicates(
+        [*keys, "max_depth", "width", "points"], keep="last"
+    )
+    shared = [*keys, "epochs_limit", "max_depth", "preset_width", "best_depth", "best_log_likelihood"]
+    rows = []
+    for _, asked in strategies[shared].dropna().drop_duplicates(keys).iterrows():
+        mine = pool[(pool[keys] == asked[keys]).all(axis=1) & (pool["width"] == asked["preset_width"])]
+        mine = mine.dropna(subset="test_log_likelihood")
+        for name, depths in BASELINES.items():
+            of = list(depths(int(asked["max_depth"])))
+            looked, again = (mine[(mine["points"] == p) & mine["max_depth"].isin(of)] for p in ("train", "all"))
+            if len(looked) < len(of) or len(again) < len(of):
+                continue
+            row = asked.to_dict() | {"strategy": name, "depth": float(np.mean(of)), "width": asked["preset_width"]}
+            row |= {k: looked[k].mean() for k in COSTS} | {"device": looked["device"].iloc[0]}
+            row |= {f"searched_{m}": looked[f"test_{m}"].mean() for m in METRICS}
+            row |= {f"retrained_{m}": again[f"test_{m}"].mean() for m in METRICS}
+            row["regret"] = asked["best_log_likelihood"] - row["retrained_log_likelihood"]
+            rows.append(row)
+    return pd.concat([strategies, pd.DataFrame(rows)], ignore_index=True) if rows else strategies
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """P-values corrected for how many there are (Holm 1979): the chance of any false discovery is kept.
+
+    A p-value that is no number is left out of account, and stays as it is.
+    """
+    known = {name: value for name, value in p.items() if not np.isnan(value)}
+    corrected, largest = dict(p), 0.0
+    for i, (name, value) in enumerate(sorted(known.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, (len(known) - i) * value))
+        corrected[name] = largest
+    return corrected
+
+
+def against_baselines(regrets: pd.DataFrame) -> pd.DataFrame:
+    """One row a strategy: its regret, how far that is above each baseline's, with an interval, and a word for that.
+
+    Args:
+        regrets: (repeats, strategies), the baselines among them; nats.
+    """
+    from scipy.stats import ttest_1samp
+
+    there = [name for name in BASELINES if name in regrets]
+    others = [name for name in regrets if name not in BASELINES and regrets[name].notna().any()]
+    words: dict[str, dict[str, str]] = {name: {} for name in others}
+    for baseline in there:
+        gaps = {name: (regrets[name] - regrets[baseline]).dropna() for name in others}
+        p = {name: float(ttest_1samp(gap, 0).pvalue) if gap.std() > 0 else np.nan for name, gap in gaps.items()}
+        corrected = holm(p)
+        for name, gap in gaps.items():
+            words[name][f"minus {baseline}"] = _said(paired(gap), corrected[name])
+    rows = [{"strategy": n, "n": regrets[n].count(), "regret (nats)": spread(regrets[n])} | words[n] for n in others]
+    rows += [{"strategy": n, "n": regrets[n].count(), "regret (nats)": spread(regrets[n])} for n in there]
+    return pd.DataFrame(rows).fillna("-")
+
+
+def word(interval: Interval, p: float) -> str:
+    """Of a difference of regrets and its corrected p-value, by the rule `GUESSING`."""
+    mean, low, high, n = interval
+    if n < FEWEST:
+        return f"needs {FEWEST} repeats"
+    if not p < LEVEL:
+        return "no difference seen"
+    if mean < 0:
+        return "better" if high < -LIKELIHOOD_MARGIN else "better, by little"
+    return "worse" if low > LIKELIHOOD_MARGIN else "worse, by little"
+
+
+def as_good(regrets: pd.DataFrame) -> list[str]:
+    """The baselines that no strategy is better than."""
+    table = against_baselines(regrets)
+    columns = {name: f"minus {name}" for name in BASELINES}
+    return [n for n, c in columns.items() if c in table and not table[c].str.startswith("better").any()]
+
+
+def _said(interval: Interval, p: float) -> str:
+    mean, low, high, _ = interval
+    return f"{word(interval, p)}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
