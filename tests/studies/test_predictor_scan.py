@@ -224,8 +224,11 @@ def test_tables_page_and_figures(finished, tmp_path):
         assert ours == theirs
     shown = read_tables(tmp_path)
     made = (figures.scatter(shown, MADE_UP, "80"), figures.errors(shown, MADE_UP, "80"))
-    assert all(figure is not None for figure in (*made, figures.selection(shown, MADE_UP)))
-    assert figures.errors(shown, "NAS-Bench-101", "172") is None and figures.selection(shown, "x") is None
+    assert all(figure is not None for figure in (*made, figures.selection(shown, MADE_UP, "selection-60")))
+    assert (
+        figures.errors(shown, "NAS-Bench-101", "172") is None
+        and figures.selection(shown, MADE_UP, "selection-1") is None
+    )
     assert figures.scatter(shown, MADE_UP, "81") is None
 
 

@@ -80,11 +80,11 @@ def errors(tables: Tables, data_set: str, split: str) -> Figure | None:
     return titled(figure, f"{data_set}, learnt from {split}, n = {n} repeats")
 
 
-def selection(tables: Tables, data_set: str) -> Figure | None:
+def selection(tables: Tables, data_set: str, split: str) -> Figure | None:
     """Accuracy of what each search would choose against how many cells it has trained, a panel a score."""
     rows = tables["predictor_selection"]
     if len(rows):
-        rows = rows[rows["data_set"] == data_set]
+        rows = rows[(rows["data_set"] == data_set) & (rows["split"] == split)]
     if rows.empty:
         return None
     scored = list(rows["scored"].unique())

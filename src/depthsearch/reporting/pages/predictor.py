@@ -92,7 +92,7 @@ that is. The predictor learns from the first cells, drawn as in random search, r
 cells that the table does not know are passed over, as if the whole space had been ranked. Random search and evolution
 have trained as many cells in all. Accuracy in percent after so many trained cells, those learnt from included, and the
 difference to random search of equal cost, paired over repeats, mean and 95 % t-interval. Where the table has no test
-accuracy the score is the label itself, so the oracle is perfect there.
+accuracy the score is the label itself. The oracle has the best label at once.
 """
 
 
@@ -190,7 +190,8 @@ def selection_table(tables: Tables) -> pd.DataFrame:
     """Accuracy of each search after as many trained cells, and the predictor's lead over random search."""
     rows = tables["predictor_selection"]
     found = []
-    for (data_set, scored), group in rows.groupby(["data_set", "scored"], sort=False) if len(rows) else ():
+    keys = ["data_set", "split", "scored"]
+    for (data_set, _, scored), group in rows.groupby(keys, sort=False) if len(rows) else ():
         n = int(group["n_train"].iloc[0])
         ends = [*(n + more for more in MARKS), int(group["trained"].max())]
         for trained in sorted(set(ends) & set(group["trained"])):
