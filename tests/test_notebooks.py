@@ -75,7 +75,7 @@ def test_predictor(tmp_path):
     options = ("--quick", "--epochs", 3, "--results", tmp_path / "results")
     assert not scan_script("0", *options, name="predictor").returncode
     images = execute("predictor.ipynb", tmp_path / "results", tmp_path)
-    assert len(images) == 5  # two splits, errors and points of each, and a selection
+    assert len(images) == 4  # errors of two splits, points of one, a selection
     check(images, tmp_path)
 
 

@@ -33,7 +33,14 @@ def scatter(tables: Tables, data_set: str, split: str) -> Figure | None:
         points = points[(points["data_set"] == data_set) & (points["split"] == split)]
     if points.empty:
         return None
-    return _scatter({name: points[name].to_numpy() for name in ("true", *COLOURS)}, f"{data_set}, {split}, repeat 0")
+    title = f"{data_set}, learnt from {split}, repeat 0"
+    return _scatter({name: points[name].to_numpy() for name in ("true", *COLOURS)}, title, _label(tables, data_set))
+
+
+def _label(tables: Tables, data_set: str) -> str:
+    """What accuracies there are."""
+    runs = tables["predictor_runs"]
+    return "; ".join(runs[runs["data_set"] == data_set]["label"].unique())
 
 
 def save_scatter(folder: Path) -> None:
@@ -41,13 +48,14 @@ def save_scatter(folder: Path) -> None:
     path = folder / "summary.json"
     if not path.exists():
         return
-    points = {name: np.array(values) for name, values in json.loads(path.read_text())["points"].items()}
-    figure = _scatter(points, f"{folder.parents[1].name}, {folder.parent.name}, {folder.name}")
+    summary = json.loads(path.read_text())
+    points = {name: np.array(values) for name, values in summary["points"].items()}
+    figure = _scatter(points, f"{folder.parents[1].name}, {folder.parent.name}, {folder.name}", summary["label"])
     figure.savefig(folder / "predicted.png", dpi=150)
     plt.close(figure)
 
 
-def _scatter(points: Mapping[str, np.ndarray], title: str) -> Figure:
+def _scatter(points: Mapping[str, np.ndarray], title: str, label: str) -> Figure:
     figure, axes = panels(len(COLOURS))
     for ax, (name, colour) in zip(axes, COLOURS.items(), strict=True):
         # All but the worst twentieth, which would press the others into a corner.
@@ -56,7 +64,7 @@ def _scatter(points: Mapping[str, np.ndarray], title: str) -> Figure:
         ax.scatter(points["true"], points[name].clip(low, high), s=5, lw=0, alpha=0.6, color=colour)
         ax.set(xlabel="true accuracy (%)", ylabel="predicted accuracy (%)", title=name)
         ax.set(xlim=(low, high), ylim=(low, high))
-    return titled(figure, f"{title}: {len(points['true'])} cells that were not learnt from")
+    return titled(figure, f"{title}: {len(points['true'])} other cells; {label}")
 
 
 def errors(tables: Tables, data_set: str, split: str) -> Figure | None:
@@ -77,7 +85,7 @@ def errors(tables: Tables, data_set: str, split: str) -> Figure | None:
         ax.set(title=evaluated, xlabel="mean squared error (%²)")
     axes[0, 0].invert_yaxis()
     n = span(rows.groupby("predictor")["seed"].nunique())
-    return titled(figure, f"{data_set}, learnt from {split}, n = {n} repeats")
+    return titled(figure, f"{data_set}, learnt from {split}, n = {n} repeats; {_label(tables, data_set)}")
 
 
 def selection(tables: Tables, data_set: str, split: str) -> Figure | None:
@@ -93,7 +101,8 @@ def selection(tables: Tables, data_set: str, split: str) -> Figure | None:
         _curves(ax, rows[rows["scored"] == score])
         ax.set(xlabel="trained cells", ylabel=f"accuracy, {score} (%)")
     axes[-1].legend(frameon=False, fontsize="x-small")
-    return titled(figure, f"{data_set}, n = {span(rows.groupby('search')['seed'].nunique())} repeats")
+    n = span(rows.groupby("search")["seed"].nunique())
+    return titled(figure, f"{data_set}, n = {n} repeats; chosen by {_label(tables, data_set)}")
 
 
 def _curves(ax: Axes, rows: pd.DataFrame) -> None:
