@@ -10,7 +10,7 @@ ALL := spirals images strategies cells predictor
 NOTEBOOKS = $(ALL:%=notebooks/%.ipynb)
 EXECUTE = $(BIN)/jupyter nbconvert --to notebook --execute
 
-.PHONY: demo test quick check figures bench clean
+.PHONY: demo demo-shown demo-logged test quick check figures bench clean
 
 $(VENV)/ready: requirements.txt requirements-dev.txt requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,15 +18,23 @@ $(VENV)/ready: requirements.txt requirements-dev.txt requirements.lock pyproject
 	$(PIP) $(if $(FLOORS),-c $(VENV)/floors.txt,$(if $(LOCKED),-c requirements.lock)) -r requirements-dev.txt
 	touch $@
 
-# LDN, DDN and their rivals on spirals and on digits at a reduced size, searches of a cell, the neural predictor; figures
-SCANS = max_depth_spirals deterministic_depth_spirals max_depth_images deterministic_depth_images strategies \
-	nasbench201 predictor
+# LDN, DDN and their rivals on spirals and on digits at a reduced size, searches of a cell, the neural predictor, and the
+# figures of these runs. Two scans at a time: one of them shows how it goes, the other writes to a log.
+SHOWN = max_depth_spirals deterministic_depth_spirals strategies
+LOGGED = max_depth_images deterministic_depth_images nasbench201 predictor
+QUICK = cd experiments && for scan in $(1); do $(BIN)/python scan_$$scan.py 0 --quick --results $(DEMO) || exit; done
 demo: $(VENV)/ready
-	cd experiments && for scan in $(SCANS); do \
-		$(BIN)/python scan_$$scan.py 0 --quick --results $(DEMO) || exit; done
+	$(MAKE) --no-print-directory -j 2 demo-shown demo-logged
 	$(BIN)/python -m depthsearch.reporting results/demo
-	RESULTS=$(DEMO) FIGURES=$(DEMO)/figures $(EXECUTE) --output-dir $(DEMO)/notebooks $(NOTEBOOKS)
+	printf '%s\n' $(NOTEBOOKS) | RESULTS=$(DEMO) FIGURES=$(DEMO)/figures xargs -n 1 -P 2 \
+		$(EXECUTE) --output-dir $(DEMO)/notebooks
 	@echo "figures: results/demo/figures, numbers: results/demo/README.md"
+demo-shown:
+	$(call QUICK,$(SHOWN))
+demo-logged:
+	mkdir -p $(DEMO)
+	@echo "at the same time, in results/demo/log: $(LOGGED)"
+	@($(call QUICK,$(LOGGED))) > $(DEMO)/log 2>&1 || { cat $(DEMO)/log; exit 1; }
 
 TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 test: $(VENV)/ready

@@ -15,7 +15,7 @@ from depthsearch.learning.trained import Trained
 from depthsearch.measuring.choices import evaluate_choice
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.studies.depth import DepthStudy
-from depthsearch.studies.images import read_once
+from depthsearch.studies.images import read_once, threads_for
 from depthsearch.studies.spirals import Spirals
 
 
@@ -135,6 +135,10 @@ class ImageChoice(Choice):
     @property
     def group(self) -> str:
         return self.data_set
+
+    @property
+    def threads(self) -> int | None:
+        return threads_for(self.data_set)
 
     @property
     def preset(self) -> Training:

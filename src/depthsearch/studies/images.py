@@ -40,6 +40,10 @@ class Images(DepthStudy):
         return self.data_set
 
     @property
+    def threads(self) -> int | None:
+        return threads_for(self.data_set)
+
+    @property
     def preset(self) -> Training:
         if self.protocol == "fair":
             return Training(epochs=500, patience=30, decay_epoch=30, norm_batches=8)
@@ -93,3 +97,11 @@ class Images(DepthStudy):
 def read_once(name: str, root: Path) -> Split:
     """`image_split`, of each name once in a process."""
     return image_split(name, root)
+
+
+def threads_for(name: str) -> int | None:
+    """One where images are so small that a second thread saves less than a second run beside it; else None, all.
+
+    Threads of two such runs on the same cores would wait for each other at every layer.
+    """
+    return 1 if name in IMAGE_SETS and IMAGE_SETS[name].size < 16 else None
