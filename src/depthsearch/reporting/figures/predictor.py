@@ -96,11 +96,11 @@ def selection(tables: Tables, data_set: str, split: str) -> Figure | None:
     if rows.empty:
         return None
     scored = list(rows["scored"].unique())
-    figure, axes = panels(len(scored), width=4.2)
+    figure, axes = panels(len(scored), width=4.2 if len(scored) > 1 else 7)
     for ax, score in zip(axes, scored, strict=True):
         _curves(ax, rows[rows["scored"] == score])
         ax.set(xlabel="trained cells", ylabel=f"accuracy, {score} (%)")
-    axes[-1].legend(frameon=False, fontsize="x-small")
+    axes[-1].legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     n = span(rows.groupby("search")["seed"].nunique())
     return titled(figure, f"{data_set}, n = {n} repeats; chosen by {_label(tables, data_set)}")
 
