@@ -6,7 +6,7 @@ VENV := $(if $(FLOORS),.venv-floors,$(if $(LOCKED),.venv-locked,.venv))
 BIN := $(CURDIR)/$(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 DEMO := $(CURDIR)/results/demo
-ALL := spirals images strategies cells
+ALL := spirals images strategies cells predictor
 NOTEBOOKS = $(ALL:%=notebooks/%.ipynb)
 EXECUTE = $(BIN)/jupyter nbconvert --to notebook --execute
 
@@ -18,8 +18,9 @@ $(VENV)/ready: requirements.txt requirements-dev.txt requirements.lock pyproject
 	$(PIP) $(if $(FLOORS),-c $(VENV)/floors.txt,$(if $(LOCKED),-c requirements.lock)) -r requirements-dev.txt
 	touch $@
 
-# LDN, DDN and their rivals on spirals and on digits at a reduced size, searches of a cell, and the figures of these runs
-SCANS = max_depth_spirals deterministic_depth_spirals max_depth_images deterministic_depth_images strategies nasbench201
+# LDN, DDN and their rivals on spirals and on digits at a reduced size, searches of a cell, the neural predictor; figures
+SCANS = max_depth_spirals deterministic_depth_spirals max_depth_images deterministic_depth_images strategies \
+	nasbench201 predictor
 demo: $(VENV)/ready
 	cd experiments && for scan in $(SCANS); do \
 		$(BIN)/python scan_$$scan.py 0 --quick --results $(DEMO) || exit; done

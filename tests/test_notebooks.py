@@ -88,6 +88,14 @@ def test_cells_from_the_committed_tables_alone(tmp_path):
     check(images, tmp_path)
 
 
+def test_predictor(tmp_path):
+    options = ("--quick", "--epochs", 3, "--results", tmp_path / "results")
+    assert not scan_script("0", *options, name="predictor").returncode
+    images = execute("predictor.ipynb", tmp_path / "results", tmp_path)
+    assert len(images) == 4  # errors of two splits, points of one, a selection
+    check(images, tmp_path)
+
+
 def test_spirals_from_the_committed_tables_alone(tmp_path):
     fresh = tmp_path / "results"
     fresh.mkdir()

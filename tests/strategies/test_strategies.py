@@ -25,18 +25,25 @@ from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.choices import under_shift
 from depthsearch.measuring.depths import exact_posterior, predict
 from depthsearch.reporting import comparison, verdict
+from depthsearch.reporting.baselines import BASELINES
 from depthsearch.reporting.figures import strategies as figures
 from depthsearch.reporting.tables import write_tables
 from depthsearch.running import folders as runs
+from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
 from depthsearch.strategies.darts import Darts
 from depthsearch.strategies.drnas import DrNAS
 from depthsearch.strategies.mixing import MixtureDepth, problem
 from depthsearch.strategies.predictor import fit_predictor, predict_labels
-from depthsearch.strategies.search import SEARCHES
+from depthsearch.studies.choices import ImageChoice, SpiralChoice, every_way
 from depthsearch.studies.depth import seeded
 
 BY_LIKELIHOOD = Selection(by="log_likelihood")
+
+
+@pytest.mark.parametrize("preset", [SpiralChoice(max_depth=4), ImageChoice(max_depth=4)])
+def test_everything_that_is_compared_is_selected_by_one_rule(preset):
+    assert len({study.selection for study in every_way(preset, {10: range(3)})}) == 1
 
 
 def batch(n=12, r=2, seed=0):
@@ -351,7 +358,7 @@ def test_the_figure_of_errors_is_in_percent(compared):
 def test_the_scan_compares_all_strategies_in_all_modes(compared):
     tables = comparison.collect(compared)
     rows = tables["strategies"]
-    assert set(rows["strategy"]) == set(verdict.ORDER) and set(rows["data_set"]) == {"spirals360", "digits"}
+    assert set(rows["strategy"]) == {*METHODS, *SEARCHES} and set(rows["data_set"]) == {"spirals360", "digits"}
     assert (rows.groupby(["data_set", "strategy"]).size() == 2).all()
     for column in ("searched_ece", "retrained_error", "retrained_log_likelihood", "regret", "block_evaluations"):
         assert rows[column].notna().all(), column
@@ -424,11 +431,12 @@ def test_runs_that_diverged_are_counted_and_never_chosen(compared, tmp_path):
 
 
 def test_the_verdict_on_numbers_made_up():
-    """DARTS is 0.1 nats worse than LDN at every repeat, the rest as good; manual search dearer."""
+    """DARTS is 0.1 nats worse than LDN at every repeat, a guess much worse, the rest as good; manual search dearer."""
     rows = []
     for seed in range(4):
-        for name in ("LDN", "DARTS", "manual"):
+        for name in ("LDN", "DARTS", "manual", "always D", "uniform guess"):
             value = -0.1 - 0.01 * seed - (0.1 if name == "DARTS" else 0)
+            value -= 0.5 + 0.001 * seed**2 if name == "uniform guess" else 0
             row = {
                 "data_set": "spirals720",
                 "strategy": name,
@@ -442,8 +450,12 @@ def test_the_verdict_on_numbers_made_up():
     mean, low, high, n = verdict.differences(table, "retrained_log_likelihood")["DARTS"]
     assert (round(mean, 6), n) == (-0.1, 4) and high - low < 1e-6
     said = verdict.when_to_use_which(table, pd.DataFrame())
-    assert "LDN, manual come within" in said[0] and "the cheapest of them is LDN" in said[0]
-    assert "not told apart from it: manual" in said[1] and "DARTS" not in said[1]
+    assert "no strategy is seen to be better than always D. Least regret of a strategy: LDN" in said[0]
+    assert "not told apart from it: manual, always D" in said[1] and "DARTS" not in said[1]
+    said = verdict.when_to_use_which(table[table["strategy"] != "always D"], pd.DataFrame())
+    assert "a strategy is better than each guess" in said[0]
+    said = verdict.when_to_use_which(table[~table["strategy"].isin(list(BASELINES))], pd.DataFrame())
+    assert said[0].startswith("To choose a depth and retrain at it: least regret: LDN")
 
 
 @pytest.mark.parametrize(

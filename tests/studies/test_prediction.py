@@ -1,4 +1,4 @@
-"""The tables and curves of the predictor's study, on the cells of at most 4 vertices with made-up labels."""
+"""What the predictor's studies measure, on the cells of at most 5 vertices with made-up labels."""
 
 from dataclasses import replace
 
@@ -10,10 +10,22 @@ from depthsearch.cells.nasbench101 import enumerate_cells, one_hot
 from depthsearch.cells.nasbench101_size import count_parameters
 from depthsearch.data.graphs import as_graphs
 from depthsearch.data.nasbench101 import splits
-from depthsearch.measuring.yardsticks import edit_distances, scores
+from depthsearch.measuring.yardsticks import NAMES, RANDOM, edit_distances, nearest_neighbour, scores, yardsticks
 from depthsearch.strategies.ensembles import fit
 from depthsearch.strategies.graph_predictor import RECOMMENDED
-from depthsearch.studies.prediction import Pool, best_so_far, evolution, results_of_split, selection
+from depthsearch.strategies.predictor_choice import cross_validate, fit_two_stages
+from depthsearch.studies.prediction import (
+    Pool,
+    best_so_far,
+    chosen_settings,
+    drawn,
+    evolution,
+    members,
+    oracle,
+    predicted_best,
+    scored,
+    two_stages,
+)
 
 QUICK = replace(RECOMMENDED, width=16, hidden=16, epochs=40)
 
@@ -27,72 +39,109 @@ def pool() -> Pool:
     labels = 94 - 6 * np.exp(-counts[:, 2]) - counts[:, 4] + np.random.default_rng(0).normal(0, 0.2, len(counts))
     known = np.ones(len(labels), dtype=bool)
     known[::50] = False
-    return Pool(graphs, np.where(known, labels, 10.0), count_parameters(cells), known, labels - 0.5)
+    return Pool(
+        graphs, np.where(known, labels, 10.0), count_parameters(cells), known, {"test": labels - 0.5}, caption="made up"
+    )
 
 
-@pytest.mark.slow
-def test_table_of_a_split(pool) -> None:
-    drawn = splits(pool.labels, sizes=(100,))
-    evaluated = {name: drawn[name] for name in ("all", "denoise-91")}
-    rows = results_of_split(pool, drawn["100"], evaluated, {"quick": QUICK}, range(4), ensemble=2)
-    train = drawn["100"][pool.known[drawn["100"]]]
-    scored = np.setdiff1d(np.flatnonzero(pool.known), train)
-    assert {row["evaluated"] for row in rows} == {"all", "denoise-91"} and {row["n_train"] for row in rows} == {
-        len(train)
-    }
-    everything = [row for row in rows if row["evaluated"] == "all"]
-    assert {row["n"] for row in everything} == {len(scored)}
-    assert [r["seed"] for r in everything if r["predictor"] == "quick"] == [0, 1, 2, 3]
-    assert [r["seed"] for r in everything if r["predictor"] == "quick, ensemble"] == [0, 2]
-    assert sum(r["predictor"] == "random forest" for r in everything) == 4
-    assert sum(r["predictor"] == "mean" for r in everything) == 1
-    fitted = fit(pool.rows(train), pool.labels[train], range(4), QUICK)
-    values = scores(fitted.members(*pool.rows(scored))[2].numpy(), pool.labels[scored])
-    row = next(r for r in everything if (r["predictor"], r["seed"]) == ("quick", 2))
-    assert row["mse"] == pytest.approx(values["mse"]) and row["kendall_tau"] == pytest.approx(values["kendall_tau"])
-    above = next(r for r in rows if (r["predictor"], r["evaluated"]) == ("mean", "denoise-91"))
-    kept = scored[pool.labels[scored] > 91]
-    assert above["mse"] == pytest.approx(np.mean((pool.labels[kept] - pool.labels[train].mean()) ** 2))
-    again = results_of_split(pool, drawn["100"], evaluated, {}, range(1), trained_too=True)
-    assert again[0]["n"] == pool.known.sum()
+@pytest.fixture(scope="module")
+def trains(pool) -> list[np.ndarray]:
+    """Of three repeats; the second has fewer graphs."""
+    orders = [np.random.default_rng(seed).permutation(np.flatnonzero(pool.known)) for seed in range(3)]
+    return [orders[0][:60], orders[1][:50], orders[2][:60]]
+
+
+def test_repeats_side_by_side_are_fitted_one_by_one(pool, trains) -> None:
+    settings = [QUICK, QUICK, replace(QUICK, bounded=True)]
+    seeds = [[0, 1], [2, 3], [4, 5]]
+    found = members(pool, trains, settings, seeds)
+    assert found.shape == (3, 2, len(pool.labels))
+    for train, setting, own, predicted in zip(trains, settings, seeds, found, strict=True):
+        alone = fit(pool.rows(train), pool.labels[train], own, setting).members(*pool.graphs).numpy()
+        np.testing.assert_allclose(predicted, alone, atol=0.02)
+    company = members(pool, trains, [QUICK] * 3, seeds)  # the first and third now train together
+    np.testing.assert_allclose(company[:2], found[:2], atol=0.02)
+
+
+def test_settings_are_chosen_within_the_training_rows_alone(pool, trains) -> None:
+    candidates = {"untrained": replace(QUICK, learning_rate=1e-9), "trained": QUICK}
+    found = chosen_settings(pool, [*trains, trains[0]], candidates, folds=3)
+    assert all(errors["trained"] < 0.7 * errors["untrained"] for errors in found) and found[0] == found[3]
+    for train, errors in zip(trains, found, strict=False):
+        one = cross_validate(pool.rows(train), pool.labels[train], candidates["trained"], folds=3)
+        assert errors["trained"] == pytest.approx(one, rel=0.05)
+    inside = np.isin(np.arange(len(pool.labels)), np.concatenate(trains))
+    blind = replace(pool, labels=np.where(inside, pool.labels, np.nan))  # no other label plays a part
+    assert chosen_settings(blind, trains, candidates, folds=3) == found[:3]
+
+
+def test_two_stages_of_repeats_are_those_of_each(pool, trains) -> None:
+    seeds, limits = [[0, 1], [2, 3], [4, 5]], [91.0, 91.0, 92.0]
+    everything = members(pool, trains, [QUICK] * 3, seeds).mean(1)
+    found = two_stages(pool, trains, [QUICK] * 3, seeds, limits, everything)
+    for train, own, limit, predicted in zip(trains, seeds, limits, found, strict=True):
+        alone = fit_two_stages(pool.rows(train), pool.labels[train], limit, own, QUICK)(*pool.graphs).numpy()
+        assert np.median(np.abs(predicted - alone)) < 0.02 and np.mean(np.abs(predicted - alone) > 0.2) < 0.03
+
+
+def test_what_was_learnt_from_or_is_not_known_is_not_scored(pool, trains) -> None:
+    predicted = pool.labels + np.random.default_rng(1).normal(size=len(pool.labels))
+    drawn_splits = splits(pool.labels, sizes=(100,))
+    sets = {name: drawn_splits[name] for name in ("all", "denoise-91")}
+    rows = {row["evaluated"]: row for row in scored(pool, trains[0], predicted, sets)}
+    left = np.setdiff1d(np.flatnonzero(pool.known), trains[0])
+    above = left[pool.labels[left] > 91]
+    for name, kept in (("all", left), ("denoise-91", above)):
+        assert (rows[name]["n"], rows[name]["n_train"]) == (len(kept), 60)
+        expected = scores(predicted[kept], pool.labels[kept])
+        assert {key: rows[name][key] for key in expected} == expected
+        assert rows[name]["mse"] == pytest.approx(np.mean((predicted[kept] - pool.labels[kept]) ** 2))
+
+
+def test_yardsticks_by_name(pool, trains) -> None:
+    train = trains[0]
+    known = (pool.rows(train), pool.labels[train], pool.parameters[train])
+    everything = yardsticks(*known, pool.graphs, pool.parameters, seed=1)
+    some = yardsticks(*known, pool.graphs, pool.parameters, seed=1, only=RANDOM)
+    assert tuple(everything) == NAMES and tuple(some) == RANDOM
+    for name in RANDOM:
+        np.testing.assert_array_equal(some[name], everything[name])
+    distances = edit_distances(pool.graphs, known[0]).numpy()
+    np.testing.assert_array_equal(
+        nearest_neighbour(*known[:2], pool.graphs, distances), everything["nearest neighbour"]
+    )
+
+
+def test_mutations_of_codes_change_one_of_them(pool) -> None:
+    codes = np.array([[0, 0, 0], [0, 1, 0], [2, 1, 0], [2, 1, 1]])
+    coded = replace(pool, codes=codes)
+    assert coded.distances(np.array([0, 3])).tolist() == [[0, 3], [1, 2], [2, 1], [3, 0]]
 
 
 def test_what_is_chosen_is_the_best_by_its_label_and_scored_by_its_score() -> None:
     graphs = as_graphs(np.zeros((4, 2, 2)), np.ones((4, 2, 1)), np.full(4, 2))
     labels, score = np.array([1.0, 3.0, 2.0, 9.0]), np.array([10.0, 20.0, 30.0, 40.0])
-    small = Pool(graphs, labels, np.ones(4), np.array([True, True, True, False]), score)
-    assert best_so_far(small, np.array([0, 2, 1, 3])).tolist() == [10, 30, 20, 20]
-    assert best_so_far(small, np.array([1, 0, 2])).tolist() == [20, 20, 20]
+    small = Pool(graphs, labels, np.ones(4), np.array([True, True, True, False]), {"test": score, "other": -score})
+    found = best_so_far(small, np.array([0, 2, 1, 3]))
+    assert found["test"].tolist() == [10, 30, 20, 20] and found["other"].tolist() == [-10, -30, -20, -20]
+    assert best_so_far(small, np.array([1, 0, 2]))["test"].tolist() == [20, 20, 20]
 
 
-def test_curves_of_selection(pool) -> None:
-    curves = selection(pool, budget=110, n_train=60, seed=1, setting=QUICK, ensemble=2)
-    names = {"random search", "regularised evolution", "predictor", "predictor with classifier", "oracle"}
-    assert set(curves) == names and all(curve.shape == (110,) for curve in curves.values())
+def test_a_predictor_trains_what_it_learns_from_and_then_its_best(pool) -> None:
+    order, predicted = drawn(pool, 1), np.random.default_rng(0).normal(size=len(pool.labels))
+    assert sorted(order) == list(range(len(pool.labels))) and not np.array_equal(order, drawn(pool, 2))
+    rows = predicted_best(order[:60], predicted, 110)
+    np.testing.assert_array_equal(rows[:60], order[:60])
+    rest = sorted(set(range(len(pool.labels))) - set(order[:60].tolist()), key=lambda row: -predicted[row])
+    assert rows[60:].tolist() == rest[:50]
     best = np.where(pool.known, pool.labels, -np.inf).argmax()
-    assert (curves["oracle"] == pool.score[best]).all()
-    np.testing.assert_array_equal(curves["predictor"][:60], curves["random search"][:60])
-    assert curves["predictor"][-1] >= curves["random search"][-1]
-    again = selection(pool, budget=110, n_train=60, seed=1, setting=QUICK, ensemble=2)
-    assert all(np.array_equal(curves[name], again[name]) for name in names)
-    with pytest.raises(ValueError, match="the budget must be"):
-        selection(pool, budget=60, n_train=60)
-
-
-@pytest.mark.slow
-def test_the_whole_space_is_ranked_and_what_is_unknown_passed_over(pool) -> None:
-    part = np.arange(0, len(pool.labels), 2)
-    half = Pool(pool.rows(part), pool.labels[part], pool.parameters[part], pool.known[part], pool.score[part])
-    places = np.full(len(pool.labels), -1)
-    places[part] = np.arange(len(part))
-    options = {"budget": 100, "n_train": 60, "setting": QUICK, "ensemble": 2}
-    whole, alone = selection(half, **options, space=pool.graphs, row_in_pool=places), selection(half, **options)
-    np.testing.assert_array_equal(whole["predictor"], alone["predictor"])
+    assert oracle(pool, 3)[0] == best and (best_so_far(pool, oracle(pool, 3))["test"] == pool.score["test"][best]).all()
 
 
 def test_evolution_trains_each_network_once_and_goes_up(pool) -> None:
-    trained = evolution(pool, 150, np.random.default_rng(0))
+    trained = evolution(pool, 150, 0)
     assert len(set(trained.tolist())) == 150 == len(trained)
+    np.testing.assert_array_equal(trained, evolution(pool, 150, 0))
     labels = np.where(pool.known, pool.labels, np.nan)
     assert np.nanmean(labels[trained[50:]]) > np.nanmean(labels[trained[:50]]) + 0.5
     first = edit_distances(pool.graphs, pool.rows(trained[:50]))

@@ -5,7 +5,7 @@ graph and the logarithm of its parameters.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from depthsearch.data.graphs import Graphs, graph_features
 
+RANDOM = ("random forest", "gradient boosting")  # these have a seed
+NAMES = ("mean", "parameters alone", "ridge", *RANDOM, "nearest neighbour")
 CHUNK = 2000  # graphs compared with all known ones at once
 
 
@@ -30,22 +32,32 @@ def scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     return {"mse": mse, "kendall_tau": tau, "r2": 1 - mse / variance if variance > 0 else float("nan")}
 
 
-def yardsticks(known: Graphs, labels: np.ndarray, parameters: np.ndarray, new: Graphs, new_parameters: np.ndarray,
-               seed: int = 0) -> dict[str, np.ndarray]:  # fmt: skip
+def yardsticks(
+    known: Graphs, labels: np.ndarray, parameters: np.ndarray, new: Graphs, new_parameters: np.ndarray, seed: int = 0,
+    distances: np.ndarray | None = None, only: Collection[str] = NAMES,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Predictions (B,) of every yardstick by name, in the unit of the labels.
 
     Args:
         known: N graphs, with labels (N,) and trainable parameters (N,).
         new: B graphs to predict, with parameters (B,).
         seed: of the random forest and of gradient boosting.
+        distances: (B, N) edits from a new graph to each known one; without them graphs are compared (`edit_distances`).
+        only: names of those that are wanted.
     """
     labels, sizes = np.asarray(labels, dtype=float), (np.log(parameters)[:, None], np.log(new_parameters)[:, None])
     features = [np.concatenate([graph_features(g).numpy(), s], 1) for g, s in zip((known, new), sizes, strict=True)]
-    predicted = {"mean": np.full(len(new_parameters), labels.mean())}
-    predicted["parameters alone"] = _regressors(seed)["ridge"]().fit(sizes[0], labels).predict(sizes[1])
-    for name, regressor in _regressors(seed).items():
-        predicted[name] = regressor().fit(features[0], labels).predict(features[1])
-    predicted["nearest neighbour"] = nearest_neighbour(known, labels, new)
+    regressors = _regressors(seed)
+    predicted: dict[str, np.ndarray] = {}
+    for name in only:
+        if name == "mean":
+            predicted[name] = np.full(len(new_parameters), labels.mean())
+        elif name == "parameters alone":
+            predicted[name] = regressors["ridge"]().fit(sizes[0], labels).predict(sizes[1])
+        elif name == "nearest neighbour":
+            predicted[name] = nearest_neighbour(known, labels, new, distances)
+        else:
+            predicted[name] = regressors[name]().fit(features[0], labels).predict(features[1])
     return predicted
 
 
@@ -64,13 +76,19 @@ def _regressors(seed: int) -> dict[str, Callable]:
     }
 
 
-def nearest_neighbour(known: Graphs, labels: np.ndarray, new: Graphs) -> np.ndarray:
-    """The mean label (B,) of those known graphs that take the fewest edits to become the new one."""
+def nearest_neighbour(
+    known: Graphs, labels: np.ndarray, new: Graphs, distances: np.ndarray | None = None
+) -> np.ndarray:
+    """The mean label (B,) of those known graphs that take the fewest edits to become the new one.
+
+    Args:
+        distances: (B, N) of them, where they are known already.
+    """
     labels = np.asarray(labels, dtype=float)
     predicted = np.empty(len(new.n_vertices))
     for start in range(0, len(predicted), CHUNK):
         rows = slice(start, start + CHUNK)
-        distance = edit_distances(new.rows(rows), known).numpy()
+        distance = edit_distances(new.rows(rows), known).numpy() if distances is None else distances[rows]
         nearest = distance == distance.min(1, keepdims=True)
         predicted[rows] = nearest @ labels / nearest.sum(1)
     return predicted

@@ -1,7 +1,8 @@
 """Tables and pages from finished runs: `python -m depthsearch.reporting [RESULTS] [--add DIR ...]`.
 
-Writes `tables/*.csv`, `README.md`, `strategies.md` and `cells.md` of a results folder, and for the clone's own the
-results section of the README. Runs that the tables know and this machine does not have stay in them.
+Writes `tables/*.csv` and the pages of a results folder (`README.md`, `strategies.md`, `cells.md`, `predictor.md`), and
+for the clone's own the results section of the README. Runs that the tables know and this machine does not have stay in
+them.
 """
 
 import argparse
@@ -9,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from depthsearch.reporting import comparison, searches, tables, verdict
+from depthsearch.reporting import comparison, prediction, searches, tables, verdict
 from depthsearch.reporting.joining import Tables, join
 from depthsearch.reporting.maps import store_maps
 from depthsearch.reporting.pages.cells import cells_page
+from depthsearch.reporting.pages.predictor import predictor_page
 from depthsearch.reporting.pages.readme import insert_into_readme, readme_part
 from depthsearch.reporting.pages.results import benchmarks_part, results_page, strategies_part
 from depthsearch.reporting.shown import shown
@@ -64,7 +66,7 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
 def _of(place: Path) -> Tables:
     found: Tables = {}
     missing = None
-    for read in (tables.all_tables, comparison.all_tables, searches.all_tables):
+    for read in (tables.all_tables, comparison.all_tables, searches.all_tables, prediction.all_tables):
         try:
             found |= read(place)
         except FileNotFoundError as nothing:
@@ -83,6 +85,8 @@ def write_pages(results: Path, found: Tables) -> None:
         choices, left = comparison.shown_tables(found)
         strategies, compared = strategies_part(choices, left), choices["strategies"]
         (results / "strategies.md").write_text(verdict.details(choices))
+    if "predictor_runs" in found:
+        (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
     (results / "README.md").write_text(results_page(scans, compared, others, strategies, benchmarks_part(results)))
     if "cells" in found:
         (results / "cells.md").write_text(cells_page(*shown({name: found[name] for name in searches.TABLES})))

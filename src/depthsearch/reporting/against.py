@@ -1,11 +1,10 @@
 """DrNAS held against what it should beat, on the cells of NAS-Bench-201: paired over repeats, by `BETTER_CELLS`."""
 
-import numpy as np
 import pandas as pd
 
 from depthsearch.data.nasbench import SETS
 from depthsearch.reporting.baselines import holm
-from depthsearch.reporting.claims import paired
+from depthsearch.reporting.claims import p_value, paired
 from depthsearch.reporting.rules import FEWEST, LEVEL, Interval
 from depthsearch.studies.random_cells import EQUAL_COST
 
@@ -31,13 +30,6 @@ def against(rows: pd.DataFrame) -> pd.DataFrame:
             row = {"data": name, "difference": words, "points": f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]", "n": n}
             table.append(row | {"Holm's p": f"{p:.2g}", "word": word(interval, p)})
     return pd.DataFrame(table)
-
-
-def p_value(gaps: pd.Series) -> float:
-    """Of a paired t-test; no number where there is no spread."""
-    from scipy.stats import ttest_1samp
-
-    return float(ttest_1samp(gaps, 0).pvalue) if len(gaps) > 1 and gaps.std() > 0 else np.nan
 
 
 def word(interval: Interval, p: float) -> str:

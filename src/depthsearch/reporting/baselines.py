@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from depthsearch.measuring.choices import METRICS
-from depthsearch.reporting.claims import paired
+from depthsearch.reporting.claims import p_value, paired
 from depthsearch.reporting.rules import FEWEST, LEVEL, LIKELIHOOD_MARGIN, Interval
 from depthsearch.reporting.words import spread
 
@@ -72,16 +72,13 @@ def against_baselines(regrets: pd.DataFrame) -> pd.DataFrame:
     Args:
         regrets: (repeats, strategies), the baselines among them; nats.
     """
-    from scipy.stats import ttest_1samp
-
     names = [str(name) for name in regrets]
     there = [name for name in BASELINES if name in names]
     others = [name for name in names if name not in BASELINES and regrets[name].notna().any()]
     words: dict[str, dict[str, str]] = {name: {} for name in others}
     for baseline in there:
         gaps = {name: (regrets[name] - regrets[baseline]).dropna() for name in others}
-        p = {name: float(ttest_1samp(gap, 0).pvalue) if gap.std() > 0 else np.nan for name, gap in gaps.items()}
-        corrected = holm(p)
+        corrected = holm({name: p_value(gap) for name, gap in gaps.items()})
         for name, gap in gaps.items():
             words[name][f"minus {baseline}"] = _said(paired(gap), corrected[name])
     rows = [{"strategy": n, "n": regrets[n].count(), "regret (nats)": spread(regrets[n])} | words[n] for n in others]

@@ -1,6 +1,7 @@
 """The paper's claims against the tables of saved runs: paired differences over repeats, intervals, verdicts."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,15 +33,25 @@ MEASURES = (  # name, metric, sign of a cost, margin, unit
 
 def paired(differences: pd.Series) -> Interval:
     """Mean, 95 % t-interval and n of paired differences, one a repeat."""
-    from scipy.stats import ttest_1samp
-
     d = differences.dropna().to_numpy(dtype=float)
     if len(d) < 2:
         return float(d.mean()) if len(d) else np.nan, np.nan, np.nan, len(d)
+    low, high = _t_test(d).confidence_interval()
+    return float(d.mean()), float(low), float(high), len(d)
+
+
+def p_value(differences: pd.Series) -> float:
+    """That their mean is 0, of the t-test that belongs to the interval of `paired`; NaN of differences all alike."""
+    d = differences.dropna().to_numpy(dtype=float)
+    return float(_t_test(d).pvalue) if len(d) > 1 and d.std() > 0 else np.nan
+
+
+def _t_test(d: np.ndarray) -> Any:
+    from scipy.stats import ttest_1samp
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of differences that are all alike, whose interval is a point
-        low, high = ttest_1samp(d, 0).confidence_interval()
-    return float(d.mean()), float(low), float(high), len(d)
+        return ttest_1samp(d, 0)
 
 
 def spiral_claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -52,7 +52,12 @@ POOL = Family(
 CELLS = Family(
     ("scan", "data_set", "kind", "epochs_limit", "configuration", "seed"), mains=("cells",), details=("cells_history",)
 )
-FAMILIES = (RUNS, CHOICES, POOL, CELLS)
+PREDICTIONS = Family(
+    ("data_set", "split", "epochs_limit", "configuration", "seed"),
+    mains=("predictor_runs",),
+    details=("predictor", "predictor_selection", "predictor_points"),
+)
+FAMILIES = (RUNS, CHOICES, POOL, CELLS, PREDICTIONS)
 
 
 def join(ours: Mapping[str, pd.DataFrame], theirs: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:

@@ -15,6 +15,7 @@ from depthsearch.reporting.joining import (
     CHOICES,
     FAMILIES,
     POOL,
+    PREDICTIONS,
     RUNS,
     SETTING,
     Family,
@@ -59,6 +60,11 @@ def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
         best, others = fullest(tables["cells"], ["scan", "data_set"], ["cohort", "epochs_limit"], ["kind", "setting"])
         lines += others
         kept[CELLS] = CELLS.keys(best)
+    if len(tables.get("predictor_runs", ())):
+        # A split is shown as it was run most often, whatever the others.
+        best, others = fullest(tables["predictor_runs"], ["data_set", "split"], ["cohort", "epochs_limit"], ("split",))
+        lines += others
+        kept[PREDICTIONS] = PREDICTIONS.keys(best)
     return _only(tables, kept), lines
 
 

@@ -14,7 +14,7 @@ from depthsearch.running.folders import read_run, run_folders
 from depthsearch.running.study import fingerprint
 
 # first word of a study -> what `read_runs` calls it
-OF = {"choice": "choices", "cells": "cells", "genotype": "genotypes"}
+OF = {"choice": "choices", "cells": "cells", "genotype": "genotypes", "predictor": "predictors"}
 TABLES = ("runs", "depths", "reliability", "curves", "diverged")
 
 
@@ -56,7 +56,7 @@ def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
 
     Args:
         of: "choices" for the comparison of strategies, "cells" for searches of cells, "genotypes" for their training,
-            "depth" for all others.
+            "predictors" for the neural predictor, "depth" for all others.
     """
     found = []
     for folder in run_folders(results):
@@ -148,7 +148,7 @@ def stored_tables(results: Path, names: Sequence[str]) -> Tables | None:
 def _read(path: Path) -> pd.DataFrame:
     if path.stat().st_size <= 1:
         return pd.DataFrame()  # an empty table is an empty line on disk
-    kinds = {"configuration": str, "cohort": str, "started": str}
+    kinds = {"configuration": str, "cohort": str, "started": str, "split": str}
     table = pd.read_csv(path, dtype=kinds)  # type: ignore[arg-type]
     return table.fillna({"started": ""}) if "started" in table else table
 

@@ -23,5 +23,6 @@ def end_loss(history: Sequence[Mapping]) -> float | None:
 
 def tuned(runs: pd.DataFrame) -> dict[str, float]:
     """The setting of each strategy by the rule: {kind: rate}, from rows with `kind`, `setting`, `end_loss`."""
-    means = runs.groupby(["kind", "setting"], sort=True)["end_loss"].mean()
-    return {str(kind): float(losses.idxmin()[1]) for kind, losses in means.groupby("kind")}
+    means = runs.groupby(["kind", "setting"], sort=True, as_index=False)["end_loss"].mean()
+    best = means.loc[means.groupby("kind")["end_loss"].idxmin()]
+    return {str(kind): float(setting) for kind, setting in zip(best["kind"], best["setting"], strict=True)}

@@ -29,7 +29,8 @@ chosen depth trained from scratch on training and validation points. Regret: log
 the best deterministic depth of the preset width, picked on the test points (another width can do better: negative).
 Searches are charged the seconds, block evaluations (blocks run forward x points) and networks of what they would have
 trained; other work on the machine may be in the seconds, it is not in the block evaluations. Mean ± standard deviation
-over data sets and repeats; differences are paired over repeats, mean and 95 % t-interval.
+over data sets and repeats; differences are paired over repeats, mean and 95 % t-interval. DARTS and DrNAS give half of
+the training points to the weights of depths: as searched and truncated, their networks have learnt from the other half.
 """
 
 
@@ -141,10 +142,14 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
         regret = regrets.mean().dropna()
         here = regret[[name for name in regret.index if name not in (*FREE_WIDTH, *BASELINES)]]
         best, guesses = str(here.idxmin()), as_good(regrets.drop(columns=list(FREE_WIDTH), errors="ignore"))
-        none = f"no strategy is seen to be better than {' or '.join(guesses)}" if guesses else "each guess is beaten"
+        none = "least regret"
+        if guesses:
+            none = f"no strategy is seen to be better than {' or '.join(guesses)}. Least regret of a strategy"
+        elif set(BASELINES) & set(regret.index):
+            none = "a strategy is better than each guess. Least regret"
         manual = f" against {cost['manual']:.2g} of manual search" if "manual" in cost else ""
         said.append(
-            f"To choose a depth and retrain at it: {none}. Least regret of a strategy: {best}, {here[best]:.3g} nats, "
+            f"To choose a depth and retrain at it: {none}: {best}, {here[best]:.3g} nats, "
             f"{cost[best]:.2g} block evaluations{manual}."
         )
         wide = ", ".join(f"{name} {regret[name]:.3g} nats" for name in FREE_WIDTH if name in regret)

@@ -206,9 +206,15 @@ def fit(
     return Ensemble(network, setting, _scale(graphs, setting, rows), scaled)
 
 
-def fit_classifier(graphs: Graphs, is_good: Values, seeds: Iterable[int], setting: Setting = RECOMMENDED) -> Ensemble:
+def fit_classifier(
+    graphs: Graphs,
+    is_good: Values,
+    seeds: Iterable[int],
+    setting: Setting = RECOMMENDED,
+    rows: Sequence[Tensor] | None = None,
+) -> Ensemble:
     """The same with a logistic loss on is_good (N,), 0 or 1: what is returned predicts the probability of 1."""
-    seeds, rows, y = _checked(graphs, is_good, seeds, None)
+    seeds, rows, y = _checked(graphs, is_good, seeds, rows)
     network = train(graphs, y.expand(len(seeds), -1), rows, seeds, setting, loss="logistic")
     return Ensemble(network, setting, _scale(graphs, setting, rows), None)
 

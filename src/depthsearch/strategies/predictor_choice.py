@@ -3,7 +3,7 @@
 No graph beyond those handed in plays a part in any choice made here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,19 +24,39 @@ def cross_validate(
     Raises:
         ValueError: there are fewer graphs than twice the folds, or folds is below 2.
     """
-    y = torch.as_tensor(labels).double()
-    n = len(y)
+    return cross_validated(graphs, labels, [torch.arange(len(graphs.n_vertices))], setting, folds, repeats, seed)[0]
+
+
+def cross_validated(
+    graphs: Graphs,
+    labels: Values,
+    rows: Sequence[Tensor],
+    setting: Setting,
+    folds: int = 5,
+    repeats: int = 1,
+    seed: int = 0,
+) -> list[float]:
+    """The same within each of several sets of equally many rows of the graphs, all side by side.
+
+    Raises:
+        ValueError: as in `cross_validate`.
+    """
+    y, n = torch.as_tensor(labels).double(), len(rows[0])
     if folds < 2 or n < 2 * folds:
         raise ValueError(f"{n} graphs are too few for {folds} folds: 2 folds or more, of 2 graphs or more")
-    generator = torch.Generator().manual_seed(seed)
+    generator, everything = torch.Generator().manual_seed(seed), torch.arange(n)
     held = [part for _ in range(repeats) for part in torch.randperm(n, generator=generator).tensor_split(folds)]
-    everything = torch.arange(n)
-    rows = [everything[~torch.isin(everything, part)] for part in held]
-    fitted = fit(graphs, y, range(seed, seed + len(held)), setting, rows)
-    predicted, total = fitted.members(*graphs), torch.zeros(n, dtype=torch.float64)
-    for member, part in zip(predicted, held, strict=True):
-        total[part] += member[part]
-    return float((total / repeats - y).square().mean())
+    rest = [everything[~torch.isin(everything, part)] for part in held]
+    seeds = [*range(seed, seed + len(held))] * len(rows)
+    fitted = fit(graphs, y, seeds, setting, [own[part] for own in rows for part in rest])
+    predicted = fitted.members(*graphs).unflatten(0, (len(rows), len(held)))
+    errors = []
+    for own, members in zip(rows, predicted, strict=True):
+        total = torch.zeros(n, dtype=torch.float64)
+        for member, part in zip(members, held, strict=True):
+            total[part] += member[own[part]]
+        errors.append(float((total / repeats - y[own]).square().mean()))
+    return errors
 
 
 def choose(
@@ -62,9 +82,15 @@ class TwoStages:
 
     def __call__(self, adjacency: Values, operations: Values, n_vertices: Values) -> Tensor:
         """The prediction (B,), in the unit of the labels."""
-        kept = self.keeps(adjacency, operations, n_vertices)
-        below = self.everything(adjacency, operations, n_vertices).clamp(max=self.threshold)
-        return torch.where(kept, self.above(adjacency, operations, n_vertices), below)
+        graphs = (adjacency, operations, n_vertices)
+        threshold = torch.tensor(self.threshold)
+        return in_two_stages(self.classifier(*graphs), self.above(*graphs), self.everything(*graphs), threshold)
+
+
+def in_two_stages(probability: Tensor, above: Tensor, everything: Tensor, threshold: Tensor) -> Tensor:
+    """What two stages say (B,) of graphs that are above the threshold with some probability (B,), given what networks
+    of such graphs alone and networks of all graphs say of them."""
+    return torch.where(probability > 0.5, above, torch.minimum(everything, threshold))
 
 
 def fit_two_stages(

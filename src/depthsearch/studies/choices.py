@@ -24,8 +24,8 @@ class Choice(DepthStudy):
     """One way of choosing a depth on one data set, or one network of the pool.
 
     All see the same points: those of `Spirals` or `Images` with a seeded part of the training points, a quarter or a
-    tenth, held out; the epoch is chosen by the log-likelihood there, in the second half of training where depth is
-    learnt. Of an image data set of more than `MOST_IMAGES` training images only so many, seeded, are used.
+    tenth, held out; the epoch is chosen by the log-likelihood there, in the second half of training. Of an image data
+    set of more than `MOST_IMAGES` training images only so many, seeded, are used.
 
     Attributes:
         kind: a name of `METHODS` or `SEARCHES`, or "DDN" for a network of the pool.
@@ -51,10 +51,9 @@ class Choice(DepthStudy):
 
     @property
     def selection(self) -> Selection:
-        # A handful of validation points may like a network best long before its weights of depths say anything, and an
-        # easy training set may be fitted before the running averages of batch norm are any good.
-        waits = self.kind in METHODS or self.points == "all"
-        return Selection(by="log_likelihood", every=self.EVERY, settle=0.5 if waits else 0.0)
+        # One rule for all. A handful of validation points may like a network best long before its weights of depths say
+        # anything, and an easy training set may be fitted before the running averages of batch norm are any good.
+        return Selection(by="log_likelihood", every=self.EVERY, settle=0.5)
 
     def title(self) -> str:
         name = f"{self.kind.replace(' ', '-')}_depth{self.max_depth}_width{self.width}_{self.points}"

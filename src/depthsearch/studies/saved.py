@@ -7,9 +7,21 @@ from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.genotypes import TrainGenotype
 from depthsearch.studies.images import Images
 from depthsearch.studies.nasbench201 import NASBench201Cell
+from depthsearch.studies.predictor_selection import Selection
+from depthsearch.studies.predictor_table import Prediction
 from depthsearch.studies.spirals import Spirals
 
-KINDS: tuple[Any, ...] = (Spirals, Images, SpiralChoice, ImageChoice, NASBench201Cell, DartsCell, TrainGenotype)
+KINDS: tuple[Any, ...] = (
+    Spirals,
+    Images,
+    SpiralChoice,
+    ImageChoice,
+    NASBench201Cell,
+    DartsCell,
+    TrainGenotype,
+    Prediction,
+    Selection,
+)
 
 
 def study_of(configuration: dict) -> Any:

@@ -31,7 +31,8 @@ def results_page(
     return f"""# Results
 
 Generated from the saved runs by `make figures` (tables, this page and the figures); no number here is typed. The exact
-versions of all packages behind the committed results are in [requirements.lock](../requirements.lock).
+versions of all packages behind the committed results are in [requirements.lock](../requirements.lock); benchmarks name
+theirs. Runs that do not say when they started were made before 2026-11-28, with torch 2.15.0 instead.
 
 {_claims(tables, compared)}
 

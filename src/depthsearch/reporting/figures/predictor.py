@@ -1,0 +1,117 @@
+"""Figures of the neural predictor: tables of `prediction` to matplotlib, as in the others."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from depthsearch.reporting.figures.style import Tables, panels, titled
+from depthsearch.reporting.prediction import ORDER
+from depthsearch.reporting.words import span
+from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
+from depthsearch.studies.predictor_table import ENSEMBLE, PUBLISHED
+
+COLOURS = {PUBLISHED: "tab:orange", ENSEMBLE: "tab:blue"}
+SEARCHES = {
+    RANDOM_SEARCH: "tab:gray",
+    EVOLUTION: "tab:green",
+    PREDICTOR: "tab:blue",
+    WITH_CLASSIFIER: "tab:purple",
+    ORACLE: "black",
+}
+
+
+def scatter(tables: Tables, data_set: str, split: str) -> Figure | None:
+    """Predicted against true accuracy of some cells that were not learnt from, of repeat 0."""
+    points = tables["predictor_points"]
+    if len(points):
+        points = points[(points["data_set"] == data_set) & (points["split"] == split)]
+    if points.empty:
+        return None
+    title = f"{data_set}, learnt from {split}, repeat 0"
+    return _scatter({name: points[name].to_numpy() for name in ("true", *COLOURS)}, title, _label(tables, data_set))
+
+
+def _label(tables: Tables, data_set: str) -> str:
+    """What accuracies there are."""
+    runs = tables["predictor_runs"]
+    return "; ".join(runs[runs["data_set"] == data_set]["label"].unique())
+
+
+def save_scatter(folder: Path) -> None:
+    """The same from the summary of a finished run, as `predicted.png` in its folder."""
+    path = folder / "summary.json"
+    if not path.exists():
+        return
+    summary = json.loads(path.read_text())
+    points = {name: np.array(values) for name, values in summary["points"].items()}
+    figure = _scatter(points, f"{folder.parents[1].name}, {folder.parent.name}, {folder.name}", summary["label"])
+    figure.savefig(folder / "predicted.png", dpi=150)
+    plt.close(figure)
+
+
+def _scatter(points: Mapping[str, np.ndarray], title: str, label: str) -> Figure:
+    figure, axes = panels(len(COLOURS))
+    for ax, (name, colour) in zip(axes, COLOURS.items(), strict=True):
+        # All but the worst twentieth, which would press the others into a corner.
+        low, high = np.quantile(points["true"], 0.05) - 0.5, points["true"].max() + 0.5
+        ax.plot([low, high], [low, high], "k:", lw=1)
+        ax.scatter(points["true"], points[name].clip(low, high), s=5, lw=0, alpha=0.6, color=colour)
+        ax.set(xlabel="true accuracy (%)", ylabel="predicted accuracy (%)", title=name)
+        ax.set(xlim=(low, high), ylim=(low, high))
+    return titled(figure, f"{title}: {len(points['true'])} other cells; {label}")
+
+
+def errors(tables: Tables, data_set: str, split: str) -> Figure | None:
+    """Mean squared error of every predictor, a panel for each set of cells that is predicted."""
+    rows = tables["predictor"]
+    if len(rows):
+        rows = rows[(rows["data_set"] == data_set) & (rows["split"] == split)]
+    if rows.empty:
+        return None
+    sets, names = list(rows["evaluated"].unique()), [name for name in ORDER if name in set(rows["predictor"])]
+    figure, axes = plt.subplots(1, len(sets), figsize=(2.9 * len(sets) + 2.2, 3.6), squeeze=False, sharey=True)
+    for ax, evaluated in zip(axes[0], sets, strict=True):
+        groups = rows[rows["evaluated"] == evaluated].groupby("predictor")["mse"]
+        mean, std = groups.mean().reindex(names), groups.std().reindex(names).fillna(0)
+        colours = [COLOURS.get(name, "tab:gray") for name in names]
+        ax.barh(range(len(names)), mean, xerr=std, color=colours, alpha=0.8, capsize=2, error_kw={"lw": 0.8})
+        ax.set_yticks(range(len(names)), names, fontsize="small")
+        ax.set(title=evaluated, xlabel="mean squared error (%²)")
+    axes[0, 0].invert_yaxis()
+    n = span(rows.groupby("predictor")["seed"].nunique())
+    return titled(figure, f"{data_set}, learnt from {split}, n = {n} repeats; {_label(tables, data_set)}")
+
+
+def selection(tables: Tables, data_set: str, split: str) -> Figure | None:
+    """Accuracy of what each search would choose against how many cells it has trained, a panel a score."""
+    rows = tables["predictor_selection"]
+    if len(rows):
+        rows = rows[(rows["data_set"] == data_set) & (rows["split"] == split)]
+    if rows.empty:
+        return None
+    scored = list(rows["scored"].unique())
+    figure, axes = panels(len(scored), width=4.2)
+    for ax, score in zip(axes, scored, strict=True):
+        _curves(ax, rows[rows["scored"] == score])
+        ax.set(xlabel="trained cells", ylabel=f"accuracy, {score} (%)")
+    axes[-1].legend(frameon=False, fontsize="x-small")
+    n = span(rows.groupby("search")["seed"].nunique())
+    return titled(figure, f"{data_set}, n = {n} repeats; chosen by {_label(tables, data_set)}")
+
+
+def _curves(ax: Axes, rows: pd.DataFrame) -> None:
+    for name, colour in SEARCHES.items():
+        groups = rows[rows["search"] == name].groupby("trained")["accuracy"]
+        mean, std = groups.mean(), groups.std().fillna(0)
+        ax.plot(mean.index, mean, lw=1.2, color=colour, ls=":" if name == ORACLE else "-", label=name)
+        if name != ORACLE:
+            ax.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.12, lw=0)
+    ax.axvline(rows["n_train"].iloc[0], color="k", lw=0.6, ls="--")  # from here on the predictor chooses
+    # From where anything is to be seen: the first networks that any search trains are as good as drawn.
+    ax.set_ylim(rows[rows["trained"] >= 50].groupby(["search", "trained"])["accuracy"].mean().min() - 0.2)

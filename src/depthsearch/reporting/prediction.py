@@ -1,0 +1,87 @@
+"""Tables of the neural predictor, whose runs lie in `results/runs/scan_predictor`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from depthsearch.hardware import in_words
+from depthsearch.measuring.yardsticks import NAMES
+from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.shown import shown
+from depthsearch.reporting.tables import cohort_of, read_runs, with_stored
+from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
+
+TABLES = ("predictor_runs", "predictor", "predictor_selection", "predictor_points")
+ORDER = (*NAMES, PUBLISHED, ONCE, CHOSEN, ENSEMBLE, CLASSIFIER)  # of predictors
+SELECTION = "selection"  # how the `split` of a run of that study begins
+MARKS = (1, 10, 50)  # networks that a predictor has trained, at which curves are kept whatever they are thinned to
+
+
+def collect(results: Path) -> Tables:
+    """All finished runs of the predictor as tidy tables, keyed by `TABLES`.
+
+    - `predictor_runs`: one row a run: what it learnt from, which setting cross validation has `chosen`, what its labels
+      are (`label`).
+    - `predictor`: one row a run, predictor and evaluated set: mean squared error (percent squared), rank correlation.
+    - `predictor_selection`: one row a run, search, score and number of trained networks; curves are thinned.
+    - `predictor_points`: true and predicted accuracies of some architectures, of repeat 0 of each table.
+
+    All have the `configuration`, its hash; the first also `cohort`, the hash of what all splits share, and when the
+    run `started`. The split of a run of selection is `selection` and how many it learns from.
+    """
+    rows: dict[str, list[dict]] = {name: [] for name in TABLES}
+    for config, summary in read_runs(results, "predictors"):
+        asked = config["configuration"]
+        split = asked.get("split", f"{SELECTION}-{asked.get('n_train')}")
+        key = {"data_set": asked["data_set"], "split": split, "seed": config["seed"]}
+        key |= {"epochs_limit": asked["training"]["epochs"], "configuration": config["hash"]}
+        making = {"cohort": cohort_of(config, "split"), "started": config["started"]}
+        spent = {"seconds": summary["seconds"]["training_seconds"], "device": in_words(config["device"])}
+        found = {"ensemble": asked["ensemble"], "chosen": summary["chosen"], "label": summary["label"]}
+        rows["predictor_runs"].append(key | making | found | spent)
+        rows["predictor"] += [key | row for row in summary.get("rows", [])]
+        rows["predictor_selection"] += [key | row for row in _curves(asked, summary.get("curves", {}))]
+        if config["seed"] == 0 and "points" in summary:
+            rows["predictor_points"] += pd.DataFrame(summary["points"]).assign(**key).to_dict("records")
+    return {name: pd.DataFrame(found).map(_as_written) for name, found in rows.items()}
+
+
+def _as_written(value: Any) -> Any:
+    # With the digits of a table on disk, so that pages are the same from there.
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _curves(asked: Mapping, curves: Mapping) -> list[dict]:
+    n, budget = asked.get("n_train", 0), asked.get("budget", 0)
+    kept = sorted({*range(10, budget + 1, 10), n, budget, *(n + more for more in MARKS if n + more <= budget)})
+    return [
+        {"search": search, "scored": scored, "n_train": n, "trained": count, "accuracy": values[count - 1]}
+        for search, own in curves.items()
+        for scored, values in own.items()
+        for count in kept
+    ]
+
+
+def all_tables(results: Path) -> Tables:
+    """Every run of the predictor that a results folder knows of, as in `tables.all_tables`.
+
+    Raises:
+        FileNotFoundError: there are neither runs nor tables.
+    """
+    return with_stored(results, collect(results), TABLES[:1])
+
+
+def read_tables(results: Path) -> Tables:
+    """Of `all_tables` what is `shown`.
+
+    Raises:
+        FileNotFoundError: there are neither runs nor tables.
+    """
+    return shown_tables(all_tables(results))[0]
+
+
+def shown_tables(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
+    """What is `shown` of the predictor, and a line for each cohort left out."""
+    return shown({name: tables[name] for name in TABLES})

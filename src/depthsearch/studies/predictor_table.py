@@ -1,0 +1,148 @@
+"""How well the neural predictor predicts the accuracies of a pool from a few: the paper's table (arXiv 1912.00848)."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import ClassVar
+
+import numpy as np
+
+from depthsearch.data.nasbench101 import SIZES, nested_splits, splits
+from depthsearch.measuring.yardsticks import NAMES, RANDOM, yardsticks
+from depthsearch.running.study import Problem
+from depthsearch.strategies.graph_predictor import PAPER
+from depthsearch.studies.prediction import Pool, members, scored, two_stages
+from depthsearch.studies.predictor import LIMIT, PredictorStudy, rounded
+from depthsearch.studies.trained_pools import MADE_UP, NB101
+
+PUBLISHED, ONCE = "as published", "as published, transpose normalised once"
+CHOSEN, ENSEMBLE, CLASSIFIER = "chosen", "chosen, ensemble", "chosen, ensemble, classifier in front"
+NETWORKS = {PUBLISHED: 1, ONCE: 1, CHOSEN: 1}  # else those of an ensemble; yardsticks have none
+SPLIT = re.compile(r"(91-)?(nested-)?([1-9]\d*)")
+POINTS = 500  # of a scatter
+ONCE_UP_TO = 200  # graphs from which the effect of the double normalisation is measured: more cost more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(PredictorStudy):
+    """How well the accuracies of a pool are predicted from a few: rows of the paper's table.
+
+    Attributes:
+        split: what is learnt from: "172", "334", "860" are drawn as in the original, the same for all repeats, with
+            "91-" before them those above 91 % alone; "nested-172" and so on are the beginnings of one permutation, a
+            repeat a permutation.
+    """
+
+    split: str = "172"
+
+    name: ClassVar[str] = "predictor of accuracies"
+    required: ClassVar[frozenset[str]] = PredictorStudy.required | {"rows", "points"}
+
+    @property
+    def size(self) -> int:
+        match = SPLIT.fullmatch(self.split)
+        return int(match[3]) if match else 0
+
+    def title(self) -> str:
+        return f"{self.split}_ensemble{self.ensemble}_epochs{self.limited(PAPER).epochs}"
+
+    def problem(self, data: Path | None = None) -> str | None:
+        if not SPLIT.fullmatch(self.split):
+            return f"no split {self.split!r}: it is a number, with nested- before it or not, and with 91- before that"
+        if self.split.startswith("91-") and not self._in_percent_of_101:
+            return f"91 % is a limit for cells of NAS-Bench-101, not for {self.data_set}"
+        return super().problem(data)
+
+    @property
+    def _in_percent_of_101(self) -> bool:
+        return self.data_set in (NB101, MADE_UP)
+
+    def trains(self, pool: Pool, seeds: Sequence[int]) -> list[np.ndarray]:
+        n, size = len(pool.labels), self.size
+        if size >= n:
+            raise Problem(f"{self.data_set} has {n:,} architectures: {self.split} leaves none to predict")
+        above = np.flatnonzero(pool.labels > LIMIT) if self.split.startswith("91-") else np.arange(n)
+        if "nested-" in self.split:
+            found = [nested_splits(n, (size,), seed)[f"nested-{size}"] for seed in seeds]
+        else:
+            found = [splits(pool.labels, SIZES if size in SIZES else (size,))[str(size)]] * len(seeds)
+        if self.split.startswith("91-"):
+            found = [np.intersect1d(rows, above) for rows in found]
+        found = [rows[pool.known[rows]] for rows in found]
+        if min(map(len, found)) < 10:
+            raise Problem(f"{self.split} of {self.data_set} has only {min(map(len, found))} labelled architectures")
+        return found
+
+    def evaluated(self, pool: Pool) -> dict[str, np.ndarray]:
+        """Rows by the name of the set that is predicted."""
+        rows = {"all": np.arange(len(pool.labels))}
+        if self._in_percent_of_101:
+            rows |= {f"denoise-{limit}": np.flatnonzero(pool.labels > limit) for limit in (80, 91)}
+        return rows
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        once = (ONCE,) if self.size <= ONCE_UP_TO and "nested-" not in self.split else ()
+        return ("yardsticks", PUBLISHED, *once, ENSEMBLE)
+
+    def do(
+        self, part: str, pool: Pool, trains: Sequence[np.ndarray], seeds: Sequence[int], found: Sequence[dict]
+    ) -> list[dict]:
+        if part == "yardsticks":
+            predicted = self._yardsticks(pool, trains, seeds)
+        elif part in (PUBLISHED, ONCE):
+            setting = self.limited(replace(PAPER, twice_normalised=part == PUBLISHED))
+            values = members(pool, trains, [setting] * len(trains), [[seed] for seed in seeds])
+            predicted = [{part: own[0]} for own in values]
+        else:
+            predicted = self._ensembles(pool, trains, seeds, found)
+        return [self._kept(pool, *own) for own in zip(trains, predicted, found, strict=True)]
+
+    def _yardsticks(self, pool: Pool, trains: Sequence[np.ndarray], seeds: Sequence[int]) -> list[dict]:
+        without_chance: dict[bytes, dict] = {}
+        predicted = []
+        for train, seed in zip(trains, seeds, strict=True):
+            same = without_chance.setdefault(train.tobytes(), {})
+            distances = pool.distances(train) if pool.codes is not None else None
+            known, everything = (pool.labels[train], pool.parameters[train]), (pool.graphs, pool.parameters)
+            only = [name for name in NAMES if name not in same]
+            new = yardsticks(pool.rows(train), *known, *everything, seed, distances, only)
+            same |= {name: values for name, values in new.items() if name not in RANDOM}
+            predicted.append(new | same)
+        return predicted
+
+    def _ensembles(
+        self, pool: Pool, trains: Sequence[np.ndarray], seeds: Sequence[int], found: Sequence[dict]
+    ) -> list[dict]:
+        values = self.predicted(pool, trains, seeds, found)
+        predicted = [{CHOSEN: own[0], ENSEMBLE: own.mean(0)} for own in values]
+        if not self._in_percent_of_101 or self.split.startswith("91-"):
+            return predicted
+        limits = [LIMIT] * len(trains)
+        stages = two_stages(pool, trains, self.settings(found), self.networks(seeds), limits, values.mean(1))
+        return [own | {CLASSIFIER: values} for own, values in zip(predicted, stages, strict=True)]
+
+    def _kept(self, pool: Pool, train: np.ndarray, predicted: dict, found: dict) -> dict:
+        """The scores of predictions (n,) by name, and some of the points of a scatter, after what was found."""
+        rows = [*found.get("rows", [])]
+        for name, values in predicted.items():
+            networks = 0 if name in NAMES else NETWORKS.get(name, self.ensemble)
+            about = {"predictor": name, "networks": networks}
+            rows += [about | row for row in scored(pool, train, values, self.evaluated(pool))]
+        new = np.flatnonzero(pool.known & ~np.isin(np.arange(len(pool.known)), train))
+        shown = new[:: math.ceil(len(new) / POINTS)]
+        points = found.get("points", {"true": rounded(pool.labels[shown])})
+        points |= {name: rounded(predicted[name][shown]) for name in (PUBLISHED, ENSEMBLE) if name in predicted}
+        return {"rows": rows, "points": points}
+
+    def said(self, summaries: Sequence[dict]) -> str:
+        errors = {}
+        for name in ("random forest", PUBLISHED, ENSEMBLE):
+            rows = [
+                row for s in summaries for row in s["rows"] if (row["predictor"], row["evaluated"]) == (name, "all")
+            ]
+            errors[name] = f"{mean(row['mse'] for row in rows):.2f} ({name})"
+        return f"mean squared error {', '.join(errors.values())}"

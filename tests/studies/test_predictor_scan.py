@@ -1,0 +1,260 @@
+"""scan_predictor.py: its runs, what it says of bad tables, its tables, page and figures."""
+
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import load, scan_script
+
+from depthsearch.cells.nasbench101 import enumerate_cells
+from depthsearch.cells.nasbench101_size import count_parameters
+from depthsearch.data.nasbench101 import Table, nested_splits, save_table, splits
+from depthsearch.measuring.yardsticks import NAMES
+from depthsearch.reporting.__main__ import main as report
+from depthsearch.reporting.figures import predictor as figures
+from depthsearch.reporting.pages.predictor import interval, published_table, spread, verdict
+from depthsearch.reporting.prediction import TABLES, collect, read_tables
+from depthsearch.running import folders as runs
+from depthsearch.running import workers
+from depthsearch.running.study import Problem, folder_name
+from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
+from depthsearch.studies.predictor_selection import Selection as Selecting
+from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED, Prediction
+from depthsearch.studies.saved import study_of
+from depthsearch.studies.trained_pools import MADE_UP, pool_of
+
+SMALL = ("--quick", "--epochs", 3, "--repeats", 2)
+
+
+def scan(*arguments):
+    return scan_script("0", *arguments, name="predictor")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_gpu():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "device_count", lambda: 0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A results folder with the quick grid in it."""
+    results = tmp_path_factory.mktemp("results")
+    out = scan(*SMALL, "--visualize", "--results", results)
+    assert out.returncode is None or out.returncode == 0, out.stderr
+    return results
+
+
+def summaries(results, title):
+    found = [runs.read_run(folder) for folder in runs.run_folders(results) if folder.parent.name.startswith(title)]
+    return [run for run in found if run is not None]
+
+
+def test_a_run_of_the_table_holds_every_predictor_on_every_set(finished):
+    pool = pool_of(MADE_UP, finished)
+    for seed, (config, summary) in enumerate(summaries(finished, "80_")):
+        study = study_of(config["configuration"])
+        assert isinstance(study, Prediction) and study.configuration() == config["configuration"]
+        names = {row["predictor"] for row in summary["rows"]}
+        assert names == {*NAMES, PUBLISHED, ONCE, CHOSEN, ENSEMBLE, CLASSIFIER} and config["seed"] == seed
+        assert {row["evaluated"] for row in summary["rows"]} == {"all", "denoise-80", "denoise-91"}
+        assert summary["chosen"] == min(summary["errors"], key=summary["errors"].get)
+        train = splits(pool.labels, (80,))["80"]
+        train = train[pool.known[train]]
+        row = next(r for r in summary["rows"] if (r["predictor"], r["evaluated"]) == ("mean", "all"))
+        left = np.setdiff1d(np.flatnonzero(pool.known), train)
+        assert (row["n_train"], row["n"], row["networks"]) == (len(train), len(left), 0)
+        assert row["mse"] == pytest.approx(np.mean((pool.labels[left] - pool.labels[train].mean()) ** 2))
+        assert {row["networks"] for row in summary["rows"] if "ensemble" in row["predictor"]} == {2}
+        assert "made up by a formula" in summary["label"]
+
+
+def test_repeats_of_nested_splits_have_cells_of_their_own(finished):
+    pool = pool_of(MADE_UP, finished)
+    found = summaries(finished, "91-nested-80_")
+    sizes = [next(row["n_train"] for row in summary["rows"]) for _, summary in found]
+    expected = []
+    for seed in range(2):
+        rows = nested_splits(len(pool.labels), (80,), seed)["nested-80"]
+        expected.append(int((pool.labels[rows] > 91).sum()))
+    assert sizes == expected
+    assert not {CLASSIFIER, ONCE} & {row["predictor"] for _, summary in found for row in summary["rows"]}
+
+
+def test_a_run_of_selection(finished):
+    pool = pool_of(MADE_UP, finished)
+    for config, summary in summaries(finished, "selection60"):
+        assert isinstance(study_of(config["configuration"]), Selecting)
+        trained = {name: np.array(rows) for name, rows in summary["trained"].items()}
+        assert set(trained) == {PREDICTOR, WITH_CLASSIFIER, RANDOM_SEARCH, EVOLUTION, ORACLE}
+        assert all(len(set(rows.tolist())) == 90 for rows in trained.values())
+        for name in (PREDICTOR, WITH_CLASSIFIER):
+            np.testing.assert_array_equal(trained[name][:60], trained[RANDOM_SEARCH][:60])
+        for name, rows in trained.items():
+            labels = np.where(pool.known[rows], pool.labels[rows], -np.inf)
+            ends = pool.score["made up"][rows[labels.argmax()]]
+            assert summary["curves"][name]["made up"][-1] == pytest.approx(ends, abs=1e-4)
+
+
+def test_visualize_draws_into_the_run_folders(finished):
+    drawn = sorted(finished.rglob("predicted.png"))
+    assert len(drawn) == 4 and all(plt.imread(path)[..., :3].std() > 0.02 for path in drawn)
+
+
+def test_a_stopped_scan_goes_on_as_if_it_never_was(finished, tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def stopping():
+        asked = iter(range(10**9))
+        yield lambda: next(asked) >= 3
+
+    monkeypatch.setattr(workers, "_stopping", stopping)
+    out = scan(*SMALL, "--splits", "80", "--results", tmp_path)
+    assert out.returncode == 130 and len(list(tmp_path.rglob("checkpoint.pt"))) == 2
+    monkeypatch.undo()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert not scan(*SMALL, "--splits", "80", "--results", tmp_path).returncode
+    for (_, ours), (_, theirs) in zip(summaries(tmp_path, "80_"), summaries(finished, "80_"), strict=True):
+        assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
+
+
+def test_the_grid_is_the_issue_s_and_no_two_share_a_folder():
+    grid = load("predictor").GRID
+    assert len({(study.group, folder_name(study)) for study in grid}) == len(grid) == 10
+    assert all(study.problem() is None for study in [*grid, *load("predictor").QUICK])
+    assert replace(grid[0], table="x", run_is="y", visualize=True).configuration() == grid[0].configuration()
+    assert replace(grid[0], epochs=10).configuration() != grid[0].configuration()
+
+
+# Tables of the true layout.
+
+
+@pytest.fixture(scope="module")
+def table() -> Table:
+    cells, hashes = enumerate_cells(4)
+    n, rng = len(cells), np.random.default_rng(0)
+    accuracy = np.repeat(rng.uniform(0.85, 0.95, (n, 1)), 4, 1)
+    accuracy[3, -1] = 0.1
+    parameters = count_parameters(cells)
+    return Table(cells.adjacency, cells.operations, cells.vertices, parameters, hashes, accuracy)
+
+
+def test_a_table_of_ones_own_and_what_it_is_of(table, tmp_path):
+    save_table(tmp_path / "t.npz", table)
+    out = scan("--splits", 20, "--table", tmp_path / "t.npz", "--run-is", "best of three", "--epochs", 2,
+               "--repeats", 1, "--workers", 1, "--results", tmp_path)  # fmt: skip
+    assert not out.returncode, out.stderr
+    ((config, summary),) = summaries(tmp_path, "20_")
+    assert "best of three; 1 cells below 20 %" in summary["label"] and config["configuration"]["split"] == "20"
+    assert {row["n"] for row in summary["rows"] if row["evaluated"] == "all"} == {len(table) - 1 - summary_n(summary)}
+    assert collect(tmp_path)["predictor_runs"]["label"].tolist() == [summary["label"]]
+
+
+def summary_n(summary):
+    return summary["rows"][0]["n_train"]
+
+
+def test_bad_tables_are_one_line_and_status_2(table, tmp_path):
+    save_table(tmp_path / "sound.npz", table)
+    data = (tmp_path / "sound.npz").read_bytes()
+    (tmp_path / "short.npz").write_bytes(data[: len(data) // 2])
+    with np.load(tmp_path / "sound.npz") as file:
+        columns = {name: file[name] for name in file.files}
+    np.savez(tmp_path / "bare.npz", **{name: value for name, value in columns.items() if name != "parameters"})
+    backwards = columns["adjacency"].copy()
+    backwards[2, 1, 0] = 1
+    np.savez(tmp_path / "backwards.npz", **{**columns, "adjacency": backwards})
+    (tmp_path / "short.csv").write_text("index,arch_str\n0,|x~0|\n")
+    results = tmp_path / "results"
+    for arguments, said in (
+        (("--table", tmp_path / "short.npz"), "cannot be read"),
+        (("--table", tmp_path / "bare.npz"), "lacks parameters"),
+        (("--table", tmp_path / "backwards.npz"), "is no cell"),
+        (("--table", tmp_path / "nowhere.npz"), "is missing"),
+        (("--table", tmp_path / "short.csv"), "has no column"),
+        (("--table", tmp_path), "is missing"),
+        (("--table", tmp_path / "sound.npz", "--label", "seed 0"), "does not have the three runs"),
+        (("--table", tmp_path / "sound.npz", "--splits", "860"), "leaves none to predict"),
+        (("--table", tmp_path / "sound.npz", "--splits", "80-172"), "no split '80-172'"),
+        (("--table", tmp_path / "sound.npz", "--splits", "9"), "give 10 graphs or more, got 9"),
+        (("--table", tmp_path / "sound.npz", "--datasets", "NAS-Bench-301"), "no data set 'NAS-Bench-301'"),
+        (("--table", tmp_path / "sound.npz", "--datasets", "NAS-Bench-201"), "no data set 'NAS-Bench-201'"),
+        (("--table", tmp_path / "sound.npz", "--ensemble", "0"), "1 network or more"),
+    ):
+        out = scan(*arguments, "--results", results)
+        assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and said in out.stderr, out.stderr
+    assert not results.exists()
+
+
+def test_limits_in_percent_are_for_nasbench101():
+    study = Prediction(data_set="NAS-Bench-201-CIFAR-100", split="91-nested-100")
+    assert "91 % is a limit for cells of NAS-Bench-101" in study.problem()
+    with pytest.raises(Problem, match="has only 0 labelled"):
+        pool = pool_of(MADE_UP, Path("."))
+        dark = replace(pool, known=np.zeros_like(pool.known))
+        Prediction(data_set=MADE_UP, split="80").trains(dark, (0,))
+
+
+# From runs to tables, page and figures.
+
+
+def test_tables_page_and_figures(finished, tmp_path):
+    tables = collect(finished)
+    assert set(tables) == set(TABLES) and len(tables["predictor_runs"]) == 6
+    rows = [row for _, summary in summaries(finished, "80_") for row in summary["rows"]]
+    mine = tables["predictor"][tables["predictor"]["split"] == "80"]
+    np.testing.assert_allclose(sorted(mine["mse"]), sorted(row["mse"] for row in rows), rtol=1e-5)
+    report([str(finished)])
+    page = (finished / "predictor.md").read_text()
+    for words in ("### made-up, 80", "made up by a formula", "chosen, ensemble", "| 61 | 2 |", "undecided: needs"):
+        assert words in page
+    (tmp_path / "tables").mkdir()
+    for name in TABLES:
+        (tmp_path / "tables" / f"{name}.csv").write_bytes((finished / "tables" / f"{name}.csv").read_bytes())
+    report([str(tmp_path)])  # a machine without the runs
+    assert (tmp_path / "predictor.md").read_text() == page
+    for name in TABLES:
+        ours, theirs = ((place / "tables" / f"{name}.csv").read_bytes() for place in (tmp_path, finished))
+        assert ours == theirs
+    shown = read_tables(tmp_path)
+    made = (figures.scatter(shown, MADE_UP, "80"), figures.errors(shown, MADE_UP, "80"))
+    assert all(figure is not None for figure in (*made, figures.selection(shown, MADE_UP, "selection-60")))
+    assert (
+        figures.errors(shown, "NAS-Bench-101", "172") is None
+        and figures.selection(shown, MADE_UP, "selection-1") is None
+    )
+    assert figures.scatter(shown, MADE_UP, "81") is None
+
+
+def test_the_published_splits_stand_beside_the_published_numbers():
+    values = {"172": {PUBLISHED: [3.0, 4.0], ENSEMBLE: [2.0, 2.5], "ridge": [1.5, 2.5], "mean": [6.0, 6.0]}}
+    rows = [
+        {"data_set": "NAS-Bench-101", "split": split, "seed": seed, "evaluated": "all", "predictor": name, "mse": v}
+        for split, own in values.items()
+        for name, errors in own.items()
+        for seed, v in enumerate(errors)
+    ]
+    (row,) = published_table({"predictor": pd.DataFrame(rows)}).to_dict("records")
+    assert (row["paper"], row["reproduction"], row["n"]) == ("1.95", "3.62", 2)
+    assert row["best yardstick"] == "2 ± 0.71 (ridge)" and row[f"{ENSEMBLE}, minus best yardstick"].startswith(
+        "+0.25 ["
+    )
+
+
+def test_words_of_differences():
+    assert verdict((0.5, 0.1, 0.9, 20)) == "yes" and verdict((0.5, -0.1, 0.9, 20)) == "undecided"
+    assert verdict((-0.5, -0.9, -0.1, 20)) == "no" and verdict((0.5, 0.1, 0.9, 2)).startswith("undecided: needs")
+    assert interval((0.5, -0.25, 1.25, 20)) == "+0.5 [-0.25, +1.25]"
+    assert spread(pd.Series([1.1, 1.1, 1.1])) == "1.1 ± 0" and spread(pd.Series([1.0, 3.0])) == "2 ± 1.4"
+
+
+def test_runs_are_made_by_a_cpu_whatever_the_device(finished):
+    for folder in runs.run_folders(finished):
+        config = json.loads((folder / "config.json").read_text())
+        assert config["device"]["name"].startswith("CPU") and config["device"]["threads"] == 1
