@@ -1,7 +1,7 @@
 """What a space is searched on: pairs of batches, one that its weights are fitted to and one for the mixing weights."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -59,6 +59,10 @@ class Halves:
     def __post_init__(self) -> None:
         if self.split.y_valid is None or len(self.split.y_valid) == 0:
             raise ValueError("a search needs validation points to learn its mixing weights on; hold some out")
+
+    def to(self, device: torch.device) -> "Halves":
+        """The same points on a device."""
+        return replace(self, split=self.split.to(device))
 
     def pairs(self, space: nn.Module, generator: torch.Generator) -> Iterator[Pair]:
         """One pass over the training points; where there are fewer validation points, these come round again."""

@@ -9,14 +9,12 @@ import torch
 from torch import nn
 
 from depthsearch.cells.darts_search import CELLS, DARTS_OPERATIONS, DRNAS_OPERATIONS, darts_search_network
-from depthsearch.cells.genotype import CellGenotype, genotype
+from depthsearch.cells.genotype import CellGenotype
 from depthsearch.measuring.cells import only_skips
-from depthsearch.running.folders import write_json
 from depthsearch.studies.cell_images import CLASSES, colours
 from depthsearch.studies.cells import SearchCell
 from depthsearch.studies.plans import DARTS, Plan
-
-GENOTYPE = "genotype.json"
+from depthsearch.studies.searches import show_genotype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +35,7 @@ class DartsCell(SearchCell):
         "alpha_rate": 0.01,
     }
 
-    def space(self) -> nn.Module:
+    def space(self, root: Path) -> nn.Module:
         plan, classes = self.plan, CLASSES[self.data_set]
         return darts_search_network(
             plan.channels, plan.cells, classes, plan.partial[0], self.options(), in_channels=colours(self.data_set)
@@ -63,5 +61,4 @@ class DartsCell(SearchCell):
         return super()._wrong_size() or (f"channels must be even, got {channels}" if channels % 2 else None)
 
     def show(self, history: Sequence[dict], folder: Path) -> None:
-        if history:
-            write_json(folder / GENOTYPE, vars(genotype(history[-1]["architecture"])))
+        show_genotype(history, folder)

@@ -29,9 +29,10 @@ from depthsearch.measuring.cells import (
 )
 from depthsearch.running.study import Learner
 from depthsearch.studies.cell_images import CLASSES, augmentation, colours
-from depthsearch.studies.cells import SearchCell, slug
+from depthsearch.studies.cells import SearchCell
 from depthsearch.studies.plans import NASBENCH201, Plan
 from depthsearch.studies.random_cells import EQUAL_COST, random_search, recipe_of
+from depthsearch.studies.searches import slug
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class NASBench201Cell(SearchCell):
         "DARTS partial channels": {"alpha_rate": 0.1},
     }
 
-    def space(self) -> nn.Module:
+    def space(self, root: Path) -> nn.Module:
         plan, classes = self.plan, CLASSES[self.data_set]
         return nasbench201_search_network(plan.channels, plan.cells, classes, plan.partial[0], colours(self.data_set))
 

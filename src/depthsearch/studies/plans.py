@@ -13,7 +13,8 @@ class Plan:
 
     Attributes:
         architect: how it learns the mixing weights.
-        channels, cells: size of the search network: C, and N a stage (NAS-Bench-201) or in all (DARTS).
+        channels, cells: size of the search network: C, and N a stage (NAS-Bench-201) or in all (DARTS); of no account
+            for a recurrent cell.
         epochs: of all stages together.
         partial, keep: of each stage, what `Stage` says of them.
         schedule: how it trains the weights.
@@ -55,4 +56,14 @@ def _darts() -> dict[str, Plan]:
     return plans | {"DARTS partial channels": Plan(ARCHITECTS["DARTS"], 16, 8, 50, partial=(4,))}
 
 
-NASBENCH201, DARTS = _nasbench201(), _darts()
+def _recurrent() -> dict[str, Plan]:
+    """Those of DARTS, section 3.1.2; DrNAS, which was published for images only, has them too."""
+    steady = Schedule(20.0, 20.0, 0.0, 5e-7, clip=0.25, clips_ahead=True, tied=("embedding",))
+    return {
+        name: Plan(replace(architect, learning_rate=3e-3, betas=(0.9, 0.999)), epochs=50, schedule=steady)
+        for name, architect in ARCHITECTS.items()
+        if not name.startswith("DrNAS progressive")  # there are no channels to open
+    }
+
+
+NASBENCH201, DARTS, RECURRENT = _nasbench201(), _darts(), _recurrent()

@@ -9,6 +9,7 @@ from depthsearch.studies.images import Images
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.predictor_selection import Selection
 from depthsearch.studies.predictor_table import Prediction
+from depthsearch.studies.recurrent_cells import RecurrentCell
 from depthsearch.studies.spirals import Spirals
 
 KINDS: tuple[Any, ...] = (
@@ -18,6 +19,7 @@ KINDS: tuple[Any, ...] = (
     ImageChoice,
     NASBench201Cell,
     DartsCell,
+    RecurrentCell,
     TrainGenotype,
     Prediction,
     Selection,
