@@ -6,7 +6,7 @@ import pytest
 from depthsearch.reporting.claims import after, best_ddn, depths_of, image_claims, paired
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import image_runs, image_table, prediction_table, protocol_gap
-from depthsearch.reporting.parts import cohorts
+from depthsearch.reporting.parts import cohorts, ldn_and_ddn
 
 METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
 
@@ -71,6 +71,14 @@ def test_runs_of_different_making_never_mix(tables):
     parts = cohorts(tables)
     assert list(parts) == ["fair_bfloat16_15epochs", "fair_bfloat16_3epochs", "paper_bfloat16_15epochs"]
     assert [len(part["runs"]) for part in parts.values()] == [14, 2, 2]
+
+
+def test_networks_of_other_epochs_are_not_held_against_each_other():
+    rows = [made_up_run("LDN", 5, 0, 0.1, epochs=15), *(made_up_run("DDN", 5, 0, 0.2, epochs=n) for n in (15, 30))]
+    runs = pd.DataFrame(rows).assign(scan=lambda runs: runs["scan"].str.replace("images", "spirals"))
+    ldn, ddn = ldn_and_ddn(runs, "spirals")
+    assert ldn["epochs_limit"].tolist() == ddn["epochs_limit"].tolist() == [15]
+    assert len(ldn_and_ddn(runs[runs["kind"] == "DDN"], "spirals")[1]) == 2
 
 
 def test_the_best_ddn_is_chosen_by_validation_in_the_fair_protocol_only(tables):

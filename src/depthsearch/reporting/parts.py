@@ -11,8 +11,9 @@ def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
 
 
 def ldn_and_ddn(table: pd.DataFrame, family: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the depth scans on "spirals" or "images"."""
-    return of_scan(table, f"scan_max_depth_{family}"), of_scan(table, f"scan_deterministic_depth_{family}")
+    """The rows of the depth scans on "spirals" or "images", but for DDN of other limits on epochs than any LDN."""
+    ldn, ddn = of_scan(table, f"scan_max_depth_{family}"), of_scan(table, f"scan_deterministic_depth_{family}")
+    return ldn, ddn[ddn["epochs_limit"].isin(ldn["epochs_limit"])] if len(ldn) and len(ddn) else ddn
 
 
 def timed_runs(ldn: pd.DataFrame) -> pd.DataFrame:
