@@ -52,7 +52,9 @@ def contents(results):
 def test_every_strategy_ends_with_a_genotype_and_says_how_its_weights_moved(results):
     kinds = set()
     for folder in runs.run_folders(results):
-        config, summary = runs.read_run(folder)
+        run = runs.read_run(folder)
+        assert run is not None
+        config, summary = run
         study = study_of(config["configuration"])
         assert isinstance(study, RecurrentCell) and study.configuration() == config["configuration"]
         kinds.add(study.kind)
