@@ -351,7 +351,7 @@ def test_the_figure_of_errors_is_in_percent(compared):
     rows = tables["strategies"].query("data_set == 'digits'").groupby("strategy")["searched_error"].mean()
     assert axes.get_xlabel() == "error (%)"
     drawn = np.asarray(axes.lines[0].get_xdata(), dtype=float)
-    np.testing.assert_allclose(drawn, 100 * rows.reindex(verdict.ORDER))
+    np.testing.assert_allclose(drawn, 100 * rows.reindex([*METHODS, *SEARCHES]))
 
 
 @pytest.mark.slow
@@ -382,9 +382,9 @@ def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(com
     out = scan_script("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", compared, name="strategies")
     assert out.returncode == 0 and "are finished" in out.stdout
     assert before == {path: path.stat().st_mtime_ns for path in compared.rglob("summary.json")}
-    tables = comparison.read_tables(compared)
+    tables = comparison.all_tables(compared)
     write_tables(tmp_path, tables)
-    again = comparison.read_tables(tmp_path)
+    again = comparison.all_tables(tmp_path)
     for name in comparison.TABLES:
         pd.testing.assert_frame_equal(again[name], tables[name], rtol=1e-3, check_dtype=False)
     with pytest.raises(FileNotFoundError):
