@@ -14,7 +14,13 @@ from depthsearch.running.folders import read_run, run_folders
 from depthsearch.running.study import fingerprint
 
 # first word of a study -> what `read_runs` calls it
-OF = {"choice": "choices", "cells": "cells", "genotype": "genotypes", "predictor": "predictors"}
+OF = {
+    "choice": "choices",
+    "cells": "cells",
+    "genotype": "genotypes",
+    "predictor": "predictors",
+    "recurrent": "recurrent cells",
+}
 TABLES = ("runs", "depths", "reliability", "curves", "diverged")
 
 
@@ -56,7 +62,7 @@ def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
 
     Args:
         of: "choices" for the comparison of strategies, "cells" for searches of cells, "genotypes" for their training,
-            "predictors" for the neural predictor, "depth" for all others.
+            "recurrent cells" for searches of these, "predictors" for the neural predictor, "depth" for all others.
     """
     found = []
     for folder in run_folders(results):
