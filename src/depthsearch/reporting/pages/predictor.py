@@ -66,6 +66,9 @@ Difference of the mean squared error, paired over repeats, mean and 95 % t-inter
 
 ## What was run
 
+Minutes are wall time; other work ran beside these runs, and some of them stood still meanwhile, so they are upper
+bounds.
+
 {markdown(_costs(tables["predictor_runs"]))}
 {left_out}
 """.rstrip()
