@@ -17,6 +17,7 @@ OF_A_STRATEGY = ("kind", "alpha_rate", "partial", "architect", "stages", "trial_
 FOUND = ("architecture", "skip_only", "skips", "c10", "c100", "in16", "parameters", "index", "changes")
 LOGGED = ("train_loss", "valid_loss", "valid_error", "trials", "operation_evaluations", "c10", "c100", "in16")
 SHORTS = ("c10", "c100", "in16")
+IN_THE_END = ("_mode", "_sd", "_best")  # what is of no interest before
 
 
 def collect(results: Path) -> Tables:
@@ -26,7 +27,7 @@ def collect(results: Path) -> Tables:
       long random search trains a cell); the cell found and its true accuracies (percent), where it is of NAS-Bench-201;
       entropy of the mixing weights at the start and the end (nats, a mean over edges and choices), changes of the
       largest option; what the search believes in the end, as in `believed_accuracies`; `end_loss`, of the tuning; cost.
-    - `cells_history`: one row a run and epoch, at most forty a run: the same over time.
+    - `cells_history`: one row a run and epoch, at most forty a run: losses, entropy, the cell and the belief over time.
 
     Both have the `configuration`, its hash; the first also `cohort`, the hash of what strategies share, and when the
     run `started`.
@@ -69,7 +70,8 @@ def _point(row: Mapping) -> dict:
     for name in ("entropy", "changed"):
         values = [value for key, value in row.items() if key.startswith(f"{name}_")]
         point[name] = (mean if name == "entropy" else sum)(values) if values else None
-    return point | {name: row.get(name) for name in LOGGED} | _believed(row)
+    drawn = {key: value for key, value in _believed(row).items() if not key.endswith(IN_THE_END)}
+    return point | {name: row.get(name) for name in LOGGED} | drawn
 
 
 def _believed(row: Mapping) -> dict:

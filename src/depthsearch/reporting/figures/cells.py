@@ -18,7 +18,8 @@ from depthsearch.studies.random_cells import EQUAL_COST
 
 ORDER = list(NASBench201Cell.PLANS)
 COLOURS = dict(zip(NASBENCH201, plt.get_cmap("tab10").colors, strict=True)) | {EQUAL_COST: "k"}  # type: ignore[attr-defined]
-TICKS = (10, 30, 50, 70, 80, 90, 92, 94)  # percent
+TICKS = {"c10": (10, 50, 70, 80, 90, 94), "c100": (10, 30, 50, 60, 70), "in16": (10, 20, 30, 40)}  # percent
+LOG_ERROR = (lambda a: -np.log(100 - a), lambda v: 100 - np.exp(-v))  # a scale of accuracies in percent, and back
 
 
 def trajectory(tables: Tables, short: str = "c10") -> Figure | None:
@@ -42,9 +43,8 @@ def trajectory(tables: Tables, short: str = "c10") -> Figure | None:
         below.set_xlabel("epoch")
         below.xaxis.set_major_locator(MaxNLocator(integer=True))
     for ax in axes[:, 0]:
-        ax.set_yscale("function", functions=(lambda a: -np.log(100 - a), lambda v: 100 - np.exp(-v)))
-        top = max(values.max() for values in (rows[f"{short}_drawn_max"], rows[short]))
-        ax.set_yticks([tick for tick in TICKS if tick < top], minor=False)
+        ax.set_yscale("function", functions=LOG_ERROR)
+        ax.set_yticks(TICKS[short])
         ax.set_ylabel("true accuracy (%)")
     for ax in axes[:, -1]:
         ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
@@ -67,7 +67,7 @@ def _exact(ax: Axes, values: pd.DataFrame, short: str) -> None:
 
 
 def accuracies(tables: Tables) -> Figure | None:
-    """True accuracy of the cells found, a dot a repeat, a panel a data set; the best cell of the table dotted."""
+    """True accuracy of the cells found, a dot a repeat, a panel a data set; axes are logarithmic in the error."""
     rows = _judged(tables["cells"])
     if rows.empty or "c10" not in rows or rows["c10"].isna().all():
         return None
@@ -80,7 +80,9 @@ def accuracies(tables: Tables) -> Figure | None:
             jitter = 0.12 * np.linspace(-1, 1, len(values)) if len(values) > 1 else [0.0]
             ax.plot(values, i + np.asarray(jitter), "o", ms=3.5, alpha=0.7, color=COLOURS.get(kind, "tab:gray"))
             ax.plot([values.mean()] * 2, [i - 0.3, i + 0.3], "k-", lw=1.2)
+        ax.set_xscale("function", functions=LOG_ERROR)
         ax.set(title=name, xlabel="true accuracy (%)")
+        ax.set_xticks([tick for tick in TICKS[short] if rows[short].min() < tick + 1])
         ax.set_yticks(range(len(kinds)), kinds, fontsize="small")
     axes[0, 0].invert_yaxis()
     return titled(figure, f"cells found by reduced searches, and without a search (gray); {_n(rows)}, means as bars")

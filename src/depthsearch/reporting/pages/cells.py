@@ -64,7 +64,8 @@ def _worth(rows: pd.DataFrame) -> list[str]:
         f"Test accuracy (%) of the cell after 200 epochs, from the table of all 15,625. {_sizes(searched)} **Ours are "
         "reduced searches: they stand beside the papers', which are of full size, not against them.**",
         markdown(worth_table(rows)),
-        "Is DrNAS better? The rule, from before the searches, and what it says:",
+        _in_words(own),
+        "The rule, which is older than the searches, and what it says of each difference:",
         markdown(rules_table(own, [BETTER_CELLS])),
         markdown(against(own)),
         "## What the searches believe in the end",
@@ -76,6 +77,13 @@ def _worth(rows: pd.DataFrame) -> list[str]:
         "weights, as in DrNAS's figure; below the exact quantiles.",
         FIGURE,
     ]
+
+
+def _in_words(rows: pd.DataFrame) -> str:
+    """Whether DrNAS is better, a sentence."""
+    table = against(rows)
+    said = [f"{row['difference']}: {row['word']}" for row in table[table["data"] == "CIFAR-10"].to_dict("records")]
+    return f"**Is DrNAS better?** On CIFAR-10, which is searched on: {'; '.join(said)}." if said else ""
 
 
 def worth_table(rows: pd.DataFrame) -> pd.DataFrame:
