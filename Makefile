@@ -58,7 +58,7 @@ figures: $(VENV)/ready
 
 bench: $(VENV)/ready
 	mkdir -p results/benchmarks
-	cd results/benchmarks && for name in spirals images precision overhead start; do \
+	cd results/benchmarks && for name in spirals images precision overhead start predictor; do \
 		$(BIN)/python ../../benchmarks/$$name.py > $$name.tmp && mv $$name.tmp $$name.txt || exit; cat $$name.txt; done
 
 clean:
