@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{parser.prog}: {problem}; run a scan first", file=sys.stderr)
         raise SystemExit(2) from None
     print(*tables.write_tables(options.results, found), sep="\n")
-    write_pages(options.results, found)
+    # Of the numbers as they stand in the tables, so that a machine without the runs makes the same pages.
+    write_pages(options.results, tables.stored_tables(options.results, tuple(found)) or found)
 
 
 def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
