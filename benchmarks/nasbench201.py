@@ -9,12 +9,12 @@ which is checked, and take turns in one process. An epoch has 391 steps (25,000 
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from original_nasbench201 import OriginalSearchNetwork, batches
+from steps import in_turns, in_words, search_step
 from torch import Tensor, nn
 
 from depthsearch.cells import nasbench201_search_network
@@ -26,32 +26,19 @@ from depthsearch.hardware import benchmark_header, keep_freed_memory
 STEPS_AN_EPOCH = 391
 
 
-def search_step(
+def step_of(
     network: nn.Module, data: Iterator[tuple[Tensor, Tensor]], device: torch.device, original: bool
 ) -> Callable[[], None]:
-    """A function that makes one first-order step; the original's backward pass also computes what is thrown away."""
-    alpha = torch.zeros(6, 5, device=device, requires_grad=True)
-    adam = torch.optim.Adam([alpha], lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
+    """A function that makes one first-order step."""
+    alphas = {"cell": torch.zeros(6, 5, device=device, requires_grad=True)}
+    adam = torch.optim.Adam(alphas.values(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3)
     sgd = torch.optim.SGD(network.parameters(), lr=0.025, momentum=0.9, weight_decay=3e-4)
 
-    def loss(weights: Tensor) -> Tensor:
+    def loss(weights: dict[str, Tensor]) -> Tensor:
         x, y = (tensor.to(device, non_blocking=True) for tensor in next(data))
-        return F.cross_entropy(network(x, {"cell": weights}), y)
+        return F.cross_entropy(network(x, weights), y)
 
-    def step() -> None:
-        adam.zero_grad()
-        held_out = loss(alpha.softmax(1))
-        if original:
-            held_out.backward()
-        else:
-            (alpha.grad,) = torch.autograd.grad(held_out, alpha)
-        adam.step()
-        sgd.zero_grad()
-        loss(alpha.softmax(1) if original else alpha.detach().softmax(1)).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5)
-        sgd.step()
-
-    return step
+    return search_step((loss, loss), alphas, adam, sgd, 5, original)
 
 
 def on_the_device(split: Split, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
@@ -60,14 +47,6 @@ def on_the_device(split: Split, batch: int, generator: torch.Generator) -> Itera
         order = torch.randperm(len(split.y_train), generator=generator).to(split.y_train.device)
         for rows in order.split(batch)[: len(order) // batch]:
             yield Augmentation()(split, split.x_train[rows], generator), split.y_train[rows]
-
-
-def seconds(step: Callable[[], None], device: torch.device) -> float:
-    start = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -95,19 +74,12 @@ def main() -> None:
     loader = batches(x, y, known.mean, known.std, batch, 0 if options.quick else options.workers)
     generator = torch.Generator().manual_seed(0)
     steps = {
-        "original": search_step(original, loader, device, original=True),
-        "ours": search_step(ours, on_the_device(split, batch, generator), device, original=False),
+        "original": step_of(original, loader, device, original=True),
+        "ours": step_of(ours, on_the_device(split, batch, generator), device, original=False),
     }
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for round_ in range(options.rounds + 1):
-        for name, step in steps.items():
-            spent = seconds(step, device)
-            if round_:  # the first warms up
-                times[name].append(spent)
+    times = in_turns(steps, options.rounds, device)
     for name, spent in times.items():
-        middle = statistics.median(spent)
-        spread = f"{min(spent):.3f} to {max(spent):.3f}, n = {len(spent)}"
-        print(f"{name:9s} {middle:.3f} s a step ({spread}), {middle * STEPS_AN_EPOCH:.0f} s an epoch")
+        print(f"{name:9s} {in_words(spent)}, {statistics.median(spent) * STEPS_AN_EPOCH:.0f} s an epoch")
     print(f"ours is {statistics.median(times['original']) / statistics.median(times['ours']):.2f} times as fast")
 
 

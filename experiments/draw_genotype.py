@@ -7,6 +7,7 @@ Graphviz draws where its program `dot` is installed, Matplotlib elsewhere.
 """
 
 import argparse
+import os.path
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="a .png, .pdf or .svg file (default: the genotype's name, as PNG)")
     parser.add_argument("--engine", choices=ENGINES, help="default: dot where it is installed")
     args = parser.parse_args(arguments)
-    name = Path(args.genotype).stem if args.genotype in GENOTYPES or Path(args.genotype).exists() else "genotype"
+    name = Path(args.genotype).stem if args.genotype in GENOTYPES or os.path.exists(args.genotype) else "genotype"
     output = args.output or Path(f"{name}.png")
     try:
         engine = draw(genotype(args.genotype), output, args.engine)

@@ -55,8 +55,10 @@ def test(options: argparse.Namespace) -> float:
     run = read_run(folder)
     if run is None and options.checkpoint is None:
         raise Problem(f"{folder} is no folder of a finished run; for a genotype, give --checkpoint FILE.pt too")
-    study = of_run(folder, run[0]) if run else replace(TrainGenotype(), genotype=options.network)
-    study = study if run else TrainGenotype.chosen([study], options)[0]
+    if run:
+        study = of_run(folder, run[0])
+    else:
+        (study,) = TrainGenotype.chosen([TrainGenotype(genotype=options.network)], options)
     if problem := study.problem(options.data):
         raise Problem(problem)
     if run and device.type == "cpu" and (threads := run[0]["device"]["threads"]):

@@ -1,6 +1,7 @@
 import contextlib
 import importlib.util
 import io
+import json
 import subprocess
 from pathlib import Path
 
@@ -9,28 +10,75 @@ import pytest
 import torch
 
 from depthsearch import CategoricalDepth, conv_resnet, mlp_resnet
+from depthsearch.running import folders as runs
 
 HERE = Path(__file__).parent
 EXPERIMENTS = HERE.parent / "experiments"
 
 
-def load(name):
-    """The scan script of that name as a module, not run."""
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"scan_{name}.py")
+def load(name, prefix="scan_"):
+    """The scan script of that name as a module, not run; with no prefix any script of `experiments`."""
+    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{prefix}{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def scan_script(*arguments, name="max_depth_spirals"):
-    """Runs a scan script in this process, which saves the seconds that importing torch takes."""
+def script(name, *arguments, prefix=""):
+    """Runs a script of `experiments` in this process, which saves the seconds that importing torch takes."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            load(name).main(list(map(str, arguments)))
+            load(name, prefix).main(list(map(str, arguments)))
         except SystemExit as stop:
-            code = stop.code
+            code = stop.code or 0
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def scan_script(*arguments, name="max_depth_spirals"):
+    """Runs a scan script in this process."""
+    return script(name, *arguments, prefix="scan_")
+
+
+@pytest.fixture(scope="module")
+def no_gpu():
+    """A GPU adds in an order of its own each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "device_count", lambda: 0)
+        yield
+
+
+def stop_after(epochs):
+    """In the place of `workers._stopping`: says stop from that question on."""
+
+    @contextlib.contextmanager
+    def stopping():
+        asked = iter(range(10**9))
+        yield lambda: next(asked) >= epochs
+
+    return stopping
+
+
+def contents(results):
+    """Every finished run: its summary without the seconds, and its weights."""
+    found = {}
+    for folder in runs.run_folders(results):
+        summary = json.loads((folder / "summary.json").read_text()) | {"seconds": None}
+        state = torch.load(folder / "weights.pt", weights_only=True)
+        weights = {f"{a}.{b}": t for a, part in state.items() for b, t in part.items()}
+        found[folder.relative_to(results)] = (summary, weights)
+    return found
+
+
+def assert_same(ours, theirs, but=()):
+    """Equal `contents`, bit for bit, but for weights whose names end so."""
+    assert ours.keys() == theirs.keys() and ours
+    for folder, (summary, weights) in ours.items():
+        assert summary == theirs[folder][0], folder
+        assert weights.keys() == theirs[folder][1].keys(), folder
+        for name, tensor in weights.items():
+            if not name.endswith(but):
+                assert torch.equal(tensor, theirs[folder][1][name]), (folder, name)
 
 
 @pytest.fixture(params=["mlp", "conv"])

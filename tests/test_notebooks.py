@@ -79,15 +79,6 @@ def test_cells(tmp_path):
     check(images, tmp_path)
 
 
-def test_cells_from_the_committed_tables_alone(tmp_path):
-    fresh = tmp_path / "results"
-    fresh.mkdir()
-    (fresh / "tables").symlink_to(ROOT / "results" / "tables")
-    images = execute("cells.ipynb", fresh, tmp_path)
-    assert len(images) == 5
-    check(images, tmp_path)
-
-
 def test_predictor(tmp_path):
     options = ("--quick", "--epochs", 3, "--results", tmp_path / "results")
     assert not scan_script("0", *options, name="predictor").returncode
@@ -96,9 +87,11 @@ def test_predictor(tmp_path):
     check(images, tmp_path)
 
 
-def test_spirals_from_the_committed_tables_alone(tmp_path):
+@pytest.mark.parametrize(("name", "drawn"), [("spirals", 10), ("cells", 5)])
+def test_from_the_committed_tables_alone(name, drawn, tmp_path):
     fresh = tmp_path / "results"
     fresh.mkdir()
     (fresh / "tables").symlink_to(ROOT / "results" / "tables")
-    images = execute("spirals.ipynb", fresh, tmp_path)
-    assert len(images) == 10
+    images = execute(f"{name}.ipynb", fresh, tmp_path)
+    assert len(images) == drawn
+    check(images, tmp_path)

@@ -39,6 +39,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16")  # what `precision_of` takes
+
+
 def precision_of(name: str, device: torch.device) -> str:
     """`auto` resolved: "bfloat16" where the hardware multiplies matrices in it, else "float32"; others as they are.
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import json
 import os
 import random
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import EXPERIMENTS, load, scan_script
+from conftest import EXPERIMENTS, assert_same, contents, load, scan_script, stop_after
 
 from depthsearch.cells import genotype
 from depthsearch.cells.nasbench201_strings import OPERATIONS, all_cells, parse_cell
@@ -29,6 +28,8 @@ from depthsearch.running.study import folder_name
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.random_cells import EQUAL_COST
 from depthsearch.studies.saved import study_of
+
+pytestmark = pytest.mark.usefixtures("no_gpu")
 
 STRATEGIES = ("DARTS", "DARTS 2nd order", "DrNAS", "DrNAS progressive", "DARTS partial channels")
 WORTH = {"none": 0.0, "skip_connect": 1.0, "nor_conv_1x1": 2.0, "nor_conv_3x3": 3.0, "avg_pool_3x3": 0.5}
@@ -51,14 +52,6 @@ def write_table(path, rows, columns=COLUMNS):
     return path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_gpu():
-    """A GPU adds in an order of its own each time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "device_count", lambda: 0)
-        yield
-
-
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     return write_table(tmp_path_factory.mktemp("table") / "nasbench201.csv", made_up_rows())
@@ -79,35 +72,6 @@ def results(tmp_path_factory, table):
     out = scan_script("0", "--quick", "--repeats", 1, "--table", table, "--results", results, name="nasbench201")
     assert out.returncode == 0, out.stderr
     return results
-
-
-def contents(results):
-    """Every finished run: its summary without the seconds, and its weights."""
-    found = {}
-    for folder in runs.run_folders(results):
-        summary = json.loads((folder / "summary.json").read_text()) | {"seconds": None}
-        state = torch.load(folder / "weights.pt", weights_only=True)
-        weights = {f"{a}.{b}": t for a, part in state.items() for b, t in part.items()}
-        found[folder.relative_to(results)] = (summary, weights)
-    return found
-
-
-def assert_same(ours, theirs):
-    assert ours.keys() == theirs.keys() and ours
-    for folder, (summary, weights) in ours.items():
-        assert summary == theirs[folder][0], folder
-        assert all(torch.equal(tensor, theirs[folder][1][name]) for name, tensor in weights.items()), folder
-
-
-def stop_after(epochs):
-    """In the place of `workers._stopping`: says stop from that question on."""
-
-    @contextlib.contextmanager
-    def stopping():
-        asked = iter(range(10**9))
-        yield lambda: next(asked) >= epochs
-
-    return stopping
 
 
 @pytest.mark.slow
@@ -205,12 +169,11 @@ def test_a_stopped_search_goes_on_as_if_it_never_was(kind, table, tmp_path, monk
     options = (*SHORT, "--table", table, "--strategies", kind)
     assert scan_script(*options, "--results", tmp_path / "whole", name="nasbench201").returncode == 0
     for _ in range(3):
-        monkeypatch.setattr(workers, "_stopping", stop_after(1))
-        out = scan_script(*options, "--results", tmp_path / "cut", name="nasbench201")
+        with monkeypatch.context() as patch:
+            patch.setattr(workers, "_stopping", stop_after(1))
+            out = scan_script(*options, "--results", tmp_path / "cut", name="nasbench201")
         assert out.returncode == 130 and "To go on: python scan_nasbench201.py" in out.stderr
         (kept,) = (tmp_path / "cut").rglob("checkpoint.pt")
-        monkeypatch.undo()
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert torch.load(kept, weights_only=True)["epoch"] == 3
     assert scan_script(*options, "--results", tmp_path / "cut", name="nasbench201").returncode == 0
     assert_same(contents(tmp_path / "cut"), contents(tmp_path / "whole"))

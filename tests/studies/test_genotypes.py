@@ -1,18 +1,14 @@
 """From a genotype to a trained and tested network, on digits and on bytes of CIFAR's layout."""
 
-import contextlib
-import importlib.util
-import io
 import json
 import math
-import subprocess
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import EXPERIMENTS
+from conftest import script, stop_after
 
 from depthsearch.cells import GENOTYPES, darts_network
 from depthsearch.data.augment import Augmentation
@@ -25,31 +21,11 @@ from depthsearch.studies.genotypes import PRESETS, TrainGenotype
 from depthsearch.studies.pictures import pictures_split
 from depthsearch.studies.saved import study_of
 
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 SMALL = ("--quick", "--repeats", 1, "--epochs", 3, "--train-images", 400, "--test-images", 60, "--channels", 2)
 SMALL += ("--learning-rate", 0.1, "--batch-size", 16)
 COUNTS = Path(__file__).parents[1] / "parity" / "counts.json"
-
-
-def script(name, *arguments):
-    """Runs a script of `experiments/` in this process."""
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            spec.loader.exec_module(module)
-            module.main(list(map(str, arguments)))
-        except SystemExit as stop:
-            code = stop.code
-    return subprocess.CompletedProcess(arguments, code or 0, out.getvalue(), err.getvalue())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_gpu():
-    """A GPU adds in an order of its own each time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "device_count", lambda: 0)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -104,17 +80,11 @@ def test_numbers_that_are_not_those_of_the_weights_are_said(run, tmp_path):
 
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_as_if_it_never_was(run, tmp_path, monkeypatch):
-    @contextlib.contextmanager
-    def stopping():
-        asked = iter(range(10**9))
-        yield lambda: next(asked) >= 2
-
-    monkeypatch.setattr(workers, "_stopping", stopping)
-    out = script("train_genotype", 0, *SMALL, "--results", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "_stopping", stop_after(2))
+        out = script("train_genotype", 0, *SMALL, "--results", tmp_path)
     assert out.returncode == 130 and "To go on: python train_genotype.py" in out.stderr
     assert len(list(tmp_path.rglob("checkpoint.pt"))) == 1
-    monkeypatch.undo()
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     out = script("train_genotype", 0, *SMALL, "--results", tmp_path)
     assert out.returncode == 0, out.stderr
     (folder,) = runs.run_folders(tmp_path)

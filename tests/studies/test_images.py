@@ -163,14 +163,6 @@ def test_the_grids_are_the_papers():
 
 
 @pytest.fixture(scope="module")
-def no_gpu():
-    """A GPU adds in an order of its own each time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "device_count", lambda: 0)
-        yield
-
-
-@pytest.fixture(scope="module")
 def finished(tmp_path_factory, no_gpu):
     """A quick scan of LDN and DDN on digits, in both protocols."""
     results = tmp_path_factory.mktemp("results")

@@ -1,6 +1,5 @@
 """scan_predictor.py: its runs, what it says of bad tables, its tables, page and figures."""
 
-import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from conftest import load, scan_script
+from conftest import load, scan_script, stop_after
 
 from depthsearch.cells.nasbench101 import enumerate_cells
 from depthsearch.cells.nasbench101_size import count_parameters
@@ -29,6 +27,8 @@ from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ON
 from depthsearch.studies.saved import study_of
 from depthsearch.studies.trained_pools import MADE_UP, pool_of
 
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 SMALL = ("--quick", "--epochs", 3, "--repeats", 2)
 
 
@@ -36,19 +36,12 @@ def scan(*arguments):
     return scan_script("0", *arguments, name="predictor")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_gpu():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "device_count", lambda: 0)
-        yield
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A results folder with the quick grid in it."""
     results = tmp_path_factory.mktemp("results")
     out = scan(*SMALL, "--visualize", "--results", results)
-    assert out.returncode is None or out.returncode == 0, out.stderr
+    assert out.returncode == 0, out.stderr
     return results
 
 
@@ -109,16 +102,10 @@ def test_visualize_draws_into_the_run_folders(finished):
 
 
 def test_a_stopped_scan_goes_on_as_if_it_never_was(finished, tmp_path, monkeypatch):
-    @contextlib.contextmanager
-    def stopping():
-        asked = iter(range(10**9))
-        yield lambda: next(asked) >= 3
-
-    monkeypatch.setattr(workers, "_stopping", stopping)
-    out = scan(*SMALL, "--splits", "80", "--results", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "_stopping", stop_after(3))
+        out = scan(*SMALL, "--splits", "80", "--results", tmp_path)
     assert out.returncode == 130 and len(list(tmp_path.rglob("checkpoint.pt"))) == 2
-    monkeypatch.undo()
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert not scan(*SMALL, "--splits", "80", "--results", tmp_path).returncode
     for (_, ours), (_, theirs) in zip(summaries(tmp_path, "80_"), summaries(finished, "80_"), strict=True):
         assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}

@@ -1,11 +1,10 @@
 """Searches of the recurrent cell, from the command line to finished run folders, and the batches that they see."""
 
 import contextlib
-import json
 
 import pytest
 import torch
-from conftest import load, scan_script
+from conftest import assert_same, contents, load, scan_script, stop_after
 
 from depthsearch.cells import genotype, recurrent_network
 from depthsearch.cells.genotype import RecurrentGenotype
@@ -15,15 +14,9 @@ from depthsearch.running import workers
 from depthsearch.studies.recurrent_cells import RecurrentCell
 from depthsearch.studies.saved import study_of
 
+pytestmark = pytest.mark.usefixtures("no_gpu")
+
 ONE = ("0", "--quick", "--repeats", 1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_gpu():
-    """A GPU adds in an order of its own each time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cuda, "device_count", lambda: 0)
-        yield
 
 
 def scan(*options):
@@ -37,16 +30,6 @@ def results(tmp_path_factory):
     out = scan(*ONE, "--results", results)
     assert out.returncode == 0, out.stderr
     return results
-
-
-def contents(results):
-    """Every finished run: its summary without the seconds, and its weights."""
-    found = {}
-    for folder in runs.run_folders(results):
-        summary = json.loads((folder / "summary.json").read_text()) | {"seconds": None}
-        state = torch.load(folder / "weights.pt", weights_only=True)
-        found[folder.name, folder.parent.name] = summary, {f"{a}.{b}": t for a in state for b, t in state[a].items()}
-    return found
 
 
 def test_every_strategy_ends_with_a_genotype_and_says_how_its_weights_moved(results):
@@ -73,17 +56,6 @@ def test_every_strategy_ends_with_a_genotype_and_says_how_its_weights_moved(resu
     assert kinds == {"DARTS", "DARTS 2nd order", "DrNAS"}
 
 
-def stop_after(epochs):
-    """In the place of `workers._stopping`: says stop from that question on."""
-
-    @contextlib.contextmanager
-    def stopping():
-        asked = iter(range(10**9))
-        yield lambda: next(asked) >= epochs
-
-    return stopping
-
-
 @pytest.mark.parametrize("kind", ["DARTS 2nd order", "DrNAS"])
 def test_a_stopped_search_goes_on_as_if_it_never_was(kind, results, tmp_path, monkeypatch):
     options = (*ONE, "--strategies", kind, "--results", tmp_path)
@@ -94,10 +66,8 @@ def test_a_stopped_search_goes_on_as_if_it_never_was(kind, results, tmp_path, mo
     (kept,) = tmp_path.rglob("checkpoint.pt")
     assert torch.load(kept, weights_only=True)["epoch"] == 1
     assert scan(*options).returncode == 0
-    ((key, (summary, weights)),) = contents(tmp_path).items()
-    whole = contents(results)[key]
-    assert summary == whole[0] and weights.keys() == whole[1].keys()
-    assert all(torch.equal(tensor, whole[1][name]) for name, tensor in weights.items())
+    (folder,) = ours = contents(tmp_path)
+    assert_same(ours, {folder: contents(results)[folder]})
 
 
 def test_a_genotype_is_in_the_run_folder_while_a_search_goes_on(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,8 +22,8 @@ def nasbench201_graphs(cells: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
     Raises:
         ValueError: a string is no cell.
     """
-    adjacency, operations = torch.zeros(len(cells), SIZE, SIZE), torch.zeros(len(cells), SIZE, len(COLUMNS))
-    vertices = torch.zeros(len(cells), dtype=torch.long)
+    adjacency = np.zeros((len(cells), SIZE, SIZE), np.float32)  # element by element, numpy is much faster than torch
+    operations, vertices = np.zeros((len(cells), SIZE, len(COLUMNS)), np.float32), np.zeros(len(cells), np.int64)
     for row, cell in enumerate(cells):
         kept = _on_a_way(parse_cell(cell))
         out = len(kept) + 1
@@ -35,8 +36,9 @@ def nasbench201_graphs(cells: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
             if to == N_STATES - 1:
                 adjacency[row, v, out] = 1
             for w, (_, later_source, _) in enumerate(kept, start=1):
-                adjacency[row, v, w] = float(later_source == to)
-    return adjacency, operations, vertices
+                if later_source == to:
+                    adjacency[row, v, w] = 1
+    return torch.from_numpy(adjacency), torch.from_numpy(operations), torch.from_numpy(vertices)
 
 
 def _on_a_way(names: Sequence[str]) -> list[tuple[int, int, str]]:

@@ -175,10 +175,9 @@ def reduced(split: Split, n_train: int, n_test: int, pixels: int) -> Split:
     for kind, wanted, y in (("training", n_train, split.y_train), ("test", n_test, split.y_test)):
         if not 1 <= wanted <= len(y):
             raise ValueError(f"need 1 to {len(y):,} {kind} points, got {wanted:,}")
-    small = [
-        F.avg_pool2d(x[:n].float(), side // pixels).round().to(torch.uint8)
-        for x, n in ((split.x_train, n_train), (split.x_test, n_test))
-    ]
-    return replace(
-        split, x_train=small[0], y_train=split.y_train[:n_train], x_test=small[1], y_test=split.y_test[:n_test]
-    )
+
+    def small(x: Tensor) -> Tensor:
+        return x if pixels == side else F.avg_pool2d(x.float(), side // pixels).round().to(torch.uint8)
+
+    x_train, x_test = small(split.x_train[:n_train]), small(split.x_test[:n_test])
+    return replace(split, x_train=x_train, y_train=split.y_train[:n_train], x_test=x_test, y_test=split.y_test[:n_test])

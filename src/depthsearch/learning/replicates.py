@@ -49,6 +49,7 @@ class Replicates:
         self.network.train()
         self.depth = stack_modules(depths)
         self._flat = FlatState({"network": self.network, "depth": self.depth}, set() if self.has_axis else {"network"})
+        self._n_own = self._flat.size_of("network")  # counted once: a step is short
         self.velocity = torch.zeros_like(self.state[:, : self._flat.n_parameters])
 
     @property
@@ -75,7 +76,7 @@ class Replicates:
     def gradient(self, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
         """The objective on a batch (R,), and its gradient (R, P) with respect to the parameters."""
         if isinstance(self.network, MLPNetwork) and self.method.depthwise:
-            own, statistics = self.state[:, : self._flat.size_of("network")], self.state[:, self.velocity.shape[1] :]
+            own, statistics = self.state[:, : self._n_own], self.state[:, self.velocity.shape[1] :]
             chain = (self.network, self.depth, own, statistics)
             return objective_gradient(*chain, x, y, n_train, self.compiled, self.method.objective)
         values = self.value(x, y, n_train)

@@ -3,7 +3,6 @@
 A network takes inputs and returns logits (B, C), or in training a pair: these and those of an auxiliary head.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -214,8 +213,7 @@ class SingleLearner:
     def _step(self, inputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of a batch before the step, and how many of its top labels are wrong."""
         recipe = self.recipe
-        mixed = recipe.precision == "bfloat16"
-        with torch.autocast(self._device.type, torch.bfloat16) if mixed else contextlib.nullcontext():
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             outputs = self.network(inputs)
         loss = recipe.loss(outputs, y)
         self._sgd.zero_grad()

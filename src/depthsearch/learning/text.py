@@ -4,7 +4,6 @@ What Merity, Keskar & Socher 2018 (arXiv 1708.02182) and, after them, DARTS (arX
 network is anything with `initial_hidden(batch_size)` and `log_probs, hidden, outputs = network(x, hidden)`.
 """
 
-import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 
 from depthsearch.data.text import Text, batchify, pieces, sequence_lengths
 from depthsearch.learning.averaging import Averaging
+from depthsearch.learning.copies import on_cpu
+from depthsearch.learning.randomness import OwnRandomNumbers
 
 MAX_ATTEMPTS = 10  # at an epoch whose loss is no number
 
@@ -122,7 +123,7 @@ class TextLearner:
         )
         self._averaging = Averaging(network.parameters(), training.patience)
         self._lengths = torch.Generator().manual_seed(seed)
-        self._masks = torch.Generator(self._device).manual_seed(seed).get_state()
+        self._random = OwnRandomNumbers(self._device, seed)  # of the dropout masks
         self._best: dict[str, Tensor] = _copied(network)
         self.history: list[dict] = []
 
@@ -170,7 +171,7 @@ class TextLearner:
         """Trains on all pieces; the mean loss in nats a word, without penalties, each piece before its step."""
         how, network = self.training, self.network.train()
         hidden, total, n = network.initial_hidden(how.batch_size), torch.zeros((), device=self._device), 0  # type: ignore[operator]
-        with self._own_masks():
+        with self._random.drawn():
             for x, y, length in pieces(self._rows, sequence_lengths(how.bptt, self._lengths, how.spread)):
                 log_probs, hidden, outputs = network(x, hidden.detach())
                 loss = word_loss(log_probs, y)
@@ -184,29 +185,11 @@ class TextLearner:
                 self._averaging.update()
         return total.item() / n
 
-    @contextlib.contextmanager
-    def _own_masks(self) -> Iterator[None]:
-        # Dropout draws from the global generator of the device: within this it is in a state of our own.
-        on_gpu = self._device.type == "cuda"
-        with torch.random.fork_rng([self._device] if on_gpu else []):
-            if on_gpu:
-                torch.cuda.set_rng_state(self._masks, self._device)
-            else:
-                torch.set_rng_state(self._masks)
-            yield
-            self._masks = torch.cuda.get_rng_state(self._device) if on_gpu else torch.get_rng_state()
-
     def state_dict(self) -> dict:
         """All that it takes to go on bit for bit, on the CPU: tensors, numbers, lists and dicts of them."""
-        averaging = self._averaging.state_dict()
-        return {
-            "network": {name: t.cpu() for name, t in _copied(self.network).items()},
-            "best": {name: t.cpu() for name, t in self._best.items()},
-            "averaging": averaging | {"means": [mean.cpu() for mean in averaging["means"]]},
-            "lengths": self._lengths.get_state(),
-            "masks": self._masks,
-            "history": [dict(row) for row in self.history],
-        }
+        state = {"network": self.network.state_dict(), "best": self._best, "averaging": self._averaging.state_dict()}
+        random = {"lengths": self._lengths.get_state(), "random": self._random.states}
+        return on_cpu(state | random | {"history": self.history})
 
     def load_state_dict(self, state: dict) -> None:
         """Goes on from a `state_dict` of the same network, text and training."""
@@ -214,7 +197,7 @@ class TextLearner:
         self._best = {name: t.to(self._device, copy=True) for name, t in state["best"].items()}
         self._averaging.load_state_dict(state["averaging"])
         self._lengths.set_state(state["lengths"])
-        self._masks = state["masks"]
+        self._random.states = state["random"]
         self.history = [dict(row) for row in state["history"]]
 
 

@@ -86,9 +86,10 @@ class RandomSearch:
         self._generator = torch.Generator().manual_seed(seed)
         self.epoch, self.history, self.trials = 0, [], []
         self._spent = 0.0  # on all trials that have ended
-        self._begin(self._next())
         if resume:
             self._resume(resume[0])
+        else:
+            self._begin(self._next())
 
     def epochs(self) -> Iterator[int]:
         """Tries; yields the number of each epoch when it is done. Where it was resumed, it goes on from there."""

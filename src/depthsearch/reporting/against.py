@@ -5,7 +5,7 @@ import pandas as pd
 from depthsearch.data.nasbench import SETS
 from depthsearch.reporting.baselines import holm
 from depthsearch.reporting.claims import p_value, paired
-from depthsearch.reporting.rules import FEWEST, LEVEL, Interval
+from depthsearch.reporting.rules import Interval, difference_seen
 from depthsearch.studies.random_cells import EQUAL_COST
 
 JUDGED = ("DrNAS", "DrNAS progressive")
@@ -33,10 +33,6 @@ def against(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def word(interval: Interval, p: float) -> str:
-    """Better, worse, or neither seen."""
-    _, low, high, n = interval
-    if n < FEWEST:
-        return f"needs {FEWEST} repeats"
-    if not p < LEVEL:
-        return "no difference seen"
-    return "better" if low > 0 else "worse" if high < 0 else "no difference seen"
+    """Of a difference of accuracies, by the rule `BETTER_CELLS`: the more the better."""
+    mean, low, high, n = interval
+    return difference_seen((-mean, -high, -low, n), p)

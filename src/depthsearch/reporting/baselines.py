@@ -11,7 +11,7 @@ import pandas as pd
 
 from depthsearch.measuring.choices import METRICS
 from depthsearch.reporting.claims import p_value, paired
-from depthsearch.reporting.rules import FEWEST, LEVEL, LIKELIHOOD_MARGIN, Interval
+from depthsearch.reporting.rules import LIKELIHOOD_MARGIN, Interval, difference_seen
 from depthsearch.reporting.words import spread
 
 # The depths of which one is taken, each as likely as the others, where the deepest is D.
@@ -88,14 +88,7 @@ def against_baselines(regrets: pd.DataFrame) -> pd.DataFrame:
 
 def word(interval: Interval, p: float) -> str:
     """Of a difference of regrets and its corrected p-value, by the rule `GUESSING`."""
-    mean, low, high, n = interval
-    if n < FEWEST:
-        return f"needs {FEWEST} repeats"
-    if not p < LEVEL:
-        return "no difference seen"
-    if mean < 0:
-        return "better" if high < -LIKELIHOOD_MARGIN else "better, by little"
-    return "worse" if low > LIKELIHOOD_MARGIN else "worse, by little"
+    return difference_seen(interval, p, LIKELIHOOD_MARGIN)
 
 
 def as_good(regrets: pd.DataFrame) -> list[str]:

@@ -48,6 +48,20 @@ def still(interval: Interval, margin: float) -> str:
     return "not reproduced" if low > margin or high < -margin else "undecided"
 
 
+def difference_seen(interval: Interval, p: float, margin: float = 0.0) -> str:
+    """Better, worse or neither seen, of a difference of costs, by its interval and its corrected p-value.
+
+    By little: the interval reaches to where it is within the margin.
+    """
+    _, low, high, n = interval
+    if n < FEWEST:
+        return f"needs {FEWEST} repeats"
+    if not p < LEVEL or not (low > 0 or high < 0):
+        return "no difference seen"
+    side, least = ("better", -high) if high < 0 else ("worse", low)
+    return side if least > margin else f"{side}, by little"
+
+
 @dataclass(frozen=True)
 class Rule:
     """How one claim is judged.

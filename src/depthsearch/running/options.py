@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from depthsearch.hardware import cores
+from depthsearch.hardware import cores, precision_of
 from depthsearch.running.folders import DATA, RESULTS
 from depthsearch.running.study import Problem, Study
 
@@ -101,3 +101,15 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda", int(name))
     there = ", ".join(f"{i} ({torch.cuda.get_device_name(i)})" for i in range(count))
     raise Problem(f"no CUDA device {name}; there is {there}")
+
+
+def precision_asked(options: argparse.Namespace) -> str:
+    """`--precision` of the command line, resolved.
+
+    Raises:
+        Problem: the device cannot do it.
+    """
+    try:
+        return precision_of(options.precision, options.devices[0])
+    except ValueError as cannot:
+        raise Problem(str(cannot)) from None

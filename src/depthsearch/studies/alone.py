@@ -1,7 +1,9 @@
-"""What the studies share whose networks are trained one at a time."""
+"""What studies share, above all those whose networks are trained one at a time."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class Alone:
@@ -19,3 +21,8 @@ class Alone:
 
     def show(self, history: Sequence[dict], folder: Path) -> None:
         """Nothing."""
+
+
+def fields_in(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the values are fields of a dataclass, or of an instance of one."""
+    return {f.name: values[f.name] for f in dataclasses.fields(kind) if f.name in values}

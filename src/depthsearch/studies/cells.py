@@ -32,7 +32,7 @@ class SearchCell(CellSearch):
     batch_size: int = 64
 
     data_sets: ClassVar[Sequence[str]] = tuple(CLASSES)
-    UNSAID: ClassVar[Sequence[str]] = (*CellSearch.UNSAID, "table", "channels", "cells", "trial_epochs")
+    UNSAID: ClassVar[Sequence[str]] = (*CellSearch.UNSAID, "channels", "cells")
     OPTIONS: ClassVar[Mapping[str, str]] = {
         "channels": "of the search network (default the paper's)",
         "cells": "of the search network, in a stage or in all (default the paper's)",

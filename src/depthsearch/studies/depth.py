@@ -1,7 +1,6 @@
 """What all studies of depth share: networks with a depth to learn or to fix, trained by one loop."""
 
 import argparse
-import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from depthsearch.learning.loop import DepthLearner
 from depthsearch.learning.method import PAPER, Method, Selection, Training
 from depthsearch.learning.trained import Trained
 from depthsearch.measuring.depths import evaluate
+from depthsearch.studies.alone import fields_in
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ class DepthStudy:
     def from_configuration(cls, configuration: dict) -> "DepthStudy":
         """The study of a saved run."""
         training = configuration["training"]
-        values = {f.name: configuration[f.name] for f in dataclasses.fields(cls) if f.name in configuration}
+        values = fields_in(cls, configuration)
         return cls(**values, epochs=training["epochs"], precision=training["precision"])
 
     def title(self) -> str:

@@ -1,14 +1,15 @@
 """What can be said of the training of a genotype on a command line."""
 
 import argparse
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from depthsearch.hardware import precision_of
+from depthsearch.hardware import PRECISIONS
 from depthsearch.learning.single import SCHEDULES
+from depthsearch.running.options import precision_asked
 from depthsearch.running.study import Problem
+from depthsearch.studies.alone import fields_in
 
 
 def add_options(parser: argparse.ArgumentParser, presets: Sequence[str], data_sets: Sequence[str]) -> None:
@@ -25,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser, presets: Sequence[str], data_se
     for option in ("learning-rate", "weight-decay", "drop-path", "label-smoothing"):
         parser.add_argument(f"--{option}", type=float, metavar="X")
     parser.add_argument("--eval-every", type=int, metavar="N", help="epochs from one look at the test points on")
-    parser.add_argument("--precision", choices=("auto", "float32", "tf32", "bfloat16"), default="float32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
 
 
 def chosen(studies: Sequence[Any], options: argparse.Namespace, presets: Mapping[str, Any]) -> list[Any]:
@@ -37,15 +38,12 @@ def chosen(studies: Sequence[Any], options: argparse.Namespace, presets: Mapping
     asked = {name: value for name, value in vars(options).items() if value is not None}
     found = []
     try:
-        asked["precision"] = precision_of(options.precision, options.devices[0])
+        asked["precision"] = precision_asked(options)
         for study in studies:
-            base = replace(presets[options.preset], genotype=study.genotype) if options.preset else study
-            recipe = replace(base.recipe, **_fields(base.recipe, asked))
-            found.append(replace(base, **_fields(base, asked, but="genotype"), recipe=recipe))
+            base = presets[options.preset] if options.preset else study
+            recipe = replace(base.recipe, **fields_in(base.recipe, asked))
+            own = fields_in(base, asked) | {"genotype": study.genotype}  # the options have all that were asked for
+            found.append(replace(base, **own, recipe=recipe))
     except ValueError as wrong:
         raise Problem(str(wrong)) from None
     return found
-
-
-def _fields(value: Any, asked: Mapping[str, Any], but: str = "") -> dict[str, Any]:
-    return {f.name: asked[f.name] for f in dataclasses.fields(value) if f.name in asked and f.name != but}

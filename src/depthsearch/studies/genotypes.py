@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +22,8 @@ from depthsearch.hardware import cores
 from depthsearch.learning.single import Fitted, Recipe, SingleLearner, predict
 from depthsearch.measuring.metrics import metrics, top_error
 from depthsearch.running.study import fingerprint
-from depthsearch.studies.alone import Alone
+from depthsearch.studies.alone import Alone, fields_in
+from depthsearch.studies.cell_images import augmentation
 from depthsearch.studies.depth import seeded
 from depthsearch.studies.genotype_options import add_options, chosen
 from depthsearch.studies.pictures import PICTURES, pictures_split
@@ -111,7 +111,7 @@ class TrainGenotype(Alone):
         known = PICTURES[self.data_set]
         if known.folder:
             return FolderAugmentation(self.side)
-        return Augmentation(pad=self.side // 8, flip=known.flip, cutout=self.cutout)
+        return augmentation(self.data_set, self.pixels, self.cutout)
 
     def configuration(self) -> dict:
         fields = {k: v for k, v in asdict(self).items() if k != "recipe"}
@@ -121,7 +121,7 @@ class TrainGenotype(Alone):
     @classmethod
     def from_configuration(cls, configuration: dict) -> "TrainGenotype":
         """The study of a saved run."""
-        values = {f.name: configuration[f.name] for f in dataclasses.fields(cls) if f.name in configuration}
+        values = fields_in(cls, configuration)
         return cls(**values, recipe=Recipe(**configuration["training"]))
 
     def title(self) -> str:

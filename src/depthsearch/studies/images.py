@@ -11,8 +11,9 @@ from depthsearch.data.images import IMAGE_SETS, image_split
 from depthsearch.data.split import Split
 from depthsearch.depth.convolutional import conv_resnet
 from depthsearch.depth.networks import DepthNetwork
-from depthsearch.hardware import precision_of
+from depthsearch.hardware import PRECISIONS
 from depthsearch.learning.method import Training
+from depthsearch.running.options import precision_asked
 from depthsearch.running.study import Problem
 from depthsearch.studies.depth import DepthStudy
 
@@ -72,7 +73,7 @@ class Images(DepthStudy):
         )
         parser.add_argument(
             "--precision",
-            choices=("auto", "float32", "tf32", "bfloat16"),
+            choices=PRECISIONS,
             default="auto",
             help="of stem and blocks; auto: bfloat16 where the hardware multiplies in it; tf32: on CUDA",
         )
@@ -82,10 +83,7 @@ class Images(DepthStudy):
         wrong = [name for name in options.datasets or [] if name not in IMAGE_SETS]
         if wrong:
             raise Problem(f"no image data set {wrong[0]!r}; there are {', '.join(IMAGE_SETS)}")
-        try:
-            precision = precision_of(options.precision, options.devices[0])
-        except ValueError as cannot:
-            raise Problem(str(cannot)) from None
+        precision = precision_asked(options)
         if options.datasets:
             first = [study for study in studies if study.data_set == studies[0].data_set]
             studies = [replace(study, data_set=name) for name in options.datasets for study in first]

@@ -30,6 +30,7 @@ from depthsearch.measuring.cells import (
 from depthsearch.running.study import Learner
 from depthsearch.studies.cell_images import CLASSES, augmentation, colours
 from depthsearch.studies.cells import SearchCell
+from depthsearch.studies.in_parts import Done
 from depthsearch.studies.plans import NASBENCH201, Plan
 from depthsearch.studies.random_cells import EQUAL_COST, random_search, recipe_of
 from depthsearch.studies.searches import slug
@@ -50,6 +51,7 @@ class NASBench201Cell(SearchCell):
     table: str | None = None
 
     name: ClassVar[str] = "cells of NAS-Bench-201"
+    UNSAID: ClassVar[Sequence[str]] = (*SearchCell.UNSAID, "table", "trial_epochs")
     PLANS: ClassVar[Mapping[str, Plan]] = {
         **NASBENCH201,
         EQUAL_COST: NASBENCH201["DARTS"],
@@ -141,11 +143,11 @@ class NASBench201Cell(SearchCell):
         return super().learner(seeds, device, data, resume)
 
     def evaluate(self, learned: Any, seed: int, device: torch.device, data: Path) -> dict:
-        if isinstance(learned, Looked):
-            return learned.summary
-        if not isinstance(learned, Chosen):
+        if not isinstance(learned, Done | Chosen):
             return super().evaluate(learned, seed, device, data)
         about = {"diverged_epoch": None, "epochs": len(learned.history), "seconds": {}, "history": learned.history}
+        if isinstance(learned, Done):
+            return learned.found | about | {"operation_evaluations": 0}
         spent = {"operation_evaluations": sum(trial.cost for trial in learned.trials)}
         return self.described(learned.best.name) | about | spent | {"trials": [asdict(t) for t in learned.trials]}
 
@@ -172,18 +174,6 @@ class NASBench201Cell(SearchCell):
         return [study for study in chosen if asked_for or not study.looks]
 
 
-@dataclass(frozen=True)
-class Looked:
-    """What a yardstick took."""
-
-    summary: dict
-    history: list[dict]
-
-    def state(self) -> dict[str, nn.Module]:
-        """Nothing was trained."""
-        return {}
-
-
 @dataclass
 class Look:
     """A learner that takes what it was given, in one epoch."""
@@ -204,10 +194,8 @@ class Look:
     def histories(self) -> list[list[dict]]:
         return [[]]
 
-    def learned(self) -> list[Looked]:
-        history = [{"epoch": 1}]
-        about = {"diverged_epoch": None, "epochs": 1, "seconds": {}, "operation_evaluations": 0, "history": history}
-        return [Looked(self.found | about, history)]
+    def learned(self) -> list[Done]:
+        return [Done(self.found, [{"epoch": 1}])]
 
     def about(self) -> dict:
         return {}

@@ -39,6 +39,7 @@ PICTURES = {
 }
 
 
+@cache
 def pictures_split(
     name: str, root: Path, pixels: int | None = None, n_train: int | None = None, n_test: int | None = None
 ) -> Split:
@@ -51,7 +52,7 @@ def pictures_split(
         DataError: files are missing or damaged.
         ValueError: there are not as many images, or `pixels` is neither.
     """
-    split = _read_once(name, root)
+    split = read_pictures(name, root)
     side = split.x_train.shape[-1]
     factor = 1 if pixels is None or pixels % side else max(pixels // side, 1)
     shrunk = side if pixels is None or factor > 1 else pixels
@@ -63,5 +64,10 @@ def pictures_split(
 
 
 @cache
-def _read_once(name: str, root: Path) -> Split:
+def read_pictures(name: str, root: Path) -> Split:
+    """A set of `PICTURES` that is no folder, whole, once in a process.
+
+    Raises:
+        DataError: files are missing or damaged.
+    """
     return image_split(name, root) if name in IMAGE_SETS else cell_split(name, root)

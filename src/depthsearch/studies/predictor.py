@@ -18,6 +18,7 @@ import torch
 from depthsearch.data.images import DataError
 from depthsearch.running.study import Learner, Problem
 from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, Setting
+from depthsearch.studies.alone import fields_in
 from depthsearch.studies.in_parts import Done, InParts
 from depthsearch.studies.prediction import Pool, chosen_settings, members
 from depthsearch.studies.trained_pools import MADE_UP, NB101, POOLS, pool_of
@@ -52,6 +53,7 @@ class PredictorStudy:
     visualize: bool = False
 
     name: ClassVar[str]
+    only: ClassVar[str]  # what `--only` calls it
     required: ClassVar[frozenset[str]] = frozenset({"errors", "chosen", "label"})
 
     # What it is of.
@@ -82,6 +84,11 @@ class PredictorStudy:
 
     def limited(self, setting: Setting) -> Setting:
         return setting if self.epochs is None else replace(setting, epochs=min(setting.epochs, self.epochs))
+
+    @property
+    def in_percent_of_101(self) -> bool:
+        """Whether labels are like those of NAS-Bench-101, for which the paper's limits are."""
+        return self.data_set in (NB101, MADE_UP)
 
     @property
     def candidates(self) -> dict[str, Setting]:
@@ -136,7 +143,7 @@ class PredictorStudy:
     @classmethod
     def from_configuration(cls, configuration: dict) -> Any:
         """The study of a saved run."""
-        values = {f.name: configuration[f.name] for f in dataclasses.fields(cls) if f.name in configuration}
+        values = fields_in(cls, configuration)
         epochs = configuration["training"]["epochs"]
         return cls(**values, epochs=None if epochs == PAPER.epochs else epochs)
 
@@ -203,9 +210,8 @@ class PredictorStudy:
         chosen = [replace(study, **given, visualize=options.visualize) for study in studies]
         if options.table is not None and Path(options.table).is_file():
             chosen = [study for study in chosen if _fits(study.data_set, Path(options.table))]
-        if options.only or options.splits:
-            table = options.splits is not None or options.only == "table"
-            chosen = [study for study in chosen if hasattr(study, "split") == table]
+        if only := "table" if options.splits else options.only:
+            chosen = [study for study in chosen if study.only == only]
         if not chosen:
             raise Problem(f"nothing of this grid is left with --table {options.table} --only {options.only}")
         if options.splits is None:

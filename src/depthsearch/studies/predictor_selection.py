@@ -14,7 +14,6 @@ from depthsearch.strategies.graph_predictor import PAPER
 from depthsearch.studies.in_parts import Done
 from depthsearch.studies.prediction import Pool, best_so_far, drawn, evolution, oracle, predicted_best, two_stages
 from depthsearch.studies.predictor import LIMIT, PredictorStudy, rounded
-from depthsearch.studies.trained_pools import MADE_UP, NB101
 
 RANDOM_SEARCH, EVOLUTION, ORACLE = "random search", "regularised evolution", "oracle"
 PREDICTOR, WITH_CLASSIFIER = "predictor", "predictor with classifier"
@@ -33,6 +32,7 @@ class Selection(PredictorStudy):
     budget: int = 300
 
     name: ClassVar[str] = "predictor for selection"
+    only: ClassVar[str] = "selection"
     required: ClassVar[frozenset[str]] = PredictorStudy.required | {"curves", "trained"}
     parts = ("with a predictor", "without one")  # type: ignore[assignment]
 
@@ -87,7 +87,7 @@ class Selection(PredictorStudy):
 
     def limit(self, labels: np.ndarray) -> float:
         """What the classifier is to tell apart: the paper's limit, elsewhere the better half of what is known."""
-        return LIMIT if self.data_set in (NB101, MADE_UP) else float(np.median(labels))
+        return LIMIT if self.in_percent_of_101 else float(np.median(labels))
 
     def evaluate(self, learned: Done, seed: int, device: torch.device, data: Path) -> dict:
         pool, trained = self.pool(data), learned.found["trained"]

@@ -15,8 +15,7 @@ from depthsearch.measuring.yardsticks import NAMES, RANDOM, yardsticks
 from depthsearch.running.study import Problem
 from depthsearch.strategies.graph_predictor import PAPER
 from depthsearch.studies.prediction import Pool, members, scored, two_stages
-from depthsearch.studies.predictor import LIMIT, PredictorStudy, rounded
-from depthsearch.studies.trained_pools import MADE_UP, NB101
+from depthsearch.studies.predictor import FOLDS, LIMIT, PredictorStudy, rounded
 
 PUBLISHED, ONCE = "as published", "as published, transpose normalised once"
 CHOSEN, ENSEMBLE, CLASSIFIER = "chosen", "chosen, ensemble", "chosen, ensemble, classifier in front"
@@ -39,6 +38,7 @@ class Prediction(PredictorStudy):
     split: str = "172"
 
     name: ClassVar[str] = "predictor of accuracies"
+    only: ClassVar[str] = "table"
     required: ClassVar[frozenset[str]] = PredictorStudy.required | {"rows", "points"}
 
     @property
@@ -52,34 +52,29 @@ class Prediction(PredictorStudy):
     def problem(self, data: Path | None = None) -> str | None:
         if not SPLIT.fullmatch(self.split):
             return f"no split {self.split!r}: it is a number, with nested- before it or not, and with 91- before that"
-        if self.split.startswith("91-") and not self._in_percent_of_101:
+        if self.split.startswith("91-") and not self.in_percent_of_101:
             return f"91 % is a limit for cells of NAS-Bench-101, not for {self.data_set}"
         return super().problem(data)
-
-    @property
-    def _in_percent_of_101(self) -> bool:
-        return self.data_set in (NB101, MADE_UP)
 
     def trains(self, pool: Pool, seeds: Sequence[int]) -> list[np.ndarray]:
         n, size = len(pool.labels), self.size
         if size >= n:
             raise Problem(f"{self.data_set} has {n:,} architectures: {self.split} leaves none to predict")
-        above = np.flatnonzero(pool.labels > LIMIT) if self.split.startswith("91-") else np.arange(n)
         if "nested-" in self.split:
             found = [nested_splits(n, (size,), seed)[f"nested-{size}"] for seed in seeds]
         else:
             found = [splits(pool.labels, SIZES if size in SIZES else (size,))[str(size)]] * len(seeds)
         if self.split.startswith("91-"):
-            found = [np.intersect1d(rows, above) for rows in found]
+            found = [np.intersect1d(rows, np.flatnonzero(pool.labels > LIMIT)) for rows in found]
         found = [rows[pool.known[rows]] for rows in found]
-        if min(map(len, found)) < 10:
+        if min(map(len, found)) < 2 * FOLDS:
             raise Problem(f"{self.split} of {self.data_set} has only {min(map(len, found))} labelled architectures")
         return found
 
     def evaluated(self, pool: Pool) -> dict[str, np.ndarray]:
         """Rows by the name of the set that is predicted."""
         rows = {"all": np.arange(len(pool.labels))}
-        if self._in_percent_of_101:
+        if self.in_percent_of_101:
             rows |= {f"denoise-{limit}": np.flatnonzero(pool.labels > limit) for limit in (80, 91)}
         return rows
 
@@ -119,7 +114,7 @@ class Prediction(PredictorStudy):
     ) -> list[dict]:
         values = self.predicted(pool, trains, seeds, found)
         predicted = [{CHOSEN: own[0], ENSEMBLE: own.mean(0)} for own in values]
-        if not self._in_percent_of_101 or self.split.startswith("91-"):
+        if not self.in_percent_of_101 or self.split.startswith("91-"):
             return predicted
         limits = [LIMIT] * len(trains)
         stages = two_stages(pool, trains, self.settings(found), self.networks(seeds), limits, values.mean(1))

@@ -21,11 +21,6 @@ def recipe_of(plan: Plan, epochs: int, batch_size: int) -> Recipe:
     return Recipe(epochs, batch_size, drop_path=0.0, precision=schedule.precision, **alike)
 
 
-def operations_of(string: str, cells: int) -> int:
-    """How many operations an image passes, in all cells of the three stages."""
-    return 3 * cells * sum(name != "none" for name in parse_cell(string))
-
-
 def random_search(
     plan: Plan, data_set: str, batches: SplitBatches, recipe: Recipe, seed: int, device: torch.device, **options
 ) -> RandomSearch:
@@ -35,7 +30,7 @@ def random_search(
     Args:
         options: `measure` and `resume` of `RandomSearch`.
     """
-    n, each = len(batches.split.y_train), 3 * plan.cells
+    n, each = len(batches.split.y_train), 3 * plan.cells  # cells, in the three stages
     budget = 2 * plan.epochs * n * each * len(EDGES) * (len(OPERATIONS) - 1)
 
     def draw(generator: torch.Generator) -> str:
@@ -47,6 +42,6 @@ def random_search(
         return seeded(seed, lambda: nasbench201_network(string, *size)).to(device)
 
     def cost(string: str) -> int:
-        return operations_of(string, plan.cells)
+        return each * sum(name != "none" for name in parse_cell(string))
 
     return RandomSearch(draw, build, cost, budget, plan.epochs, batches, recipe, seed, **options)

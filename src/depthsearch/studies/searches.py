@@ -16,15 +16,16 @@ from torch import nn
 
 from depthsearch.cells.genotype import genotype
 from depthsearch.data.images import DataError
-from depthsearch.hardware import precision_of
+from depthsearch.hardware import PRECISIONS
 from depthsearch.learning.architect import PASSES
 from depthsearch.learning.halves import Halves
 from depthsearch.learning.mixing import MixingWeights
 from depthsearch.learning.search import Found, Search
 from depthsearch.learning.text_parts import TextParts
 from depthsearch.running.folders import write_json
-from depthsearch.running.study import Learner, Problem
-from depthsearch.studies.alone import Alone
+from depthsearch.running.options import precision_asked
+from depthsearch.running.study import Learner
+from depthsearch.studies.alone import Alone, fields_in
 from depthsearch.studies.depth import seeded
 from depthsearch.studies.plans import Plan
 
@@ -57,7 +58,7 @@ class CellSearch(Alone):
     name: ClassVar[str]
     required: ClassVar[frozenset[str]] = frozenset({"architecture", "operation_evaluations"})
     data_sets: ClassVar[Sequence[str]]
-    precisions: ClassVar[Sequence[str]] = ("auto", "float32", "tf32", "bfloat16")
+    precisions: ClassVar[Sequence[str]] = PRECISIONS
     PLANS: ClassVar[Mapping[str, Plan]]
     REDUCED: ClassVar[Mapping[str, Any]]  # fields of --reduced: what two cores can do
     TUNED: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # others of it, of a strategy
@@ -105,10 +106,8 @@ class CellSearch(Alone):
         plan = self.PLANS[self.kind]
         epochs = plan.epochs if self.epochs is None else self.epochs
         rate = plan.architect.learning_rate if self.alpha_rate is None else self.alpha_rate
-        architect, schedule = (
-            replace(plan.architect, learning_rate=rate),
-            replace(plan.schedule, precision=self.precision),
-        )
+        architect = replace(plan.architect, learning_rate=rate)
+        schedule = replace(plan.schedule, precision=self.precision)
         return replace(plan, epochs=epochs, architect=architect, schedule=schedule)
 
     def watch(self, space: Any) -> Callable[[MixingWeights], dict]:
@@ -145,7 +144,7 @@ class CellSearch(Alone):
     @classmethod
     def from_configuration(cls, configuration: dict) -> "CellSearch":
         """The study of a saved run."""
-        values = {f.name: configuration[f.name] for f in dataclasses.fields(cls) if f.name in configuration}
+        values = fields_in(cls, configuration)
         training = configuration["training"]
         return cls(**values, epochs=training["epochs"], precision=training["precision"])
 
@@ -214,10 +213,7 @@ class CellSearch(Alone):
 
     @classmethod
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
-        try:
-            precision = precision_of(options.precision, options.devices[0])
-        except ValueError as cannot:
-            raise Problem(str(cannot)) from None
+        precision = precision_asked(options)
         names = ("data_set", "epochs", *cls.OPTIONS, *cls.RATES)
         given = {name: value for name in names if (value := getattr(options, name)) is not None}
         small = options.reduced and not options.quick
