@@ -167,6 +167,19 @@ BETTER_CELLS = Rule(
     ("scan_nasbench201",),
 )
 
+# Of searched cells of DARTS, trained from scratch.
+SEARCH_HELPS = Rule(
+    "A searched cell is better than a random one",
+    "test error after one training from scratch, alike for all: cells of a strategy minus random cells of the space",
+    f"whole interval below 0 (Welch's, unpaired: an observation is a cell) and Holm's p < {LEVEL:g} over all kinds of "
+    f"cells that are held against random ones; by little: it reaches within {100 * ERROR_MARGIN:g} points of 0; "
+    f"{FEWEST} cells or more on both sides",
+    less,
+    "2026-11-28T14:55",
+    "",
+    ("train_genotype",),
+)
+
 
 def rules_table(runs: pd.DataFrame, rules: Sequence[Rule] = RULES) -> pd.DataFrame:
     """The rules, since when they hold, and how many of the runs that they judge are older."""

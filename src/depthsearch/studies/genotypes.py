@@ -90,7 +90,8 @@ class TrainGenotype(Alone):
 
     @property
     def threads(self) -> int | None:
-        return None
+        # A small network is best trained on a core, another one on the next.
+        return 1 if self.channels * self.layers < 64 else None
 
     @property
     def most_epochs(self) -> int:
@@ -227,7 +228,7 @@ class TrainGenotype(Alone):
         return chosen(studies, options, PRESETS)
 
 
-# How the papers train: for ImageNet DARTS's, then DrNAS's.
+# How the papers train (for ImageNet DARTS's, then DrNAS's), and a small size at which two cores train many.
 IMAGENET = TrainGenotype(data_set="ImageNet", channels=48, layers=14, imagenet=True, cutout=0)
 IMAGENET_RECIPE = Recipe(
     epochs=250,
@@ -244,4 +245,14 @@ PRESETS = {
     "DrNAS": TrainGenotype(pool_norm=True, recipe=Recipe(batch_size=64, drop_path=0.3)),
     "ImageNet": replace(IMAGENET, recipe=IMAGENET_RECIPE),
     "DrNAS-ImageNet": replace(IMAGENET, pool_norm=True, recipe=LARGE_BATCHES),
+    "reduced": TrainGenotype(
+        channels=8,
+        layers=5,
+        auxiliary=False,
+        cutout=0,
+        pixels=16,
+        train_images=1600,
+        test_images=2000,
+        recipe=Recipe(epochs=10, batch_size=64, drop_path=0.0, eval_every=3),
+    ),
 }
