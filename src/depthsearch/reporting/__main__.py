@@ -1,8 +1,8 @@
 """Tables and pages from finished runs: `python -m depthsearch.reporting [RESULTS] [--add DIR ...]`.
 
-Writes `tables/*.csv` and the pages of a results folder (`README.md`, `strategies.md`, `cells.md`, `predictor.md`), and
-for the clone's own the results section of the README. Runs that the tables know and this machine does not have stay in
-them.
+Writes `tables/*.csv` and the pages of a results folder (`README.md`, `strategies.md`, `cells.md`, `genotypes.md`,
+`predictor.md`), and for the clone's own the results section of the README. Runs that the tables know and this machine
+does not have stay in them.
 """
 
 import argparse
@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from depthsearch.reporting import comparison, prediction, searches, tables, verdict
+from depthsearch.reporting import comparison, genotypes, prediction, searches, tables, verdict
 from depthsearch.reporting.joining import Tables, join
 from depthsearch.reporting.maps import store_maps
 from depthsearch.reporting.pages.cells import cells_page
+from depthsearch.reporting.pages.genotypes import genotypes_page
 from depthsearch.reporting.pages.predictor import predictor_page
 from depthsearch.reporting.pages.readme import insert_into_readme, readme_part
 from depthsearch.reporting.pages.results import benchmarks_part, results_page, strategies_part
@@ -67,9 +68,9 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
 def _of(place: Path) -> Tables:
     found: Tables = {}
     missing = None
-    for read in (tables.all_tables, comparison.all_tables, searches.all_tables, prediction.all_tables):
+    for kind in (tables, comparison, searches, prediction, genotypes):
         try:
-            found |= read(place)
+            found |= kind.all_tables(place)
         except FileNotFoundError as nothing:
             missing = missing or nothing
     if not found and missing is not None:
@@ -90,9 +91,17 @@ def write_pages(results: Path, found: Tables) -> None:
         (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
     (results / "README.md").write_text(results_page(scans, compared, others, strategies, benchmarks_part(results)))
     if "cells" in found:
-        (results / "cells.md").write_text(cells_page(*shown({name: found[name] for name in searches.TABLES})))
+        (results / "cells.md").write_text(cells_page(*_shown_of(searches.TABLES, found)))
+    if "genotypes" in found:
+        searched = _shown_of(searches.TABLES, found)[0]["cells"] if "cells" in found else tables.no_runs()
+        trained, left = _shown_of(genotypes.TABLES, found)
+        (results / "genotypes.md").write_text(genotypes_page(trained, searched, left))
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(scans))
+
+
+def _shown_of(names: Sequence[str], found: Tables) -> tuple[Tables, list[str]]:
+    return shown({name: found[name] for name in names})
 
 
 NONE: Tables = {name: tables.no_runs() for name in tables.TABLES}

@@ -57,7 +57,12 @@ PREDICTIONS = Family(
     mains=("predictor_runs",),
     details=("predictor", "predictor_selection", "predictor_points"),
 )
-FAMILIES = (RUNS, CHOICES, POOL, CELLS, PREDICTIONS)
+GENOTYPES = Family(
+    ("scan", "data_set", "epochs_limit", "configuration", "seed"),
+    mains=("genotypes",),
+    details=("genotypes_history",),
+)
+FAMILIES = (RUNS, CHOICES, POOL, CELLS, PREDICTIONS, GENOTYPES)
 
 
 def join(ours: Mapping[str, pd.DataFrame], theirs: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:

@@ -48,14 +48,14 @@ def still(interval: Interval, margin: float) -> str:
     return "not reproduced" if low > margin or high < -margin else "undecided"
 
 
-def difference_seen(interval: Interval, p: float, margin: float = 0.0) -> str:
+def difference_seen(interval: Interval, p: float, margin: float = 0.0, counted: str = "repeats") -> str:
     """Better, worse or neither seen, of a difference of costs, by its interval and its corrected p-value.
 
     By little: the interval reaches to where it is within the margin.
     """
     _, low, high, n = interval
     if n < FEWEST:
-        return f"needs {FEWEST} repeats"
+        return f"needs {FEWEST} {counted}"
     if not p < LEVEL or not (low > 0 or high < 0):
         return "no difference seen"
     side, least = ("better", -high) if high < 0 else ("worse", low)
@@ -175,7 +175,7 @@ SEARCH_HELPS = Rule(
     f"cells that are held against random ones; by little: it reaches within {100 * ERROR_MARGIN:g} points of 0; "
     f"{FEWEST} cells or more on both sides",
     less,
-    "2026-11-28T14:55",
+    "2026-11-28T14:52",
     "",
     ("train_genotype",),
 )

@@ -14,6 +14,7 @@ from depthsearch.reporting.joining import (
     CELLS,
     CHOICES,
     FAMILIES,
+    GENOTYPES,
     POOL,
     PREDICTIONS,
     RUNS,
@@ -60,6 +61,11 @@ def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
         best, others = fullest(tables["cells"], ["scan", "data_set"], ["cohort", "epochs_limit"], ["kind", "setting"])
         lines += others
         kept[CELLS] = CELLS.keys(best)
+    if len(tables.get("genotypes", ())):
+        facts = ["scan", "data_set"], ["cohort", "epochs_limit"], ["architecture"]
+        best, others = fullest(tables["genotypes"], *facts)
+        lines += others
+        kept[GENOTYPES] = GENOTYPES.keys(best)
     if len(tables.get("predictor_runs", ())):
         # A split is shown as it was run most often, whatever the others.
         best, others = fullest(tables["predictor_runs"], ["data_set", "split"], ["cohort", "epochs_limit"], ("split",))

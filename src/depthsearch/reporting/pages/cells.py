@@ -15,7 +15,6 @@ from depthsearch.reporting.rules import BETTER_CELLS, rules_table
 from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
 from depthsearch.reporting.tuning import TUNING, tuned
 from depthsearch.reporting.words import markdown, span, spread
-from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.nasbench201 import NASBench201Cell
 
 # At full size, as DrNAS (arXiv 2006.10355) reports them for NAS-Bench-201: test accuracy, percent.
@@ -41,11 +40,10 @@ def cells_page(tables: Tables, others: Sequence[str]) -> str:
     known = judged[judged["space"] == NASBench201Cell.name]
     if len(known) and known["c10"].notna().any():
         text += _worth(known)
-    for space in (NASBench201Cell.name, DartsCell.name):
-        searched = _searched(judged[judged["space"] == space])
-        if len(searched):
-            text += [f"## How far the searches went, and what they cost: {space}", _sizes(searched), MOVED]
-            text.append(markdown(moved_table(searched)))
+    searched = _searched(known)
+    if len(searched):
+        text += [f"## How far the searches went, and what they cost: {NASBench201Cell.name}", sizes(searched), MOVED]
+        text.append(markdown(moved_table(searched)))
     text += _tuning(tuning) if len(tuning) else []
     return "\n\n".join(text) + not_shown(others) + "\n"
 
@@ -61,7 +59,7 @@ def _worth(rows: pd.DataFrame) -> list[str]:
     searched, own = _searched(rows), rows[rows["kind"].isin(["DrNAS", "DrNAS progressive", *RIVALS])]
     return [
         "## What the cells found on NAS-Bench-201 are worth",
-        f"Test accuracy (%) of the cell after 200 epochs, from the table of all 15,625. {_sizes(searched)} **Ours are "
+        f"Test accuracy (%) of the cell after 200 epochs, from the table of all 15,625. {sizes(searched)} **Ours are "
         "reduced searches: they stand beside the papers', which are of full size, not against them.**",
         markdown(worth_table(rows)),
         _in_words(own),
@@ -122,6 +120,7 @@ def moved_table(rows: pd.DataFrame) -> pd.DataFrame:
         row |= {"entropy, end": spread(ends[1]) if len(ends[1]) else "-"}
         row |= {"changes": spread(runs["changes"]) if runs["changes"].notna().any() else "-"}
         row |= {"skips alone": f"{int(runs['skip_only'].sum())} of {len(runs)}"}
+        row |= {"skips": spread(runs["skips"])} if "skips" in runs and runs["skips"].notna().any() else {}
         row |= {"operation evaluations": f"{runs['operation_evaluations'].mean():.3g}"}
         row |= {"seconds, median": f"{runs['seconds'].median():.3g}"}
         table.append(row | {"hardware": ", ".join(runs["device"].unique())})
@@ -134,7 +133,7 @@ def _tuning(rows: pd.DataFrame) -> list[str]:
     age = f"The rule is of {since.replace('T', ', ')} UTC; {older} of {len(rows)} runs are older."
     return [
         "## The learning rate of alpha at the reduced size",
-        f"{rule} {age} Of random search the setting is how many epochs it trains a cell. {_sizes(rows)}",
+        f"{rule} {age} Of random search the setting is how many epochs it trains a cell. {sizes(rows)}",
         markdown(tuning_table(rows)),
     ]
 
@@ -165,7 +164,7 @@ def _interval(values: pd.Series) -> str:
     return spread_of(values) + ("" if np.isnan(low) or low == high else f" [{low:.2f}, {high:.2f}]")
 
 
-def _sizes(rows: pd.DataFrame) -> str:
+def sizes(rows: pd.DataFrame) -> str:
     """Of which size the searches are, in a sentence."""
     said = {name: span(rows[name].dropna().astype(int)) for name in ("channels", "cells", "batch_size", "epochs_limit")}
     images = f"{span(rows['n_train'].dropna().astype(int))} images" if rows["n_train"].notna().any() else "all images"

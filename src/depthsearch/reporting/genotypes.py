@@ -1,0 +1,104 @@
+"""Tables of cells trained from scratch, searched, random and published ones alike, whatever the data."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from depthsearch.cells.genotype import GENOTYPES, RANDOM, random_cell_genotype
+from depthsearch.hardware import in_words
+from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.shown import shown
+from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
+
+TABLES = ("genotypes", "genotypes_history")
+SIZES = ("channels", "layers", "pixels", "train_images", "test_images")
+TRAINING = ("batch_size", "learning_rate", "precision")
+PLAN = ("epoch", "learning_rate", "drop_path")  # of a row of the history: what was not measured
+RANDOM_CELLS, PUBLISHED_CELLS, OTHER_CELLS = "random cells", "published cells", "other cells"
+
+
+def collect(results: Path) -> Tables:
+    """All finished trainings of genotypes as tidy tables, keyed by `TABLES`.
+
+    - `genotypes`: one row a run: its `name` (that of a published cell, `random:SEED`, nothing for another), its
+      genotype, sizes, parameters, the metric set on the test points as `test_<metric>` (of images `test_error`, a
+      share), cost.
+    - `genotypes_history`: one row a run and epoch, at most forty a run: what was measured then.
+
+    Both have the `configuration`, its hash; the first also `cohort`, the hash of what all genotypes share, and when the
+    run `started`.
+    """
+    rows: dict[str, list[dict]] = {name: [] for name in TABLES}
+    for config, summary in read_runs(results, "genotypes"):
+        asked = config["configuration"]
+        key = {"scan": config["scan"], "data_set": asked["data_set"], "epochs_limit": asked["training"]["epochs"]}
+        key |= {"configuration": config["hash"], "seed": config["seed"]}
+        making = {"cohort": cohort_of(config, "genotype"), "started": config["started"]}
+        rows["genotypes"].append(key | making | _row(config, summary))
+        for point in thin(summary["history"]):
+            measured = {name: value for name, value in point.items() if name not in PLAN}
+            rows["genotypes_history"].append(key | {"epoch": point["epoch"]} | measured)
+    return {name: pd.DataFrame(found) for name, found in rows.items()}
+
+
+def _row(config: Mapping, summary: Mapping) -> dict:
+    asked = config["configuration"]
+    row = {"name": name_of(asked["genotype"]), "architecture": asked["genotype"]}
+    row |= {name: asked.get(name) for name in SIZES} | {name: asked["training"].get(name) for name in TRAINING}
+    row |= {"diverged_epoch": summary["diverged_epoch"], "parameters": summary["parameters"]}
+    row |= {f"test_{name}": value for name, value in summary.get("test", {}).items()}
+    return row | {"seconds": summary["seconds"]["training_seconds"], "device": in_words(config["device"])}
+
+
+def name_of(architecture: str) -> str:
+    """What a genotype, as JSON text, is called."""
+    return _names().get(architecture, "")
+
+
+@cache
+def _names() -> dict[str, str]:
+    drawn = {random_cell_genotype(seed).to_json(): f"{RANDOM}{seed}" for seed in range(200)}
+    return drawn | {known.to_json(): name for name, known in GENOTYPES.items()}
+
+
+def by_origin(runs: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:
+    """Trainings with where their cells are from: `kind`, a strategy for one, and `cell`, which of that kind.
+
+    A cell that several searches have found is in several rows: the one training serves each of them.
+
+    Args:
+        runs: of the table `genotypes`.
+        searched: of the table `cells`, without those of which a learning rate was tuned.
+    """
+    if runs.empty:
+        return runs.assign(kind=(), cell=())
+    searches = searched.reindex(columns=["architecture", "kind", "seed"]).rename(columns={"seed": "found_by"})
+    rows = runs.merge(searches.dropna(), how="left", on="architecture")
+    named = rows["name"].fillna("")
+    rows["cell"] = named.where(rows["found_by"].isna(), "seed " + rows["found_by"].map("{:.0f}".format))
+    others = named.map(_kind_of)
+    return rows.assign(kind=rows["kind"].fillna(others), cell=rows["cell"].where(rows["cell"] != "", "unnamed"))
+
+
+def _kind_of(name: str) -> str:
+    return RANDOM_CELLS if name.startswith(RANDOM) else PUBLISHED_CELLS if name in GENOTYPES else OTHER_CELLS
+
+
+def all_tables(results: Path) -> Tables:
+    """Every training of a genotype that a results folder knows of, as in `tables.all_tables`.
+
+    Raises:
+        FileNotFoundError: there are neither runs nor tables.
+    """
+    return with_stored(results, collect(results), TABLES[:1])
+
+
+def read_tables(results: Path) -> Tables:
+    """Of `all_tables` what is `shown`.
+
+    Raises:
+        FileNotFoundError: there are neither runs nor tables.
+    """
+    return shown({name: table for name, table in all_tables(results).items() if name in TABLES})[0]

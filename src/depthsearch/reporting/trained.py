@@ -1,0 +1,93 @@
+"""Cells trained from scratch held against random ones: an observation is a cell, intervals are Welch's."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from depthsearch.reporting.baselines import holm
+from depthsearch.reporting.genotypes import OTHER_CELLS, PUBLISHED_CELLS, RANDOM_CELLS
+from depthsearch.reporting.rules import ERROR_MARGIN, Interval, difference_seen
+from depthsearch.studies.plans import DARTS
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What cells are judged by, the less the better.
+
+    Attributes:
+        column: of the table `genotypes`.
+        name, unit: as a page says it; of a difference the unit of `scale` times what the table has.
+        margin: what counts as little.
+    """
+
+    column: str
+    name: str
+    unit: str
+    scale: float = 1.0
+    margin: float = 0.0
+
+
+MEASURES = (
+    Measure("test_error", "test error (%)", "points", 100, ERROR_MARGIN),
+    Measure("test_perplexity", "test perplexity", "of perplexity"),
+)
+
+
+def measure_of(rows: pd.DataFrame) -> Measure | None:
+    """By what the cells of a data set are judged; None where nothing was measured."""
+    return next((m for m in MEASURES if m.column in rows and rows[m.column].notna().any()), None)
+
+
+def per_cell(rows: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """A row a cell, means over its trainings: `kind`, `cell`, `value`, `n` (trainings that came to an end), `sd`."""
+    groups = rows.dropna(subset=measure.column).groupby(["kind", "cell"], sort=False)
+    found = groups[measure.column].agg(value="mean", n="size", sd="std").reset_index()
+    return found.assign(parameters=groups["parameters"].first().to_numpy())
+
+
+def kinds_in(rows: pd.DataFrame) -> list[str]:
+    """The kinds of cells, searched ones first."""
+    order = {name: i for i, name in enumerate((*DARTS, PUBLISHED_CELLS, OTHER_CELLS, RANDOM_CELLS))}
+    return sorted(rows["kind"].unique(), key=lambda name: (order.get(name, -1), name))
+
+
+def interval_of(values: pd.Series) -> tuple[float, float]:
+    """The 95 % t-interval of a mean; no numbers of fewer than two values."""
+    from scipy.stats import t
+
+    n = len(values)
+    half = t.ppf(0.975, n - 1) * values.std() / np.sqrt(n) if n > 1 else np.nan
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def unpaired(ours: pd.Series, theirs: pd.Series) -> tuple[Interval, float]:
+    """The difference of two means with Welch's 95 % interval, the size of the smaller sample, and its p-value."""
+    from scipy.stats import ttest_ind
+
+    mean, n = float(ours.mean() - theirs.mean()), min(len(ours), len(theirs))
+    if n < 2 or ours.std() + theirs.std() == 0:
+        return (mean, np.nan, np.nan, n), np.nan
+    test = ttest_ind(ours, theirs, equal_var=False)
+    low, high = test.confidence_interval()
+    return (mean, float(low), float(high), n), float(test.pvalue)
+
+
+def against_random(cells: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """A row a kind of cells that random ones are there for: `kind`, `interval`, Holm's `p`, a `word` by `SEARCH_HELPS`.
+
+    Args:
+        cells: as of `per_cell`.
+    """
+    values = {kind: cells[cells["kind"] == kind]["value"] for kind in kinds_in(cells)}
+    random = values.pop(RANDOM_CELLS, None)
+    values.pop(OTHER_CELLS, None)
+    if random is None or not values:
+        return pd.DataFrame(columns=["kind", "interval", "p", "word"])
+    found = {kind: unpaired(own, random) for kind, own in values.items()}
+    corrected = holm({kind: p for kind, (_, p) in found.items()})
+    rows = []
+    for kind, (interval, _) in found.items():
+        word = difference_seen(interval, corrected[kind], measure.margin, "cells")
+        rows.append({"kind": kind, "interval": interval, "p": corrected[kind], "word": word})
+    return pd.DataFrame(rows)
