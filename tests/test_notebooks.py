@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
-from conftest import scan_script
+from conftest import scan_script, script
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +76,18 @@ def test_cells(tmp_path):
     assert scan_script("0", *options, name="nasbench201").returncode == 0
     images = execute("cells.ipynb", tmp_path / "results", tmp_path)
     assert set(images) == {"cells_entropy"}  # what cells are worth is in a table that is not at hand
+    check(images, tmp_path)
+
+
+def test_genotypes(tmp_path):
+    small = ("--quick", "--channels", 2, "--epochs", 2, "--results", tmp_path / "results")
+    search = ("--strategies", "DARTS", "--n-train", 32, "--batch-size", 16)
+    assert not scan_script("0", *small, *search, name="darts_cells").returncode
+    cells = (*(tmp_path / "results").glob("runs/*/digits/*/version_*"), "random:0", "random:1", "DARTS_V2")
+    few = ("--repeats", 1, "--train-images", 60, "--test-images", 30)
+    assert not script("train_genotype", 0, *small, *few, "--genotype", *cells).returncode
+    images = execute("genotypes.ipynb", tmp_path / "results", tmp_path)
+    assert set(images) == {f"genotypes_{name}_digits" for name in ("error", "curves", "found", "random")}
     check(images, tmp_path)
 
 

@@ -95,7 +95,7 @@ def write_pages(results: Path, found: Tables) -> None:
     if "genotypes" in found:
         searched = _shown_of(searches.TABLES, found)[0]["cells"] if "cells" in found else tables.no_runs()
         trained, left = _shown_of(genotypes.TABLES, found)
-        (results / "genotypes.md").write_text(genotypes_page(trained, searched, left))
+        (results / "genotypes.md").write_text(genotypes_page(trained["genotypes"], searched, left))
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(scans))
 

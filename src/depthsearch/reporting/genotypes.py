@@ -72,14 +72,17 @@ def by_origin(runs: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:
         runs: of the table `genotypes`.
         searched: of the table `cells`, without those of which a learning rate was tuned.
     """
-    if runs.empty:
-        return runs.assign(kind=(), cell=())
-    searches = searched.reindex(columns=["architecture", "kind", "seed"]).rename(columns={"seed": "found_by"})
-    rows = runs.merge(searches.dropna(), how="left", on="architecture")
-    named = rows["name"].fillna("")
-    rows["cell"] = named.where(rows["found_by"].isna(), "seed " + rows["found_by"].map("{:.0f}".format))
-    others = named.map(_kind_of)
-    return rows.assign(kind=rows["kind"].fillna(others), cell=rows["cell"].where(rows["cell"] != "", "unnamed"))
+    found: dict[str, list[tuple[str, str]]] = {}
+    for search in searched.to_dict("records"):
+        found.setdefault(str(search["architecture"]), []).append((search["kind"], f"seed {search['seed']}"))
+    names = runs["name"].fillna("") if len(runs) else []
+    origins = [
+        (row, *origin)
+        for row, name in enumerate(names)
+        for origin in found.get(runs["architecture"].iloc[row], [(_kind_of(name), name or "unnamed")])
+    ]
+    rows, kinds, cells = zip(*origins, strict=True) if origins else ((), (), ())
+    return runs.iloc[list(rows)].reset_index(drop=True).assign(kind=kinds, cell=cells)
 
 
 def _kind_of(name: str) -> str:

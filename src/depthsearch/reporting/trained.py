@@ -1,6 +1,8 @@
 """Cells trained from scratch held against random ones: an observation is a cell, intervals are Welch's."""
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,9 +68,11 @@ def unpaired(ours: pd.Series, theirs: pd.Series) -> tuple[Interval, float]:
     from scipy.stats import ttest_ind
 
     mean, n = float(ours.mean() - theirs.mean()), min(len(ours), len(theirs))
-    if n < 2 or ours.std() + theirs.std() == 0:
+    if n < 2 or np.ptp(ours) + np.ptp(theirs) == 0:
         return (mean, np.nan, np.nan, n), np.nan
-    test = ttest_ind(ours, theirs, equal_var=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of one sample whose values are all alike
+        test: Any = ttest_ind(ours, theirs, equal_var=False)
     low, high = test.confidence_interval()
     return (mean, float(low), float(high), n), float(test.pvalue)
 

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.genotypes import RANDOM_CELLS, by_origin
-from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.cells import moved_table, sizes
 from depthsearch.reporting.pages.results import not_shown
 from depthsearch.reporting.rules import SEARCH_HELPS, rules_table
@@ -27,16 +26,16 @@ this short. The progressive search has more channels than the others, as in the 
 FIGURES = "![Error of trained cells by where they are from](figures/genotypes_error_{0}.png)"
 
 
-def genotypes_page(tables: Tables, searched: pd.DataFrame, others: Sequence[str]) -> str:
+def genotypes_page(trained: pd.DataFrame, searched: pd.DataFrame, others: Sequence[str]) -> str:
     """The text of results/genotypes.md.
 
     Args:
-        tables: what is shown of the trainings.
-        searched: what is shown of the table `cells`.
+        trained: what is shown of the table `genotypes`, and
+        searched: of the table `cells`.
         others: a line for each cohort of trainings that is not.
     """
     searched = searched[searched["space"] == DartsCell.name] if len(searched) else searched
-    runs = by_origin(tables["genotypes"], searched)
+    runs = by_origin(trained, searched)
     text = [
         "# Cells trained from scratch",
         "Generated from the saved runs by `make figures`; no number here is typed. A cell is one observation: a mean "
@@ -79,9 +78,8 @@ def _trained(rows: pd.DataFrame) -> str:
     seconds, devices = rows["seconds"].median(), ", ".join(rows["device"].unique())
     reduced = rows["epochs_limit"].max() < PRESETS["DARTS"].recipe.epochs
     return (
-        ("**Reduced: these numbers stand beside each other, not against the papers'.** " if reduced else "")
-        + f"All alike: {', '.join(words)}. A training takes {seconds:.3g} s (median, beside other work) on {devices}."
-    )
+        "**Reduced: these numbers stand beside each other, not against the papers'.** " if reduced else ""
+    ) + f"All alike: {', '.join(words)}. A training takes {seconds:.3g} s (median, beside other work) on {devices}."
 
 
 def _in_words(cells: pd.DataFrame, measure: Measure) -> str:
