@@ -92,19 +92,19 @@ def write_pages(results: Path, found: Tables) -> None:
     (results / "README.md").write_text(results_page(scans, compared, others, strategies, benchmarks_part(results)))
     if "cells" in found:
         (results / "cells.md").write_text(cells_page(*_shown_of(searches.TABLES, found)))
-    if "genotypes" in found:
-        searched = _shown_of(searches.TABLES, found)[0]["cells"] if "cells" in found else tables.no_runs()
-        trained, left = _shown_of(genotypes.TABLES, found)
+    trained, left = _shown_of(genotypes.TABLES, found)
+    searched = genotypes.searches_of(_shown_of(searches.TABLES, found)[0]["cells"])
+    if len(trained["genotypes"]) or len(searched):
         (results / "genotypes.md").write_text(genotypes_page(trained["genotypes"], searched, left))
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(scans))
 
 
 def _shown_of(names: Sequence[str], found: Tables) -> tuple[Tables, list[str]]:
-    return shown({name: found[name] for name in names})
+    return shown({name: found[name] for name in names}) if names[0] in found else (NONE, [])
 
 
-NONE: Tables = {name: tables.no_runs() for name in tables.TABLES}
+NONE: Tables = {name: tables.no_runs() for name in (*tables.TABLES, *searches.TABLES, *genotypes.TABLES)}
 
 if __name__ == "__main__":
     main()

@@ -11,6 +11,7 @@ from depthsearch.hardware import in_words
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.shown import shown
 from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
+from depthsearch.studies.darts_cells import DartsCell
 
 TABLES = ("genotypes", "genotypes_history")
 SIZES = ("channels", "layers", "pixels", "train_images", "test_images")
@@ -63,6 +64,11 @@ def _names() -> dict[str, str]:
     return drawn | {known.to_json(): name for name, known in GENOTYPES.items()}
 
 
+def searches_of(cells: pd.DataFrame) -> pd.DataFrame:
+    """Of the table `cells` the searches whose cells are trained: those of the space of DARTS."""
+    return cells[cells["space"] == DartsCell.name] if len(cells) else cells
+
+
 def by_origin(runs: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:
     """Trainings with where their cells are from: `kind`, a strategy for one, and `cell`, which of that kind.
 
@@ -70,7 +76,7 @@ def by_origin(runs: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         runs: of the table `genotypes`.
-        searched: of the table `cells`, without those of which a learning rate was tuned.
+        searched: as of `searches_of`.
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for search in searched.to_dict("records"):

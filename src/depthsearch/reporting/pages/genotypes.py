@@ -11,7 +11,6 @@ from depthsearch.reporting.pages.results import not_shown
 from depthsearch.reporting.rules import SEARCH_HELPS, rules_table
 from depthsearch.reporting.trained import Measure, against_random, interval_of, kinds_in, measure_of, per_cell
 from depthsearch.reporting.words import markdown, span
-from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.genotypes import PRESETS
 
 MOVED = """Entropy of the mixing weights, nats, a mean over edges; where all options are alike it is ln 8 = 2.079 for
@@ -31,10 +30,9 @@ def genotypes_page(trained: pd.DataFrame, searched: pd.DataFrame, others: Sequen
 
     Args:
         trained: what is shown of the table `genotypes`, and
-        searched: of the table `cells`.
+        searched: of the table `cells` the searches of their space.
         others: a line for each cohort of trainings that is not.
     """
-    searched = searched[searched["space"] == DartsCell.name] if len(searched) else searched
     runs = by_origin(trained, searched)
     text = [
         "# Cells trained from scratch",
@@ -42,6 +40,8 @@ def genotypes_page(trained: pd.DataFrame, searched: pd.DataFrame, others: Sequen
         "over its trainings. Intervals are of 95 %, Student's for a mean, Welch's for a difference; ± is a standard "
         "deviation over cells.",
     ]
+    if runs.empty:
+        text.append("No cell is trained yet.")
     for name, rows in runs.groupby("data_set", sort=False):
         text += _of_data(str(name), rows)
     if len(searched):
