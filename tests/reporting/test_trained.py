@@ -14,7 +14,7 @@ from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.figures import genotypes as figures
 from depthsearch.reporting.genotypes import PUBLISHED_CELLS, RANDOM_CELLS, by_origin, name_of
 from depthsearch.reporting.pages.genotypes import genotypes_page, worth_table
-from depthsearch.reporting.trained import MEASURES, against_random, measure_of, per_cell
+from depthsearch.reporting.trained import MEASURES, against_random, best_of_each, measure_of, per_cell
 
 ERROR, PERPLEXITY = MEASURES
 SHARED = {"scan": "train_genotype", "data_set": "CIFAR-10", "epochs_limit": 10, "channels": 8, "batch_size": 64}
@@ -181,6 +181,6 @@ def test_figures_are_of_those_numbers(results):
     assert sorted(dots) == pytest.approx(sorted(100 * rows["test_error"]))
     axes = figures.curves(rows, tables["genotypes_history"]).axes
     assert len(axes) == 3 and len(axes[0].lines) == 3
-    best = figures.best_of_each(rows)
+    best = best_of_each(rows)
     assert best["random"]["kind"] == RANDOM_CELLS and best["found"]["kind"] == "DARTS"
     assert figures.errors(rows.assign(test_error=np.nan)) is None

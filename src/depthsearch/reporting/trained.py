@@ -95,3 +95,13 @@ def against_random(cells: pd.DataFrame, measure: Measure) -> pd.DataFrame:
         word = difference_seen(interval, corrected[kind], measure.margin, "cells")
         rows.append({"kind": kind, "interval": interval, "p": corrected[kind], "word": word})
     return pd.DataFrame(rows)
+
+
+def best_of_each(rows: pd.DataFrame) -> dict[str, dict]:
+    """Of the cells that searches `found` and of `random` ones that of the best training, as a row; to be drawn."""
+    if (measure := measure_of(rows)) is None:
+        return {}
+    done = rows.dropna(subset=measure.column).sort_values(measure.column, kind="stable")
+    searched = done[~done["kind"].isin([PUBLISHED_CELLS, OTHER_CELLS, RANDOM_CELLS])]
+    kinds = {"found": searched, "random": done[done["kind"] == RANDOM_CELLS]}
+    return {name: own.iloc[0].to_dict() for name, own in kinds.items() if len(own)}

@@ -89,18 +89,9 @@ def _curve(ax: Axes, kind: str, values: pd.Series) -> None:
 
 
 def _size(rows: pd.DataFrame) -> str:
-    """How large the networks and their data are, in a few words."""
+    """How large the networks and their data are, and what a training costs, in a few words."""
     said = {"channels": "C = {}", "layers": "{} cells", "train_images": "{} images", "epochs_limit": "{} epochs"}
     known = {name: rows[name].dropna().unique() for name in said if name in rows}
     words = [said[name].format(f"{values[0]:g}") for name, values in known.items() if len(values) == 1]
-    return f"{rows['data_set'].iloc[0]}, reduced ({', '.join(words)})"
-
-
-def best_of_each(rows: pd.DataFrame) -> dict[str, dict]:
-    """Of the cells that searches `found` and of `random` ones that of the best training, as a row; to be drawn."""
-    if (measure := measure_of(rows)) is None:
-        return {}
-    done = rows.dropna(subset=measure.column).sort_values(measure.column, kind="stable")
-    searched = done[~done["kind"].isin([PUBLISHED_CELLS, OTHER_CELLS, RANDOM_CELLS])]
-    kinds = {"found": searched, "random": done[done["kind"] == RANDOM_CELLS]}
-    return {name: own.iloc[0].to_dict() for name, own in kinds.items() if len(own)}
+    spent = f"{rows['seconds'].median():.3g} s a training on {', '.join(rows['device'].unique())}"
+    return f"{rows['data_set'].iloc[0]}, {', '.join(words)}; {spent}"

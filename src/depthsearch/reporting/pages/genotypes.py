@@ -9,7 +9,15 @@ from depthsearch.reporting.genotypes import RANDOM_CELLS, by_origin
 from depthsearch.reporting.pages.cells import moved_table, sizes
 from depthsearch.reporting.pages.results import not_shown
 from depthsearch.reporting.rules import SEARCH_HELPS, rules_table
-from depthsearch.reporting.trained import Measure, against_random, interval_of, kinds_in, measure_of, per_cell
+from depthsearch.reporting.trained import (
+    Measure,
+    against_random,
+    best_of_each,
+    interval_of,
+    kinds_in,
+    measure_of,
+    per_cell,
+)
 from depthsearch.reporting.words import markdown, span
 from depthsearch.studies.genotypes import PRESETS
 
@@ -22,7 +30,14 @@ they are upper bounds. **A search whose entropy and largest options stay where t
 RATES = """The learning rate of alpha is the one that the rule of [cells.md](cells.md) took for the reduced searches of
 NAS-Bench-201: it was not tuned anew for this space and for these steps. The papers' rates hardly move alpha in searches
 this short. The progressive search has more channels than the others, as in the papers: it opens but a part of them."""
-FIGURES = "![Error of trained cells by where they are from](figures/genotypes_error_{0}.png)"
+FIGURES = """![Error of trained cells by where they are from](figures/genotypes_error_{0}.png)
+
+![Learning curves of trained cells by where they are from](figures/genotypes_curves_{0}.png)"""
+DRAWINGS = """A cell that was found, and a random one; of either kind the one of the least test error:
+
+![A cell that was found](figures/genotypes_found_{0}.png)
+
+![A random cell](figures/genotypes_random_{0}.png)"""
 
 
 def genotypes_page(trained: pd.DataFrame, searched: pd.DataFrame, others: Sequence[str]) -> str:
@@ -66,6 +81,7 @@ def _of_data(name: str, rows: pd.DataFrame) -> list[str]:
         markdown(rules_table(rows, [SEARCH_HELPS])),
         "Every cell:",
         markdown(cells_table(cells, measure)),
+        *([DRAWINGS.format(name)] if len(best_of_each(rows)) == 2 else []),
     ]
 
 
