@@ -110,7 +110,8 @@ class Bottleneck(nn.Module):
         return x, out
 
 
-def _mean_over_pixels(a: Tensor, dtype: torch.dtype) -> Tensor:
+def mean_over_pixels(a: Tensor, dtype: torch.dtype) -> Tensor:
+    """a (B, C, H, W) -> (B, C) in `dtype`."""
     if a.device.type == "cpu" and a.dtype == torch.bfloat16:  # its `mean` takes six times as long
         return F.avg_pool2d(a, a.shape[-2:]).flatten(1).to(dtype)
     return a.mean((-2, -1), dtype=dtype)
@@ -127,7 +128,7 @@ class _MeanOverPixels(torch.autograd.Function):
     def forward(ctx, a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.shape, ctx.dtype = a.shape, a.dtype
-        return a.view_as(a), _mean_over_pixels(a, dtype)
+        return a.view_as(a), mean_over_pixels(a, dtype)
 
     @staticmethod
     def backward(ctx, grad_a: Tensor | None, grad_mean: Tensor | None):  # type: ignore[override]
@@ -140,7 +141,7 @@ class _MeanOverPixels(torch.autograd.Function):
         return grad_a + mean, None
 
 
-class _ConvHead(DepthHead):
+class PooledHead(DepthHead):
     """Of means over pixels (B, C): one residual fully connected block, linear; batch norm per depth."""
 
     def __init__(self, width: int, n_classes: int, n_depths: int) -> None:
@@ -168,7 +169,7 @@ class ConvNetwork(DepthNetwork):
     never made. For a fixed depth D that takes the mean at depth D - 1 too.
     """
 
-    head: _ConvHead
+    head: PooledHead
 
     def activations(self, x: Tensor, max_depth: int | None = None, min_depth: int = 0) -> list[Tensor]:
         max_depth = self._checked(max_depth, min_depth)
@@ -190,7 +191,7 @@ class ConvNetwork(DepthNetwork):
 
     def _mean(self, a: Tensor) -> tuple[Tensor, Tensor]:
         if not torch.is_grad_enabled():
-            return a, _mean_over_pixels(a, self.head.linear1.weight.dtype)
+            return a, mean_over_pixels(a, self.head.linear1.weight.dtype)
         return _MeanOverPixels.apply(a, self.head.linear1.weight.dtype)  # type: ignore[return-value]
 
 
@@ -214,5 +215,5 @@ def conv_resnet(
     return ConvNetwork(
         _ConvStem(in_channels, outer_width, stem_kernel),
         (Bottleneck(outer_width, inner_width) for _ in range(max_depth)),
-        _ConvHead(outer_width, n_classes, max_depth + 1),
+        PooledHead(outer_width, n_classes, max_depth + 1),
     )
