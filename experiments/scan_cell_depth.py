@@ -1,7 +1,7 @@
 """How many cells in a row: depth fixed, learnt, and learnt then trained anew, for cells that searches found.
 
 The cells are those of results/tables/cells.csv: of each strategy the one whose search ended with the least validation
-loss, and of the yardsticks the best of NAS-Bench-201's table, all 3x3, and a random one.
+loss, and of the yardsticks the best of NAS-Bench-201's table and a random one.
 """
 
 from depthsearch.reporting.searches import TABLES, cells_to_stack
@@ -9,15 +9,15 @@ from depthsearch.reporting.shown import shown
 from depthsearch.reporting.tables import stored_tables
 from depthsearch.running.folders import RESULTS
 from depthsearch.running.scan import run_scan
-from depthsearch.studies.cell_chain import ALL_3X3, CellChain, retrained
+from depthsearch.studies.cell_chain import CellChain, retrained
 
 QUICK = [CellChain(kind=kind, data_set="digits", channels=4, max_depth=3, n_train=256) for kind in ("LDN", "DDN")]
 
 
 def main(argv: list[str] | None = None) -> None:
     stored = stored_tables(RESULTS, TABLES)
-    cells = {ALL_3X3, *(cells_to_stack(shown(stored)[0]["cells"]).values() if stored else ())}
-    grid = [CellChain(kind=kind, cell=cell) for kind in ("LDN", "DDN") for cell in sorted(cells)]
+    cells = sorted(set(cells_to_stack(shown(stored)[0]["cells"]).values())) if stored else [CellChain.cell]
+    grid = [CellChain(kind=kind, cell=cell) for kind in ("LDN", "DDN") for cell in cells]
     run_scan("scan_cell_depth", grid, "cell", QUICK, flag="cells", argv=argv, then=retrained)
 
 

@@ -44,6 +44,11 @@ class DepthBatchNorm(nn.Module):
         gain = self.weight * torch.rsqrt(var + self.eps)
         return torch.addcmul((self.bias - mean * gain).unsqueeze(1), x, gain.unsqueeze(1))
 
+    def truncate(self, max_depth: int) -> None:
+        """Forgets the statistics of the depths beyond max_depth."""
+        self.running_mean = self.running_mean[: max_depth + 1].clone()
+        self.running_var = self.running_var[: max_depth + 1].clone()
+
 
 class _ConvStem(nn.Module):
     def __init__(self, in_channels: int, width: int, kernel_size: int) -> None:
@@ -141,7 +146,7 @@ class _MeanOverPixels(torch.autograd.Function):
         return grad_a + mean, None
 
 
-class PooledHead(DepthHead):
+class _ConvHead(DepthHead):
     """Of means over pixels (B, C): one residual fully connected block, linear; batch norm per depth."""
 
     def __init__(self, width: int, n_classes: int, n_depths: int) -> None:
@@ -157,8 +162,7 @@ class PooledHead(DepthHead):
             return self.linear2(stacked + self.norm(F.relu(self.linear1(stacked)), min_depth))
 
     def truncate(self, max_depth: int) -> None:
-        self.norm.running_mean = self.norm.running_mean[: max_depth + 1].clone()
-        self.norm.running_var = self.norm.running_var[: max_depth + 1].clone()
+        self.norm.truncate(max_depth)
 
 
 class ConvNetwork(DepthNetwork):
@@ -169,7 +173,7 @@ class ConvNetwork(DepthNetwork):
     never made. For a fixed depth D that takes the mean at depth D - 1 too.
     """
 
-    head: PooledHead
+    head: _ConvHead
 
     def activations(self, x: Tensor, max_depth: int | None = None, min_depth: int = 0) -> list[Tensor]:
         max_depth = self._checked(max_depth, min_depth)
@@ -215,5 +219,5 @@ def conv_resnet(
     return ConvNetwork(
         _ConvStem(in_channels, outer_width, stem_kernel),
         (Bottleneck(outer_width, inner_width) for _ in range(max_depth)),
-        PooledHead(outer_width, n_classes, max_depth + 1),
+        _ConvHead(outer_width, n_classes, max_depth + 1),
     )

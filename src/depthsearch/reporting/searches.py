@@ -17,7 +17,7 @@ OF_A_STRATEGY = ("kind", "alpha_rate", "partial", "architect", "stages", "trial_
 FOUND = ("architecture", "skip_only", "skips", "c10", "c100", "in16", "parameters", "index", "changes")
 LOGGED = ("train_loss", "valid_loss", "valid_error", "trials", "operation_evaluations", "c10", "c100", "in16")
 SHORTS = ("c10", "c100", "in16")
-STACKED = ("best on CIFAR-10", "all 3x3", "random cell")  # of the yardsticks
+STACKED = ("best on CIFAR-10", "random cell")  # of the yardsticks
 IN_THE_END = ("_mode", "_sd", "_best")  # what is of no interest before
 
 

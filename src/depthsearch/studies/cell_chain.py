@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from depthsearch.cells.nasbench201 import NASBench201Block
 from depthsearch.cells.nasbench201_strings import cell_string, parse_cell
 from depthsearch.data.images import DataError
 from depthsearch.data.split import Split
-from depthsearch.depth.convolutional import PooledHead, mean_over_pixels
-from depthsearch.depth.networks import DepthNetwork
+from depthsearch.depth.convolutional import DepthBatchNorm, mean_over_pixels
+from depthsearch.depth.networks import DepthHead, DepthNetwork
 from depthsearch.learning.method import Training
 from depthsearch.running.folders import finished, read_run
 from depthsearch.running.scan import Wanted
@@ -30,11 +31,20 @@ from depthsearch.studies.pictures import pictures_split
 ALL_3X3 = cell_string(["nor_conv_3x3"] * 6)
 
 
-class ChainHead(PooledHead):
-    """`PooledHead` of activations (B, C, H, W)."""
+class ChainHead(DepthHead):
+    """Means over pixels, batch norm per depth, linear: what a chain of cells adds up to may be of any size."""
+
+    def __init__(self, channels: int, n_classes: int, n_depths: int) -> None:
+        super().__init__()
+        self.norm = DepthBatchNorm(channels, n_depths)
+        self.linear = nn.Linear(channels, n_classes)
 
     def forward(self, activations: Sequence[Tensor], min_depth: int = 0) -> Tensor:
-        return super().forward([mean_over_pixels(a, a.dtype) for a in activations], min_depth)
+        pooled = torch.stack([mean_over_pixels(a, a.dtype) for a in activations])
+        return self.linear(self.norm(pooled, min_depth))
+
+    def truncate(self, max_depth: int) -> None:
+        self.norm.truncate(max_depth)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +73,21 @@ class CellChain(DepthStudy):
     name: ClassVar[str] = "chain of cells"
     quick_epochs: ClassVar[int] = 8
     compile_from: ClassVar[int] = sys.maxsize  # nothing of it is compiled
-    REDUCED: ClassVar[Mapping[str, Any]] = {"max_depth": 6, "channels": 8, "n_train": 2400, "pixels": 16, "epochs": 30}
+    OPTIONS: ClassVar[Mapping[str, str]] = {
+        "max_depth": "D",
+        "channels": "C",
+        "n_train": "training images",
+        "n_test": "test images",
+        "pixels": "a side",
+    }
+    REDUCED: ClassVar[Mapping[str, Any]] = {
+        "max_depth": 6,
+        "channels": 8,
+        "n_train": 2400,
+        "n_test": 2000,
+        "pixels": 16,
+        "epochs": 20,
+    }
 
     @property
     def group(self) -> str:
@@ -107,14 +131,13 @@ class CellChain(DepthStudy):
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--reduced", action="store_true", help="small, for two cores; what is given besides counts")
         parser.add_argument("--data-set", help=f"one of {', '.join(CLASSES)} (default {cls.data_set})")
-        for name, what in (("max_depth", "D"), ("channels", "C"), ("n_train", "training images"), ("pixels", "a side")):
+        for name, what in cls.OPTIONS.items():
             parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=what)
 
     @classmethod
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
         small = dict(cls.REDUCED) if options.reduced and not options.quick else {}
-        names = ("data_set", "max_depth", "channels", "n_train", "pixels")
-        given = {name: value for name in names if (value := getattr(options, name)) is not None}
+        given = {name: value for name in ("data_set", *cls.OPTIONS) if (value := getattr(options, name)) is not None}
         epochs = small.get("epochs") if options.epochs is None else options.epochs
         asked = argparse.Namespace(**vars(options) | {"epochs": epochs})
         return super().chosen([replace(study, **small | given) for study in studies], asked)

@@ -172,7 +172,8 @@ def _sizes(rows: pd.DataFrame) -> str:
     said = {name: span(rows[name].dropna().astype(int)) for name in ("channels", "cells", "batch_size", "epochs_limit")}
     return (
         f"Searches on {', '.join(rows['data_set'].unique())}: C = {said['channels']}, N = {said['cells']}, "
-        f"{said['epochs_limit']} epochs, {images_said(rows)} (half of the images for alpha), batches of {said['batch_size']}."
+        f"{said['epochs_limit']} epochs, {images_said(rows)} (half of the images for alpha), "
+        f"batches of {said['batch_size']}."
     )
 
 
