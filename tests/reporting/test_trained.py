@@ -169,8 +169,7 @@ def test_from_runs_to_tables_and_back(results):
 @pytest.mark.slow
 def test_figures_are_of_those_numbers(results):
     tables = genotypes.read_tables(results)
-    cells = pd.read_csv(results / "tables" / "cells.csv")
-    rows = by_origin(tables["genotypes"], genotypes.searches_of(cells))
+    rows = by_origin(tables["genotypes"], genotypes.searches_of(tables["cells"]))
     (ax,) = figures.errors(rows).axes
     assert [label.get_text() for label in ax.get_yticklabels()] == [
         "DARTS (n = 2)",

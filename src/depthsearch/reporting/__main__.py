@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from depthsearch.reporting import comparison, genotypes, prediction, searches, tables, verdict
+from depthsearch.reporting import chains, comparison, genotypes, prediction, searches, tables, verdict
 from depthsearch.reporting.joining import Tables, join
 from depthsearch.reporting.maps import store_maps
 from depthsearch.reporting.pages.cells import cells_page
@@ -68,7 +68,7 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
 def _of(place: Path) -> Tables:
     found: Tables = {}
     missing = None
-    for kind in (tables, comparison, searches, prediction, genotypes):
+    for kind in (tables, comparison, searches, chains, prediction, genotypes):
         try:
             found |= kind.all_tables(place)
         except FileNotFoundError as nothing:
@@ -82,7 +82,7 @@ def write_pages(results: Path, found: Tables) -> None:
     """Writes the pages of a results folder, and its map of the plane where the run is at hand."""
     scans, others = shown({name: found[name] for name in tables.TABLES}) if "runs" in found else (NONE, [])
     store_maps(results, scans["runs"])
-    strategies, compared = "(not run)", tables.no_runs()
+    strategies, compared, choices = "(not run)", tables.no_runs(), {}
     if "strategies" in found:
         choices, left = comparison.shown_tables(found)
         strategies, compared = strategies_part(choices, left), choices["strategies"]
@@ -91,19 +91,20 @@ def write_pages(results: Path, found: Tables) -> None:
         (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
     (results / "README.md").write_text(results_page(scans, compared, others, strategies, benchmarks_part(results)))
     if "cells" in found:
-        (results / "cells.md").write_text(cells_page(*_shown_of(searches.TABLES, found)))
+        (results / "cells.md").write_text(cells_page(*shown({name: found[name] for name in CELLS if name in found})))
     trained, left = _shown_of(genotypes.TABLES, found)
     searched = genotypes.searches_of(_shown_of(searches.TABLES, found)[0]["cells"])
     if len(trained["genotypes"]) or len(searched):
         (results / "genotypes.md").write_text(genotypes_page(trained["genotypes"], searched, left))
     if results.resolve() == RESULTS.resolve():
-        insert_into_readme(RESULTS.parent / "README.md", readme_part(scans))
+        insert_into_readme(RESULTS.parent / "README.md", readme_part(scans, choices))
 
 
 def _shown_of(names: Sequence[str], found: Tables) -> tuple[Tables, list[str]]:
     return shown({name: found[name] for name in names}) if names[0] in found else (NONE, [])
 
 
+CELLS = (*searches.TABLES, *chains.TABLES)  # what the page of cells is made of
 NONE: Tables = {name: tables.no_runs() for name in (*tables.TABLES, *searches.TABLES, *genotypes.TABLES)}
 
 if __name__ == "__main__":

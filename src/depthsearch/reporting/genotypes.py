@@ -7,10 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.cells.genotype import GENOTYPES, RANDOM, random_cell_genotype
+from depthsearch.cells.recurrent import random_recurrent_genotype
 from depthsearch.hardware import in_words
+from depthsearch.reporting import searches
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
+from depthsearch.reporting.tables import cohort_of, no_runs, read_runs, thin, with_stored
 from depthsearch.studies.darts_cells import DartsCell
 
 TABLES = ("genotypes", "genotypes_history")
@@ -46,7 +48,8 @@ def collect(results: Path) -> Tables:
 
 def _row(config: Mapping, summary: Mapping) -> dict:
     asked = config["configuration"]
-    row = {"name": name_of(asked["genotype"]), "architecture": asked["genotype"]}
+    architecture = summary.get("architecture", asked["genotype"])  # a control may draw one for each repeat
+    row = {"name": name_of(architecture), "architecture": architecture}
     row |= {name: asked.get(name) for name in SIZES} | {name: asked["training"].get(name) for name in TRAINING}
     row |= {"diverged_epoch": summary["diverged_epoch"], "parameters": summary["parameters"]}
     row |= {f"test_{name}": value for name, value in summary.get("test", {}).items()}
@@ -60,7 +63,8 @@ def name_of(architecture: str) -> str:
 
 @cache
 def _names() -> dict[str, str]:
-    drawn = {random_cell_genotype(seed).to_json(): f"{RANDOM}{seed}" for seed in range(200)}
+    kinds = random_cell_genotype, random_recurrent_genotype
+    drawn = {draw(seed).to_json(): f"{RANDOM}{seed}" for draw in kinds for seed in range(200)}
     return drawn | {known.to_json(): name for name, known in GENOTYPES.items()}
 
 
@@ -105,9 +109,14 @@ def all_tables(results: Path) -> Tables:
 
 
 def read_tables(results: Path) -> Tables:
-    """Of `all_tables` what is `shown`.
+    """What is `shown` of the trainings of a results folder and of the searches that found their cells.
 
     Raises:
-        FileNotFoundError: there are neither runs nor tables.
+        FileNotFoundError: there are no trainings.
     """
-    return shown({name: table for name, table in all_tables(results).items() if name in TABLES})[0]
+    found = all_tables(results)
+    try:
+        found |= searches.all_tables(results)
+    except FileNotFoundError:
+        found |= {name: no_runs() for name in searches.TABLES}
+    return shown({name: found[name] for name in (*TABLES, *searches.TABLES)})[0]

@@ -52,6 +52,11 @@ POOL = Family(
 CELLS = Family(
     ("scan", "data_set", "kind", "epochs_limit", "configuration", "seed"), mains=("cells",), details=("cells_history",)
 )
+CHAINS = Family(
+    ("scan", "data_set", "kind", "max_depth", "epochs_limit", "configuration", "seed"),
+    mains=("chains",),
+    details=("chains_depths",),
+)
 PREDICTIONS = Family(
     ("data_set", "split", "epochs_limit", "configuration", "seed"),
     mains=("predictor_runs",),
@@ -62,7 +67,7 @@ GENOTYPES = Family(
     mains=("genotypes",),
     details=("genotypes_history",),
 )
-FAMILIES = (RUNS, CHOICES, POOL, CELLS, PREDICTIONS, GENOTYPES)
+FAMILIES = (RUNS, CHOICES, POOL, CELLS, CHAINS, PREDICTIONS, GENOTYPES)
 
 
 def join(ours: Mapping[str, pd.DataFrame], theirs: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:

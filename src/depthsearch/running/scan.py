@@ -22,6 +22,7 @@ from depthsearch.running.workers import DISK_FULL, WorkerFailed, run_jobs
 KEPT = "Finished runs are kept, the others at their last checkpoint."
 
 Wanted = tuple[Any, list[Path]]  # a study, and the folders of its repeats
+Then = Callable[[Sequence[Wanted], Path], Sequence[Study] | None]
 
 
 def run_scan(
@@ -31,8 +32,8 @@ def run_scan(
     quick: Sequence[Study],
     flag: str,
     argv: Sequence[str] | None = None,
-    then: Callable[[Sequence[Wanted], Path], None] = lambda wanted, data: None,
-) -> None:
+    then: Then = lambda wanted, data: None,
+) -> list[Job]:
     """The main function of a scan script.
 
     Args:
@@ -43,7 +44,11 @@ def run_scan(
         flag: option that overrides the values of `swept`, e.g. "depths"; where that is "group", whose studies are its
             own, it chooses among them.
         argv: arguments, those of the process if not given.
-        then: called when nothing is left to train, with all that was asked for and the folder of the data files.
+        then: called when nothing is left to train, with all that was asked for and the folder of the data files; the
+            studies that it returns, if any, are trained next, in the same way.
+
+    Returns:
+        of --dry-run what is missing, else nothing.
     """
     parser = parser_of(scan, studies[0], swept, flag)
     options = parser.parse_args(argv)
@@ -56,9 +61,9 @@ def run_scan(
         options.repeats = options.repeats or (2 if options.quick else 4)
         work = _Scan(scan, swept, grid, then)
         if options.slurm is None:
-            _run(work, options)
-        else:
-            _submit(work, options)
+            return _run(work, options)
+        _submit(work, options)
+    return []
 
 
 @dataclass(frozen=True)
@@ -66,16 +71,16 @@ class _Scan:
     name: str
     swept: str
     studies: Sequence[Study]
-    then: Callable[[Sequence[Wanted], Path], None]
+    then: Then
 
 
-def _run(scan: _Scan, options: argparse.Namespace) -> None:
+def _run(scan: _Scan, options: argparse.Namespace) -> list[Job]:
     jobs, wanted = _jobs(scan, options)
     data = Path(options.data)
     if options.dry_run:
         paths = [folder for job in jobs for folder in job.folders]
         print(*paths, f"{len(paths)} runs missing", sep="\n")
-        return
+        return jobs
     for study in {job.study.group: job.study for job in jobs}.values():
         if problem := study.problem(data):  # a missing or damaged file is known before anything is trained
             raise Problem(problem)
@@ -86,7 +91,9 @@ def _run(scan: _Scan, options: argparse.Namespace) -> None:
     else:
         _say_finished(scan, options)
     _tell_of_others(wanted)
-    scan.then(wanted, data)
+    if more := scan.then(wanted, data):
+        _run(replace(scan, studies=more, then=lambda wanted, data: None), options)
+    return []
 
 
 def _jobs(scan: _Scan, options: argparse.Namespace) -> tuple[list[Job], list[Wanted]]:
