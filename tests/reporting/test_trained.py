@@ -162,7 +162,9 @@ def test_from_runs_to_tables_and_back(results):
     last = history[history["epoch"] == 2].set_index("configuration")["test_error"]
     assert last.to_dict() == pytest.approx(rows.set_index("configuration")["test_error"].to_dict(), abs=1e-6)
     page = (results / "genotypes.md").read_text()
-    assert "Of the cells that 2 searches found, 2 are trained above." in page
+    assert (
+        "DARTS 2 trained of 2 found; DARTS 2nd order 0 trained of 0 found" in page and "random cells 2 trained" in page
+    )
     assert "C = 2, 3 cells, 2 epochs, 60 images, batches of 16, tested on 30 images" in page
 
 
@@ -183,3 +185,9 @@ def test_figures_are_of_those_numbers(results):
     best = best_of_each(rows)
     assert best["random"]["kind"] == RANDOM_CELLS and best["found"]["kind"] == "DARTS"
     assert figures.errors(rows.assign(test_error=np.nan)) is None
+
+
+def test_without_runs_there_is_nothing_to_show(tmp_path):
+    tables = genotypes.read_tables(tmp_path)
+    assert all(table.empty for table in tables.values()) and set(genotypes.TABLES) < set(tables)
+    assert by_origin(tables["genotypes"], genotypes.searches_of(tables["cells"])).empty

@@ -109,14 +109,12 @@ def all_tables(results: Path) -> Tables:
 
 
 def read_tables(results: Path) -> Tables:
-    """What is `shown` of the trainings of a results folder and of the searches that found their cells.
-
-    Raises:
-        FileNotFoundError: there are no trainings.
-    """
-    found = all_tables(results)
-    try:
-        found |= searches.all_tables(results)
-    except FileNotFoundError:
-        found |= {name: no_runs() for name in searches.TABLES}
+    """What is `shown` of the trainings of a results folder and of the searches that found their cells; a table of which
+    nothing is there is empty."""
+    found: Tables = {}
+    for names, read in ((TABLES, all_tables), (searches.TABLES, searches.all_tables)):
+        try:
+            found |= read(results)
+        except FileNotFoundError:
+            found |= {name: no_runs() for name in names}
     return shown({name: found[name] for name in (*TABLES, *searches.TABLES)})[0]

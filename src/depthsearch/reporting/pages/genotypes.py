@@ -8,7 +8,7 @@ import pandas as pd
 from depthsearch.reporting.genotypes import RANDOM_CELLS, by_origin
 from depthsearch.reporting.pages.cells import moved_table, sizes
 from depthsearch.reporting.pages.results import not_shown
-from depthsearch.reporting.rules import SEARCH_HELPS, rules_table
+from depthsearch.reporting.rules import FEWEST, SEARCH_HELPS, rules_table
 from depthsearch.reporting.trained import (
     Measure,
     against_random,
@@ -21,6 +21,7 @@ from depthsearch.reporting.trained import (
 from depthsearch.reporting.words import markdown, span
 from depthsearch.studies.genotypes import PRESETS
 
+STRATEGIES = ("DARTS", "DARTS 2nd order", "DrNAS", "DrNAS progressive")  # that are to be held against random cells
 MOVED = """Entropy of the mixing weights, nats, a mean over edges; where all options are alike it is ln 8 = 2.079 for
 DARTS, ln 7 = 1.946 for DrNAS, and ln 4 = 1.386 for the four options that the progressive search keeps: what it falls by
 beyond that is learnt. Changes: how often, over all epochs, the largest option of one of the 28 edges became another.
@@ -61,7 +62,7 @@ def genotypes_page(trained: pd.DataFrame, searched: pd.DataFrame, others: Sequen
         text += _of_data(str(name), rows)
     if len(searched):
         text += ["## How far the searches went, and what they cost", sizes(searched), RATES, MOVED]
-        text += [markdown(moved_table(searched)), _not_trained(runs, searched)]
+        text += [markdown(moved_table(searched)), _missing(runs, searched)]
     return "\n\n".join(text) + not_shown(others) + "\n"
 
 
@@ -152,9 +153,19 @@ def _noise(cells: pd.DataFrame, measure: Measure) -> str:
     )
 
 
-def _not_trained(runs: pd.DataFrame, searched: pd.DataFrame) -> str:
-    trained = searched["architecture"].isin(set(runs["architecture"])) if len(runs) else searched["seed"] < 0
-    return f"Of the cells that {len(searched)} searches found, {int(trained.sum())} are trained above."
+def _missing(runs: pd.DataFrame, searched: pd.DataFrame) -> str:
+    """What is still to be done before there is a word on every strategy."""
+    found = searched["kind"].value_counts()
+    trained = runs[runs["diverged_epoch"].isna()].drop_duplicates(["kind", "cell"]) if len(runs) else runs
+    done = trained["kind"].value_counts() if len(runs) else found[:0]
+    kinds = (*STRATEGIES, RANDOM_CELLS)
+    few = {kind: (found.get(kind, 0), done.get(kind, 0)) for kind in kinds if done.get(kind, 0) < FEWEST}
+    if not few:
+        return (
+            f"Of the cells that {len(searched)} searches found, {sum(done.get(k, 0) for k in found.index)} are trained."
+        )
+    said = [f"{kind} {m} trained" + ("" if kind == RANDOM_CELLS else f" of {n} found") for kind, (n, m) in few.items()]
+    return f"**Unfinished.** There is no word on a kind before {FEWEST} of its cells are trained: {'; '.join(said)}."
 
 
 def _difference(interval: tuple[float, float, float, int], measure: Measure) -> str:
