@@ -18,8 +18,8 @@ def span(counts: pd.Series) -> str:
 
 
 def spread(values: pd.Series) -> str:
-    """Mean and standard deviation."""
-    return f"{values.mean():.3g} ± {values.std():.2g}"
+    """Mean and standard deviation; of one value that value."""
+    return f"{values.mean():.3g}" + (f" ± {values.std():.2g}" if len(values) > 1 else "")
 
 
 def images_said(rows: pd.DataFrame) -> str:
