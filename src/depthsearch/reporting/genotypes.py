@@ -91,8 +91,8 @@ def by_origin(runs: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:
         for row, name in enumerate(names)
         for origin in found.get(runs["architecture"].iloc[row], [(_kind_of(name), name or "unnamed")])
     ]
-    rows, kinds, cells = zip(*origins, strict=True) if origins else ((), (), ())
-    return runs.iloc[list(rows)].reset_index(drop=True).assign(kind=kinds, cell=cells)
+    rows = runs.iloc[[row for row, _, _ in origins]].reset_index(drop=True)
+    return rows.assign(kind=[kind for _, kind, _ in origins], cell=[cell for _, _, cell in origins])
 
 
 def _kind_of(name: str) -> str:
