@@ -16,8 +16,8 @@ from depthsearch.data.nasbench101 import Table, nested_splits, save_table, split
 from depthsearch.measuring.yardsticks import NAMES
 from depthsearch.reporting.__main__ import main as report
 from depthsearch.reporting.figures import predictor as figures
-from depthsearch.reporting.pages.predictor import interval, published_table, spread, verdict
 from depthsearch.reporting.prediction import TABLES, collect, read_tables
+from depthsearch.reporting.predictor_tables import interval, spread, verdict, yardstick_table
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
 from depthsearch.running.study import Problem, folder_name
@@ -227,7 +227,7 @@ def test_the_published_splits_stand_beside_the_published_numbers():
         for name, errors in own.items()
         for seed, v in enumerate(errors)
     ]
-    (row,) = published_table({"predictor": pd.DataFrame(rows)}).to_dict("records")
+    (row,) = yardstick_table({"predictor": pd.DataFrame(rows)}).to_dict("records")
     assert (row["paper"], row["reproduction"], row["n"]) == ("1.95", "3.62", 2)
     assert row["best yardstick"] == "2 ± 0.71 (ridge)" and row[f"{ENSEMBLE}, minus best yardstick"].startswith(
         "+0.25 ["
