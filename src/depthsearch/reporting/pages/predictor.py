@@ -36,7 +36,7 @@ Generated from the saved runs by `make figures`; no measured number here is type
 
 ## Outcome
 
-{_outcome(tables)}
+{outcome(tables)}
 
 ## How to read it
 
@@ -113,7 +113,7 @@ def _labels(runs: pd.DataFrame) -> str:
     return "\n".join(f"- Labels of {', '.join(sets)}: {label}." for label, sets in labels.items())
 
 
-def _outcome(tables: Tables) -> str:
+def outcome(tables: Tables) -> str:
     """Where the ensemble is better than the best yardstick and than the paper's network, where its picks are better."""
     leads: dict[str, dict[str, list]] = {"the best yardstick": {}, "the network as published": {}}
     for key, errors in compared(tables):
