@@ -87,7 +87,7 @@ def write_pages(results: Path, found: Tables) -> None:
     """Writes the pages of a results folder, and its map of the plane where the run is at hand."""
     scans, others = shown({name: found[name] for name in tables.TABLES}) if "runs" in found else (NONE, [])
     store_maps(results, scans["runs"])
-    strategies, compared = "(not run)", tables.no_runs()
+    strategies, compared, choices = "(not run)", tables.no_runs(), {}
     if "strategies" in found:
         choices, left = comparison.shown_tables(found)
         strategies, compared = strategies_part(choices, left), choices["strategies"]
@@ -98,7 +98,7 @@ def write_pages(results: Path, found: Tables) -> None:
     if "cells" in found:
         (results / "cells.md").write_text(cells_page(*shown({name: found[name] for name in CELLS if name in found})))
     if results.resolve() == RESULTS.resolve():
-        insert_into_readme(RESULTS.parent / "README.md", readme_part(scans))
+        insert_into_readme(RESULTS.parent / "README.md", readme_part(scans, choices))
 
 
 CELLS = (*searches.TABLES, *chains.TABLES)  # what the page of cells is made of

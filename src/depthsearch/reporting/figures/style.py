@@ -29,6 +29,7 @@ LABELS = {
     "expected_depth": "expected depth",
     "test_error": "test error (%)",
     "test_log_likelihood": "test log-likelihood (nats)",
+    "test_nll": "negative test log-likelihood (nats)",
     "error": "error (%)",
     "log_likelihood": "log-likelihood (nats)",
 }
