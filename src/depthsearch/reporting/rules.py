@@ -167,6 +167,16 @@ BETTER_CELLS = Rule(
     ("scan_nasbench201",),
 )
 
+BETTER_RECURRENT = Rule(
+    "Searched recurrent cells are better than random ones, and than an LSTM, of equal size and equal training",
+    "test perplexity of the cell that a strategy found minus that of a random cell, of an LSTM, of the published cell",
+    f"whole interval below 0 and Holm's p < {LEVEL:g} over all differences of a text",
+    less,
+    "2026-11-28T14:36",
+    "",
+    ("train_genotype",),
+)
+
 
 def rules_table(runs: pd.DataFrame, rules: Sequence[Rule] = RULES) -> pd.DataFrame:
     """The rules, since when they hold, and how many of the runs that they judge are older."""
