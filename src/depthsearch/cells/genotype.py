@@ -147,7 +147,8 @@ def genotype(value: object, kind: type[Genotype] | None = None) -> Genotype:
     """
     found = _read(value)
     if kind is not None and not isinstance(found, kind):
-        raise ValueError(f"this is the genotype of {_KINDS[type(found)]}; {_KINDS[kind]} is needed")
+        known = ", ".join(name for name, one in GENOTYPES.items() if isinstance(one, kind))
+        raise ValueError(f"this is the genotype of {_KINDS[type(found)]}; {_KINDS[kind]} is needed, as {known}")
     return found
 
 

@@ -177,6 +177,11 @@ def recurrent_network(
     return RecurrentNetwork(genotype_of(genotype, RecurrentGenotype), n_words, width, **dropouts)
 
 
+def recurrent_size(n_words: int, width: int, nodes: int = N_NODES) -> int:
+    """How many parameters `recurrent_network` has for a cell of so many nodes."""
+    return n_words * (width + 1) + (4 + 2 * nodes) * width * width
+
+
 def random_recurrent_genotype(seed: int) -> RecurrentGenotype:
     """A cell of the space at random: for each node an earlier state and an activation, all alike probable."""
     generator = torch.Generator().manual_seed(seed)
