@@ -7,7 +7,7 @@ from depthsearch.running.scan import run_scan
 from depthsearch.studies.recurrent_cells import RecurrentCell
 from depthsearch.studies.texts import GENERATED
 
-STRATEGIES, RATES = ("DARTS", "DARTS 2nd order", "DrNAS"), (0.01, 0.03, 0.1)
+STRATEGIES, RATES = ("DARTS", "DARTS 2nd order", "DrNAS"), (0.03, 0.1, 0.3)
 REDUCED = {**RecurrentCell.REDUCED, "n_train": 25_000, "first_seed": 100}  # half as long as the search itself
 SMALL = {"data_set": GENERATED, "width": 8, "batch_size": 20, "bptt": 10, "n_train": 600, "epochs": 2}
 

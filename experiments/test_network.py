@@ -59,6 +59,8 @@ def test(options: argparse.Namespace) -> float:
     if run is None and options.checkpoint is None:
         raise Problem(f"{folder} is no folder of a finished run; for a genotype, give --checkpoint FILE.pt too")
     study: Any
+    if run and run[1]["diverged_epoch"] is not None and not options.checkpoint:
+        raise Problem(f"the run of {folder} diverged: there is nothing to test")
     if run:
         study = of_run(folder, run[0])
     else:

@@ -99,8 +99,9 @@ class TrainRecurrent(OfGenotype):
             return f"no text {self.data_set!r}; there are {', '.join(TEXTS)}"
         if self.width < 1 or self.first_seed < 0:
             return f"the width must be 1 or more and the first seed not negative, got {self.width}, {self.first_seed}"
-        if min(self.n_train or 1, self.n_words or 2) < 1:
-            return f"training words and words must be 1 or more, got {self.n_train} and {self.n_words}"
+        for name, value in {"training words": self.n_train, "words": self.n_words}.items():
+            if value is not None and value < 1:
+                return f"{name} must be 1 or more, got {value}"
         try:
             seeded(0, partial(self.network, 0, 2))
             if data is not None:
