@@ -69,11 +69,10 @@ def test(options: argparse.Namespace) -> float:
         raise Problem(problem)
     if run and device.type == "cpu" and (threads := run[0]["device"]["threads"]):
         torch.set_num_threads(threads)  # they have a say in the last digits
-    seed = run[0]["seed"] if run else 0
-    data = study.batches(seed, options.data, device)
+    data = study.batches(run[0]["seed"] if run else 0, options.data, device)
     if isinstance(data, Text) and run:
         data.check_vocabulary(run[1]["vocabulary"])
-    forms = study.forms(data, seed)
+    forms = study.forms(data)
     if options.checkpoint:
         network = fit(forms, read_state(options.checkpoint), str(options.checkpoint))
     else:

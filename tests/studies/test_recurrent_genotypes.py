@@ -13,7 +13,6 @@ from depthsearch.cells.genotype import RecurrentGenotype
 from depthsearch.reporting.tables import collect
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
-from depthsearch.studies.depth import seeded
 from depthsearch.studies.genotypes import PRESETS
 from depthsearch.studies.recurrent_genotypes import TrainRecurrent
 from depthsearch.studies.saved import study_of
@@ -43,7 +42,7 @@ def run(tmp_path_factory):
     out = train(*SMALL, "--genotype", found, "--repeats", 1, "--results", results)
     assert out.returncode == 0, out.stderr
     (folder,) = runs.run_folders(results)
-    assert json.loads((folder / "summary.json").read_text())["architecture"] == genotype(str(found)).to_json()
+    assert runs.read_run(folder)[0]["configuration"]["genotype"] == genotype(str(found)).to_json()
     out = script("draw_genotype", found, "--output", results / "cell.png", "--engine", "matplotlib")
     assert out.returncode == 0 and (results / "cell.png").stat().st_size > 1000
     return folder
@@ -65,7 +64,7 @@ def test_one_saved_network_tested_twice_gives_one_number(run):
 def test_perplexity_is_that_of_every_word_after_the_first_read_in_one_row(run):
     config, summary = runs.read_run(run)
     text = text_part("generated", run, 1000)
-    network = study_of(config["configuration"]).network(0, text.n_words)
+    network = study_of(config["configuration"]).network(text.n_words)
     runs.load_weights(run, network)
     with torch.no_grad():
         log_probs, _, _ = network.eval()(text.test[:-1].unsqueeze(1), network.initial_hidden(1))
@@ -75,7 +74,7 @@ def test_perplexity_is_that_of_every_word_after_the_first_read_in_one_row(run):
 
 
 def test_a_stopped_run_goes_on_as_if_it_never_was(run, tmp_path, monkeypatch):
-    cell = runs.read_run(run)[1]["architecture"]
+    cell = runs.read_run(run)[0]["configuration"]["genotype"]
     options = (*SMALL, "--genotype", cell, "--repeats", 1, "--results", tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(workers, "_stopping", stop_after(2))
@@ -100,23 +99,31 @@ def test_steps_are_averaged_and_what_the_best_mean_is_tested(tmp_path):
     assert summary["valid"]["log_likelihood"] == -min(losses)
 
 
-def test_controls_are_of_equal_size_and_random_cells_go_by_the_seed(tmp_path):
-    asked = ("--genotype", "random", "LSTM", "ENAS_RNN", "--width", 12, "--epochs", 1, "--first-seed", 100)
-    out = train(*SMALL, *asked, "--repeats", 2, "--results", tmp_path)
+def test_controls_are_of_equal_size_and_equal_training(tmp_path):
+    asked = ("--genotype", "random:0", "random:1", "LSTM", "ENAS_RNN", "--width", 12, "--epochs", 1)
+    out = train(*SMALL, *asked, "--first-seed", 100, "--repeats", 1, "--results", tmp_path)
     assert out.returncode == 0, out.stderr
-    found = [runs.read_run(folder) for folder in runs.run_folders(tmp_path)]
-    random = [s["architecture"] for c, s in found if c["configuration"]["genotype"] == "random"]
-    assert random == [random_recurrent_genotype(100 + seed).to_json() for seed in (0, 1)]
-    assert len(found) == 6 and len({s["test"]["perplexity"] for _, s in found}) == 6
-    assert all("architecture" not in s for c, s in found if c["configuration"]["genotype"] == "LSTM")
-    assert len({json.dumps(c["configuration"]["training"]) for c, _ in found}) == 1
-    for name, step in (("LSTM", 50 + 16 * 12 + 12), ("ENAS_RNN", 50 + 52 * 12 + 26)):  # what a width more would add
-        size = seeded(0, lambda name=name: TrainRecurrent(genotype=name, width=12).network(0, 50)).n_parameters
-        assert abs(size - (50 * 13 + 20 * 144)) <= step / 2
-    out = script(
-        "test_network", next(f for f in runs.run_folders(tmp_path) if "random" in str(f) and f.name[-1] == "1")
-    )
-    assert out.returncode == 0 and "bit for bit" in out.stdout
+    folders = list(runs.run_folders(tmp_path))
+    found = {c["configuration"]["genotype"]: (c, s) for c, s in map(runs.read_run, folders)}
+    assert set(found) == {"LSTM", GENOTYPES["ENAS_RNN"].to_json()} | {
+        random_recurrent_genotype(seed).to_json() for seed in (0, 1)
+    }
+    assert len({s["test"]["perplexity"] for _, s in found.values()}) == 4
+    assert len({json.dumps([c["configuration"][k] for k in ("training", "dropouts")]) for c, _ in found.values()}) == 1
+    equal = 50 * 13 + 20 * 12**2
+    for name, more in (("LSTM", 50 + 16 * 12 + 12), (GENOTYPES["ENAS_RNN"].to_json(), 50 + 52 * 12 + 26)):
+        assert abs(found[name][1]["parameters"] - equal) <= more / 2  # what a width more would add
+    assert found[random_recurrent_genotype(0).to_json()][1]["parameters"] == equal
+    for folder in folders:
+        out = script("test_network", folder)
+        assert out.returncode == 0 and "bit for bit" in out.stdout
+
+
+def test_repeats_begin_with_the_first_seed(tmp_path):
+    for name, seeds in (("one", ("--repeats", 2)), ("other", ("--first-seed", 1, "--repeats", 1))):
+        assert train(*SMALL, "--epochs", 1, *seeds, "--results", tmp_path / name).returncode == 0
+    (_, second), (third,) = (list(contents(tmp_path / name).values()) for name in ("one", "other"))
+    assert second[0] == third[0] and all(torch.equal(second[1][name], third[1][name]) for name in second[1])
 
 
 def test_the_presets_are_the_papers():
@@ -129,8 +136,8 @@ def test_the_presets_are_the_papers():
     assert (wikitext.data_set, wikitext.width, wikitext.dropouts.dropouth) == ("WikiText-2", 700, 0.15)
     assert wikitext.recipe.weight_decay == 5e-7 and wikitext.dropouts.dropouti == 0.2
     with torch.device("meta"):
-        assert ptb.network(0, 10_000).n_parameters == 22_960_000
-        assert wikitext.network(0, 33_278).n_parameters == 33_127_878
+        assert ptb.network(10_000).n_parameters == 22_960_000
+        assert wikitext.network(33_278).n_parameters == 33_127_878
 
 
 def test_a_text_has_the_preset_of_its_name_and_options_change_it(tmp_path):
@@ -170,7 +177,7 @@ def test_the_state_of_somebody_elses_network(run, tmp_path):
     theirs |= {"decoder.weight": tied, "decoder.bias": state["decoder.bias"]}
     torch.save(theirs, tmp_path / "theirs.pt")
     expected = script("test_network", run).stdout.splitlines()[:2]
-    cell = runs.read_run(run)[1]["architecture"]
+    cell = runs.read_run(run)[0]["configuration"]["genotype"]
     for what in ((run,), (cell, "--data-set", "generated", "--n-train", 1000)):
         out = script("test_network", *what, "--checkpoint", tmp_path / "theirs.pt")
         assert out.returncode == 0 and out.stdout.splitlines()[:2] == expected, out.stderr
@@ -241,7 +248,7 @@ def test_bad_input_is_one_line_and_status_2(texts, arguments, said, tmp_path):
 
 def test_a_recurrent_cell_is_none_for_images(tmp_path):
     (tmp_path / "genotype.json").write_text(GENOTYPES["ENAS_RNN"].to_json())
-    for cell in (tmp_path, "LSTM", "random"):
+    for cell in (tmp_path, "LSTM"):
         out = train("--quick", "--genotype", cell, "--results", tmp_path / "results")
         assert out.returncode == 2 and len(out.stderr.splitlines()) == 1, out.stderr
     assert genotype(str(tmp_path), RecurrentGenotype)

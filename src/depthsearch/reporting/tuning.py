@@ -11,7 +11,7 @@ TUNING = (
     "That is its mean over the last quarter of the epochs, in training mode, on the half that alpha is learnt on; of "
     "random search the loss of the cell that it chose. No trained cell of the table is looked at.",
 )
-# Of recurrent cells; it fills in `TUNED` of their searches and the rates of the preset "PTB-reduced".
+# Of recurrent cells; it fills in `TUNED` of their searches and the rates of the preset "reduced-text".
 TUNING_TEXT = (
     "2026-11-28T14:51",
     "Every strategy has three learning rates of alpha and one seed, 100, on half of the words of the reduced search "

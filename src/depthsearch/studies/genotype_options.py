@@ -89,10 +89,11 @@ def chosen(studies: Sequence[Any], options: argparse.Namespace, presets: Mapping
     preset = options.preset
     if preset is None and options.data_set in TEXTS:
         preset = GENERATED if options.quick else options.data_set
-    named = "network" in asked or "genotype" in asked  # else the preset has its own
+    names = asked.pop("genotype", [asked["network"]] if "network" in asked else [])  # none: the preset has its own
+    own = [{"genotype": name} for name in names] or [{}] * len(studies)
     try:
-        bases = [(presets[preset] if preset else study, study.genotype) for study in studies]
-        return [_changed(base, asked | ({"genotype": own} if named else {})) for base, own in bases]
+        bases = [presets[preset] if preset else study for study in studies]
+        return [_changed(base, asked | named) for base, named in zip(bases, own, strict=True)]
     except ValueError as wrong:
         raise Problem(str(wrong)) from None
 

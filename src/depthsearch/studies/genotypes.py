@@ -73,7 +73,8 @@ class TrainGenotype(OfGenotype):
 
     @property
     def threads(self) -> int | None:
-        return None
+        # A small network is best trained on a core, another one on the next.
+        return 1 if self.channels * self.layers < 64 else None
 
     @property
     def cost(self) -> float:
@@ -141,7 +142,7 @@ class TrainGenotype(OfGenotype):
         form = {"imagenet": self.imagenet, "pool_norm": self.pool_norm, "in_channels": known.channels}
         return darts_network(self.cell, self.channels, self.layers, self.n_classes, self.auxiliary, **form)
 
-    def forms(self, batches: SplitBatches | FolderBatches, seed: int) -> list[DartsNetwork]:
+    def forms(self, batches: SplitBatches | FolderBatches) -> list[DartsNetwork]:
         """Its network, and the other of the two with and without auxiliary head, whose state tests as well."""
         return [replace(self, auxiliary=auxiliary).network() for auxiliary in (self.auxiliary, not self.auxiliary)]
 
@@ -211,7 +212,7 @@ class TrainGenotype(OfGenotype):
         return chosen(studies, options, PRESETS)
 
 
-# How the papers train: for ImageNet DARTS's, then DrNAS's.
+# How the papers train (for ImageNet DARTS's, then DrNAS's), and a small size at which two cores train many.
 IMAGENET = TrainGenotype(data_set="ImageNet", channels=48, layers=14, imagenet=True, cutout=0)
 IMAGENET_RECIPE = Recipe(
     epochs=250,
@@ -228,5 +229,15 @@ PRESETS = {
     "DrNAS": TrainGenotype(pool_norm=True, recipe=Recipe(batch_size=64, drop_path=0.3)),
     "ImageNet": replace(IMAGENET, recipe=IMAGENET_RECIPE),
     "DrNAS-ImageNet": replace(IMAGENET, pool_norm=True, recipe=LARGE_BATCHES),
+    "reduced": TrainGenotype(
+        channels=8,
+        layers=5,
+        auxiliary=False,
+        cutout=0,
+        pixels=16,
+        train_images=1600,
+        test_images=2000,
+        recipe=Recipe(epochs=10, batch_size=64, drop_path=0.0, eval_every=3),
+    ),
     **TEXT_PRESETS,
 }

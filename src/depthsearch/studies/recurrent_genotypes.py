@@ -20,7 +20,7 @@ from depthsearch.cells.language import (
     nearest_width,
 )
 from depthsearch.cells.lstm import lstm_network, lstm_width
-from depthsearch.cells.recurrent import random_recurrent_genotype, recurrent_network, recurrent_size
+from depthsearch.cells.recurrent import recurrent_network, recurrent_size
 from depthsearch.data.images import DataError
 from depthsearch.data.text import Text, batchify
 from depthsearch.learning.single import Fitted
@@ -30,7 +30,7 @@ from depthsearch.studies.depth import seeded
 from depthsearch.studies.genotype_options import OfGenotype
 from depthsearch.studies.texts import GENERATED, TEXTS, text_part
 
-LSTM, RANDOM = "LSTM", "random"  # controls: they stand where a genotype does
+LSTM = "LSTM"  # a control: it stands where a genotype does
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,7 @@ class TrainRecurrent(OfGenotype):
     The state of the lowest loss on the validation part is kept, and tested.
 
     Attributes:
-        genotype: JSON text, what else `cells.genotype` takes is turned into that; or a control, `LSTM` or `RANDOM`,
-            which is a cell of the space by the seed of a repeat.
+        genotype: JSON text, what else `cells.genotype` takes is turned into that; or `LSTM`.
         data_set: a name of `TEXTS`.
         width: of the embedding, the hidden state and the output, for a cell of eight nodes. Any other cell has the
             width at which it comes closest to as many parameters.
@@ -66,7 +65,7 @@ class TrainRecurrent(OfGenotype):
 
     @property
     def label(self) -> str:
-        return self.genotype if self.genotype in (LSTM, RANDOM) else super().label
+        return LSTM if self.genotype == LSTM else super().label
 
     # What the running wing asks.
 
@@ -103,7 +102,7 @@ class TrainRecurrent(OfGenotype):
             if value is not None and value < 1:
                 return f"{name} must be 1 or more, got {value}"
         try:
-            seeded(0, partial(self.network, 0, 2))
+            seeded(0, partial(self.network, 2))
             if data is not None:
                 text = self.batches(0, data)
                 for words, rows in ((text.train, self.recipe.batch_size), (text.valid, self.recipe.eval_batch_size)):
@@ -112,18 +111,18 @@ class TrainRecurrent(OfGenotype):
             return str(wrong)
         return None
 
-    def network(self, seed: int, n_words: int) -> LanguageModel:
-        """A new one of a repeat, its weights drawn from torch's generator."""
+    def network(self, n_words: int) -> LanguageModel:
+        """A new one, its weights drawn from torch's generator."""
         equal = recurrent_size(n_words, self.width)
         if self.genotype == LSTM:
             return lstm_network(n_words, lstm_width(n_words, equal), **asdict(self.dropouts))
-        cell = random_recurrent_genotype(self.first_seed + seed) if self.genotype == RANDOM else self.cell
+        cell = self.cell
         width = nearest_width(partial(recurrent_size, n_words, nodes=len(cell.recurrent)), equal)
         return recurrent_network(cell, n_words, width, **asdict(self.dropouts))
 
-    def forms(self, text: Text, seed: int) -> list[LanguageModel]:
+    def forms(self, text: Text) -> list[LanguageModel]:
         """Its only network."""
-        return [self.network(seed, text.n_words)]
+        return [self.network(text.n_words)]
 
     def batches(self, seed: int, root: Path, device: torch.device | str = "cpu") -> Text:
         """The same text for every repeat; errors as of `text_part`."""
@@ -134,7 +133,7 @@ class TrainRecurrent(OfGenotype):
     ) -> TextLearner:
         (seed,) = seeds
         text, own = self.batches(seed, data), self.first_seed + seed
-        network = seeded(own, partial(self.network, seed, text.n_words)).to(device)
+        network = seeded(own, partial(self.network, text.n_words)).to(device)
         return TextLearner(network, text, self.recipe, own, resume)
 
     def measure(self, network: nn.Module, text: Text) -> dict[str, dict[str, float]]:
@@ -150,8 +149,6 @@ class TrainRecurrent(OfGenotype):
         summary: dict = {"diverged_epoch": learned.diverged_epoch, "seconds": {}}
         if learned.diverged_epoch is None:
             summary |= self.measure(network, text)
-        if isinstance(cell := getattr(network, "genotype", None), RecurrentGenotype):
-            summary["architecture"] = cell.to_json()
         summary |= {"parameters": network.n_parameters, "vocabulary": text.fingerprint}
         return summary | {"epochs": len(learned.history), "history": learned.history}
 
@@ -172,7 +169,7 @@ TEXT_PRESETS = {
         dropouts=Dropouts(**WIKITEXT2_DROPOUTS),
         recipe=TextTraining(weight_decay=5e-7),
     ),
-    "PTB-reduced": replace(
+    "reduced-text": replace(
         PTB,
         width=64,
         n_train=100_000,
