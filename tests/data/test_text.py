@@ -136,10 +136,10 @@ def test_lengths_of_pieces():
 
 
 def test_a_vocabulary_of_the_most_frequent_words():
-    train, others = torch.tensor([4, 1, 1, 3, 3, 3, 0, 2, 2]), torch.arange(5)
+    train, others = torch.tensor([4, 1, 1, 3, 3, 3, 0, 2, 2, 2, 2]), torch.arange(5)
     text = most_frequent(Text(train, others, others.flip(0), ("a", "b", "<unk>", "d", "e")), 3)
-    assert text.words == ("d", "b", "<unk>")  # b is as frequent as <unk>, which stands for a and e as well
-    assert text.train.tolist() == [2, 1, 1, 0, 0, 0, 2, 2, 2]
+    assert text.words == ("d", "b", "<unk>")  # <unk>, whatever its number, is last and stands for a and e as well
+    assert text.train.tolist() == [2, 1, 1, 0, 0, 0, 2, 2, 2, 2, 2]
     assert text.valid.tolist() == [2, 1, 2, 0, 2] and text.test.tolist() == [2, 0, 2, 1, 2]
     whole = generated_text(500, 20)
     small = most_frequent(whole, 6)
