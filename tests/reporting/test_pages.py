@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from depthsearch.reporting import comparison
 from depthsearch.reporting.__main__ import main
-from depthsearch.reporting.pages.readme import insert_into_readme, readme_part
+from depthsearch.reporting.pages.readme import claims_in_words, insert_into_readme, readme_part
 from depthsearch.reporting.tables import read_tables
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +44,8 @@ def test_reading_and_writing_changes_no_table(regenerated):
 @pytest.mark.slow
 def test_the_readmes_results_are_what_the_tables_say(regenerated, tmp_path):
     readme = shutil.copy(ROOT / "README.md", tmp_path)
-    insert_into_readme(Path(readme), readme_part(read_tables(regenerated)))
+    choices = comparison.shown_tables(comparison.all_tables(regenerated))[0]
+    insert_into_readme(Path(readme), readme_part(read_tables(regenerated), choices))
     assert Path(readme).read_text() == (ROOT / "README.md").read_text()
 
 
@@ -50,3 +53,27 @@ def test_the_readmes_results_are_what_the_tables_say(regenerated, tmp_path):
 def test_the_command_says_what_it_can_do():
     out = subprocess.run([sys.executable, "-m", "depthsearch.reporting", "-h"], capture_output=True, text=True)
     assert out.returncode == 0 and "--add DIR" in out.stdout
+
+
+def test_the_first_page_is_short():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 200 and max(line.count("|") for line in lines) - 1 <= 6 and max(map(len, lines)) < 400
+
+
+def tables_of_claims(verdicts):
+    claim, less = "1. Pruning to d_opt costs nothing", "LDN-95 minus LDN-full (D = 20)"
+    names = ("test error", "negative test log-likelihood")
+    return pd.DataFrame(
+        [
+            {"claim": claim, "quantity": f"{q}, {less}", "n": 16, "verdict": v}
+            for q, v in zip(names, verdicts, strict=True)
+        ]
+    )
+
+
+def test_verdicts_in_words():
+    none = pd.DataFrame()
+    same = claims_in_words(tables_of_claims(["undecided", "undecided: worse, by less"]), none)
+    assert same["spirals"][0] == "undecided (n = 16)" and set(same["SVHN"]) == {"not run"}
+    differ = claims_in_words(tables_of_claims(["reproduced", "undecided"]), none)
+    assert differ["spirals"][0] == "error: reproduced; log-likelihood: undecided (n = 16)"

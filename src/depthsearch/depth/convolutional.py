@@ -44,6 +44,11 @@ class DepthBatchNorm(nn.Module):
         gain = self.weight * torch.rsqrt(var + self.eps)
         return torch.addcmul((self.bias - mean * gain).unsqueeze(1), x, gain.unsqueeze(1))
 
+    def truncate(self, max_depth: int) -> None:
+        """Forgets the statistics of the depths beyond max_depth."""
+        self.running_mean = self.running_mean[: max_depth + 1].clone()
+        self.running_var = self.running_var[: max_depth + 1].clone()
+
 
 class _ConvStem(nn.Module):
     def __init__(self, in_channels: int, width: int, kernel_size: int) -> None:
@@ -110,7 +115,8 @@ class Bottleneck(nn.Module):
         return x, out
 
 
-def _mean_over_pixels(a: Tensor, dtype: torch.dtype) -> Tensor:
+def mean_over_pixels(a: Tensor, dtype: torch.dtype) -> Tensor:
+    """a (B, C, H, W) -> (B, C) in `dtype`."""
     if a.device.type == "cpu" and a.dtype == torch.bfloat16:  # its `mean` takes six times as long
         return F.avg_pool2d(a, a.shape[-2:]).flatten(1).to(dtype)
     return a.mean((-2, -1), dtype=dtype)
@@ -127,7 +133,7 @@ class _MeanOverPixels(torch.autograd.Function):
     def forward(ctx, a: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         ctx.shape, ctx.dtype = a.shape, a.dtype
-        return a.view_as(a), _mean_over_pixels(a, dtype)
+        return a.view_as(a), mean_over_pixels(a, dtype)
 
     @staticmethod
     def backward(ctx, grad_a: Tensor | None, grad_mean: Tensor | None):  # type: ignore[override]
@@ -156,8 +162,7 @@ class _ConvHead(DepthHead):
             return self.linear2(stacked + self.norm(F.relu(self.linear1(stacked)), min_depth))
 
     def truncate(self, max_depth: int) -> None:
-        self.norm.running_mean = self.norm.running_mean[: max_depth + 1].clone()
-        self.norm.running_var = self.norm.running_var[: max_depth + 1].clone()
+        self.norm.truncate(max_depth)
 
 
 class ConvNetwork(DepthNetwork):
@@ -190,7 +195,7 @@ class ConvNetwork(DepthNetwork):
 
     def _mean(self, a: Tensor) -> tuple[Tensor, Tensor]:
         if not torch.is_grad_enabled():
-            return a, _mean_over_pixels(a, self.head.linear1.weight.dtype)
+            return a, mean_over_pixels(a, self.head.linear1.weight.dtype)
         return _MeanOverPixels.apply(a, self.head.linear1.weight.dtype)  # type: ignore[return-value]
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from depthsearch.reporting import comparison, prediction, searches, tables, verdict
+from depthsearch.reporting import chains, comparison, prediction, searches, tables, verdict
 from depthsearch.reporting.joining import Tables, join
 from depthsearch.reporting.maps import store_maps
 from depthsearch.reporting.pages.cells import cells_page
@@ -67,7 +67,13 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
 def _of(place: Path) -> Tables:
     found: Tables = {}
     missing = None
-    for read in (tables.all_tables, comparison.all_tables, searches.all_tables, prediction.all_tables):
+    for read in (
+        tables.all_tables,
+        comparison.all_tables,
+        searches.all_tables,
+        chains.all_tables,
+        prediction.all_tables,
+    ):
         try:
             found |= read(place)
         except FileNotFoundError as nothing:
@@ -81,7 +87,7 @@ def write_pages(results: Path, found: Tables) -> None:
     """Writes the pages of a results folder, and its map of the plane where the run is at hand."""
     scans, others = shown({name: found[name] for name in tables.TABLES}) if "runs" in found else (NONE, [])
     store_maps(results, scans["runs"])
-    strategies, compared = "(not run)", tables.no_runs()
+    strategies, compared, choices = "(not run)", tables.no_runs(), {}
     if "strategies" in found:
         choices, left = comparison.shown_tables(found)
         strategies, compared = strategies_part(choices, left), choices["strategies"]
@@ -90,11 +96,12 @@ def write_pages(results: Path, found: Tables) -> None:
         (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
     (results / "README.md").write_text(results_page(scans, compared, others, strategies, benchmarks_part(results)))
     if "cells" in found:
-        (results / "cells.md").write_text(cells_page(*shown({name: found[name] for name in searches.TABLES})))
+        (results / "cells.md").write_text(cells_page(*shown({name: found[name] for name in CELLS if name in found})))
     if results.resolve() == RESULTS.resolve():
-        insert_into_readme(RESULTS.parent / "README.md", readme_part(scans))
+        insert_into_readme(RESULTS.parent / "README.md", readme_part(scans, choices))
 
 
+CELLS = (*searches.TABLES, *chains.TABLES)  # what the page of cells is made of
 NONE: Tables = {name: tables.no_runs() for name in tables.TABLES}
 
 if __name__ == "__main__":

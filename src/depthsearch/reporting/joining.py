@@ -52,12 +52,17 @@ POOL = Family(
 CELLS = Family(
     ("scan", "data_set", "kind", "epochs_limit", "configuration", "seed"), mains=("cells",), details=("cells_history",)
 )
+CHAINS = Family(
+    ("scan", "data_set", "kind", "max_depth", "epochs_limit", "configuration", "seed"),
+    mains=("chains",),
+    details=("chains_depths",),
+)
 PREDICTIONS = Family(
     ("data_set", "split", "epochs_limit", "configuration", "seed"),
     mains=("predictor_runs",),
     details=("predictor", "predictor_selection", "predictor_points"),
 )
-FAMILIES = (RUNS, CHOICES, POOL, CELLS, PREDICTIONS)
+FAMILIES = (RUNS, CHOICES, POOL, CELLS, CHAINS, PREDICTIONS)
 
 
 def join(ours: Mapping[str, pd.DataFrame], theirs: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:

@@ -192,6 +192,17 @@ BETTER_RECURRENT = Rule(
     ("train_genotype",),
 )
 
+COUNTING_CELLS = Rule(
+    "Learning how many cells stand in a row costs nothing",
+    "test error of the chain cut at d_opt minus that of the chain of fixed depth D, and that of one of depth d_opt "
+    "trained from scratch minus the same; a mean over the repeats of each cell, over cells",
+    COST,
+    no_worse,
+    "2026-11-28T14:36",
+    "",
+    ("scan_cell_depth",),
+)
+
 
 def rules_table(runs: pd.DataFrame, rules: Sequence[Rule] = RULES) -> pd.DataFrame:
     """The rules, since when they hold, and how many of the runs that they judge are older."""

@@ -8,10 +8,10 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.reporting.joining import Tables
-from depthsearch.reporting.shown import shown
 from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
 from depthsearch.reporting.tuning import end_loss
 from depthsearch.studies.darts_cells import DartsCell
+from depthsearch.studies.nasbench201 import NASBench201Cell
 
 TABLES = ("cells", "cells_history")
 OF_A_STRATEGY = ("kind", "alpha_rate", "partial", "architect", "stages", "trial_epochs", "trial", "training")
@@ -19,6 +19,7 @@ SIZES = ("channels", "cells")  # there the paper's progressive search is of anot
 FOUND = ("architecture", "skip_only", "skips", "c10", "c100", "in16", "parameters", "index", "changes")
 LOGGED = ("train_loss", "valid_loss", "valid_error", "trials", "operation_evaluations", "c10", "c100", "in16")
 SHORTS = ("c10", "c100", "in16")
+STACKED = ("best on CIFAR-10", "random cell")  # of the yardsticks
 IN_THE_END = ("_mode", "_sd", "_best")  # what is of no interest before
 
 
@@ -90,10 +91,18 @@ def all_tables(results: Path) -> Tables:
     return with_stored(results, collect(results), ("cells",))
 
 
-def read_tables(results: Path) -> Tables:
-    """Of `all_tables` what is `shown`.
+def cells_to_stack(rows: pd.DataFrame) -> dict[str, str]:
+    """Cells of NAS-Bench-201 that are worth a chain.
 
-    Raises:
-        FileNotFoundError: there are neither runs nor tables.
+    Args:
+        rows: of the table `cells`.
+
+    Returns:
+        of each strategy the cell whose search ended with the least validation loss, the first of equals, and of each of
+        `STACKED` the one of its first repeat.
     """
-    return shown({name: table for name, table in all_tables(results).items() if name in TABLES})[0]
+    rows = rows[(rows["scan"] == "scan_nasbench201") & (rows["space"] == NASBench201Cell.name)].sort_values("seed")
+    searched = rows[rows["end_loss"].notna()]
+    best = searched.loc[searched.groupby("kind")["end_loss"].idxmin()]
+    known = rows[rows["kind"].isin(STACKED)].groupby("kind").head(1)
+    return {**best.set_index("kind")["architecture"], **known.set_index("kind")["architecture"]}

@@ -12,6 +12,7 @@ import pandas as pd
 
 from depthsearch.reporting.joining import (
     CELLS,
+    CHAINS,
     CHOICES,
     FAMILIES,
     POOL,
@@ -60,6 +61,10 @@ def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
         best, others = fullest(tables["cells"], ["scan", "data_set"], ["cohort", "epochs_limit"], ["kind", "setting"])
         lines += others
         kept[CELLS] = CELLS.keys(best)
+    if len(tables.get("chains", ())):
+        best, others = fullest(tables["chains"], ["data_set"], ["cohort", "epochs_limit"], ["cell"])
+        lines += others
+        kept[CHAINS] = CHAINS.keys(best)
     if len(tables.get("predictor_runs", ())):
         # A split is shown as it was run most often, whatever the others.
         best, others = fullest(tables["predictor_runs"], ["data_set", "split"], ["cohort", "epochs_limit"], ("split",))

@@ -17,6 +17,7 @@ from depthsearch.running.study import fingerprint
 OF = {
     "choice": "choices",
     "cells": "cells",
+    "chain": "chains",
     "genotype": "genotypes",
     "predictor": "predictors",
     "recurrent": "recurrent cells",
@@ -61,7 +62,8 @@ def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
     """`config.json` and summary of every finished run.
 
     Args:
-        of: "choices" for the comparison of strategies, "cells" for searches of cells, "genotypes" for their training,
+        of: "choices" for the comparison of strategies, "cells" for searches of cells, "chains" for the depth of chains
+            of these, "genotypes" for their training,
             "recurrent cells" for searches of these, "predictors" for the neural predictor, "depth" for all others.
     """
     found = []

@@ -164,20 +164,40 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
     return [sentence for sentence in said if sentence]
 
 
-def _best(rows: pd.DataFrame, column: str, purpose: str, scale: float, unit: str = "nats") -> str:
-    """The strategy with the highest mean, and those whose paired difference to it does not exclude zero."""
+def good_for(rows: pd.DataFrame, shift: pd.DataFrame) -> dict[str, list[str]]:
+    """For each purpose the strategies that are the best at it on one family, or not told apart from the best."""
+    cut = rows[rows["strategy"].isin(list(METHODS))]
+    found = {"retraining": among_best(rows.assign(x=-rows["regret"]), "x")} if "regret" in rows else {}
+    found["predicting as searched"] = among_best(rows, "searched_log_likelihood")
+    found["cutting"] = among_best(cut, "truncated_log_likelihood")
+    found["calibration"] = among_best(rows.assign(x=-rows["searched_ece"]), "x")
+    if len(shift):
+        found["noticing what is off the data"] = among_best(off_the_data(shift), "auroc")
+    return found
+
+
+def among_best(rows: pd.DataFrame, column: str) -> list[str]:
+    """The strategy with the highest mean, then those whose paired difference to it does not exclude zero."""
     values = by_repeat(rows, column).dropna(axis=1, how="all")
-    means = values.mean()
-    if means.empty:
-        return ""
-    best = str(means.idxmax())
-    ties = []
+    if values.empty:
+        return []
+    best = str(values.mean().idxmax())
+    found = [best]
     for name in (n for n in ORDER if n in values and n != best):
         mean, _, high, n = paired(values[name] - values[best])
         if n < FEWEST or high >= 0 or mean == 0:
-            ties.append(name)
+            found.append(name)
+    return found
+
+
+def _best(rows: pd.DataFrame, column: str, purpose: str, scale: float, unit: str = "nats") -> str:
+    """`among_best` in words."""
+    best, *ties = among_best(rows, column) or [""]
+    if not best:
+        return ""
+    value = scale * by_repeat(rows, column)[best].mean()
     among = f"; not told apart from it: {_list(ties)}" if ties else "; told apart from all others"
-    return f"{purpose}: {best} ({scale * means[best]:.3g} {unit}){among}."
+    return f"{purpose}: {best} ({value:.3g} {unit}){among}."
 
 
 def page(tables: Mapping[str, pd.DataFrame]) -> str:

@@ -20,3 +20,10 @@ def span(counts: pd.Series) -> str:
 def spread(values: pd.Series) -> str:
     """Mean and standard deviation."""
     return f"{values.mean():.3g} ± {values.std():.2g}"
+
+
+def images_said(rows: pd.DataFrame) -> str:
+    """How many images of which size the runs had: `2400 images, 16 pixels a side`."""
+    images, pixels = (rows[name].dropna().astype(int) for name in ("n_train", "pixels"))
+    said = f"{span(images)} images" if len(images) else "all images"
+    return said + (f", {span(pixels)} pixels a side" if len(pixels) else "")

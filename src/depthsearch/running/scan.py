@@ -22,6 +22,7 @@ from depthsearch.running.workers import DISK_FULL, WorkerFailed, run_jobs
 KEPT = "Finished runs are kept, the others at their last checkpoint."
 
 Wanted = tuple[Any, list[Path]]  # a study, and the folders of its repeats
+Then = Callable[[Sequence[Wanted], Path], Sequence[Study] | None]
 
 
 def run_scan(
@@ -31,7 +32,7 @@ def run_scan(
     quick: Sequence[Study],
     flag: str,
     argv: Sequence[str] | None = None,
-    then: Callable[[Sequence[Wanted], Path], None] = lambda wanted, data: None,
+    then: Then = lambda wanted, data: None,
 ) -> None:
     """The main function of a scan script.
 
@@ -43,7 +44,8 @@ def run_scan(
         flag: option that overrides the values of `swept`, e.g. "depths"; where that is "group", whose studies are its
             own, it chooses among them.
         argv: arguments, those of the process if not given.
-        then: called when nothing is left to train, with all that was asked for and the folder of the data files.
+        then: called when nothing is left to train, with all that was asked for and the folder of the data files; the
+            studies that it returns, if any, are trained next, in the same way.
     """
     parser = parser_of(scan, studies[0], swept, flag)
     options = parser.parse_args(argv)
@@ -66,7 +68,7 @@ class _Scan:
     name: str
     swept: str
     studies: Sequence[Study]
-    then: Callable[[Sequence[Wanted], Path], None]
+    then: Then
 
 
 def _run(scan: _Scan, options: argparse.Namespace) -> None:
@@ -86,7 +88,8 @@ def _run(scan: _Scan, options: argparse.Namespace) -> None:
     else:
         _say_finished(scan, options)
     _tell_of_others(wanted)
-    scan.then(wanted, data)
+    if more := scan.then(wanted, data):
+        _run(replace(scan, studies=more, then=lambda wanted, data: None), options)
 
 
 def _jobs(scan: _Scan, options: argparse.Namespace) -> tuple[list[Job], list[Wanted]]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from depthsearch.studies.cell_chain import CellChain
 from depthsearch.studies.choices import ImageChoice, SpiralChoice
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.genotypes import TrainGenotype
@@ -19,6 +20,7 @@ KINDS: tuple[Any, ...] = (
     SpiralChoice,
     ImageChoice,
     NASBench201Cell,
+    CellChain,
     DartsCell,
     RecurrentCell,
     TrainGenotype,

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from depthsearch.data.nasbench import SETS
 from depthsearch.measuring.cells import DRAWN
+from depthsearch.reporting.chains import named, side_by_side
 from depthsearch.reporting.figures.style import Tables, panels, titled
 from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
 from depthsearch.reporting.words import span
@@ -104,6 +105,33 @@ def entropies(tables: Tables) -> Figure | None:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     return titled(figure, f"searches at the reduced size, {_n(rows)}")
+
+
+def depths(tables: Tables) -> Figure | None:
+    """Chains of cells: test errors of depth fixed, learnt and retrained, and q(d), means over repeats."""
+    runs = side_by_side(tables["chains"]) if "chains" in tables else pd.DataFrame()
+    if runs.empty:
+        return None
+    names, order = named(tables["cells"]), list(runs.groupby("cell")["fixed"].mean().sort_values().index)
+    figure, (left, right) = panels(2, width=5.0, height=0.9 + 0.32 * len(order))
+    for i, (way, marker) in enumerate((("fixed", "s"), ("learnt", "o"), ("retrained", "^"))):
+        errors = 100 * runs.groupby("cell")[way].agg(["mean", "std"]).loc[order]
+        rows = np.arange(len(order)) + 0.2 * (i - 1)
+        left.errorbar(errors["mean"], rows, xerr=errors["std"], fmt=marker, ms=4, lw=1, label=way)
+    left.set_yticks(range(len(order)), [names.get(cell, cell) for cell in order], fontsize="small")
+    left.set_xlabel("test error (%)")
+    left.legend(frameon=False, fontsize="x-small")
+    q = tables["chains_depths"].pivot_table(index="cell", columns="depth", values="q").loc[order]
+    image = right.imshow(q, aspect="auto", cmap="Blues", vmin=0, vmax=1)
+    found = runs.groupby("cell")["depth"].mean().loc[order]
+    right.plot(found, range(len(order)), "o", ms=4, mfc="none", color="tab:orange", label="d_opt, mean")
+    right.set(xlabel="depth", ylim=left.get_ylim(), yticks=[])
+    right.legend(frameon=False, fontsize="x-small")
+    left.invert_yaxis()
+    right.invert_yaxis()
+    figure.colorbar(image, ax=right, label="q(d)")
+    n = span(runs.groupby("cell")["seed"].nunique())
+    return titled(figure, f"chains of at most {span(runs['D'])} cells, reduced size, n = {n} repeats a cell")
 
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:

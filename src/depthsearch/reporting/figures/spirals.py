@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from depthsearch.reporting.figures.style import (
     COLOURS,
@@ -89,7 +89,11 @@ def spiral_calibration(tables: Tables, max_depth: int = 20) -> Figure | None:
 
 
 def spiral_depths(tables: Tables) -> Figure | None:
-    """Against the maximum depth: chosen depth; log-likelihood and error of LDN-95 and DDN."""
+    """Against the maximum depth: chosen depth; log-likelihood and error of LDN-95 and DDN.
+
+    Scales that let the depths be seen between which one chooses: linear up to depth 10 and logarithmic beyond, errors
+    and negative log-likelihoods logarithmic.
+    """
     ldn, ddn = ldn_and_ddn(tables["runs"], "spirals")
     if ldn.empty:
         return None
@@ -97,13 +101,20 @@ def spiral_depths(tables: Tables) -> Figure | None:
     chosen_depth(axes[0], ldn, "max_depth")
     axes[0].set_ylim(0, 1.6 * ldn["expected_depth"].max())
     axes[0].legend(fontsize="small", loc="upper left")
-    for ax, metric in ((axes[1], "test_log_likelihood"), (axes[2], "test_error")):
+    for ax, metric in ((axes[1], "test_nll"), (axes[2], "test_error")):
         for variant, table in (("LDN-95", ldn), ("DDN", ddn)):
             if not table.empty:
-                band(ax, table, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
-        ax.set(xlabel="depth D", ylabel=LABELS[metric])
-        ax.legend(frameon=False)
-    _focus(axes[1], ldn["LDN-95_test_log_likelihood"])
+                losses = table.assign(**{f"{variant}_test_nll": -table[f"{variant}_test_log_likelihood"]})
+                band(ax, losses, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
+        lows = [np.min(line.get_ydata()) for line in ax.lines]
+        ax.set(xlabel="depth D", ylabel=LABELS[metric], yscale="log", ylim=(min(lows, default=1.0) / 3, None))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.set_xscale("symlog", linthresh=10, linscale=0.8)
+        ax.set_xlim(-0.5, 1.1 * max(table["max_depth"].max() for table in (ldn, ddn) if not table.empty))
+        ax.set_xticks([0, 2, 5, 10, 20, 50, 100], ["0", "2", "5", "10", "20", "50", "100"])
+        ax.legend(frameon=False, fontsize="small")
     return titled(figure, f"spirals, LDN {repeats(ldn)}, DDN {repeats(ddn)}")
 
 
@@ -160,9 +171,3 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
 def _at(table: pd.DataFrame, scan: str, max_depth: int) -> pd.DataFrame:
     rows = of_scan(table, scan)
     return rows[rows["max_depth"] == max_depth] if len(rows) else rows
-
-
-def _focus(ax: Axes, values: pd.Series, factor: float = 4) -> None:
-    """Keeps shallow networks that cannot fit the data from flattening everything else."""
-    low = factor * values.min()
-    ax.set_ylim(low, 0.02 * abs(low))

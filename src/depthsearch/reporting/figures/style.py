@@ -29,6 +29,7 @@ LABELS = {
     "expected_depth": "expected depth",
     "test_error": "test error (%)",
     "test_log_likelihood": "test log-likelihood (nats)",
+    "test_nll": "negative test log-likelihood (nats)",
     "error": "error (%)",
     "log_likelihood": "log-likelihood (nats)",
 }
@@ -111,9 +112,9 @@ def repeats(table: pd.DataFrame) -> str:
     return f"n = {span(counts)} repeats"
 
 
-def panels(n: int, width: float = 3.6) -> tuple[Figure, np.ndarray]:
-    """A row of n axes, each so many inches wide."""
-    figure, axes = plt.subplots(1, n, figsize=(width * n, 3.1), squeeze=False)
+def panels(n: int, width: float = 3.6, height: float = 3.1) -> tuple[Figure, np.ndarray]:
+    """A row of n axes, each so many inches wide and high."""
+    figure, axes = plt.subplots(1, n, figsize=(width * n, height), squeeze=False)
     return figure, axes[0]
 
 

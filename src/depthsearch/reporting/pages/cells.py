@@ -10,11 +10,12 @@ from depthsearch.measuring.cells import YARDSTICKS
 from depthsearch.reporting.against import RIVALS, against
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.pages.chains import chains_part
 from depthsearch.reporting.pages.results import not_shown
 from depthsearch.reporting.rules import BETTER_CELLS, rules_table
 from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
 from depthsearch.reporting.tuning import TUNING, tuned
-from depthsearch.reporting.words import markdown, span, spread
+from depthsearch.reporting.words import images_said, markdown, span, spread
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.nasbench201 import NASBench201Cell
 
@@ -27,7 +28,7 @@ def cells_page(tables: Tables, others: Sequence[str]) -> str:
     """The text of results/cells.md.
 
     Args:
-        tables: what is shown of the searches.
+        tables: what is shown of the searches, and of the chains of what they found.
         others: a line for each cohort of runs that is not.
     """
     rows = tables["cells"]
@@ -46,6 +47,7 @@ def cells_page(tables: Tables, others: Sequence[str]) -> str:
         if len(searched):
             text += [f"## How far the searches went, and what they cost: {space}", _sizes(searched), MOVED]
             text.append(markdown(moved_table(searched)))
+    text += chains_part(tables) if "chains" in tables else []
     text += _tuning(tuning) if len(tuning) else []
     return "\n\n".join(text) + not_shown(others) + "\n"
 
@@ -168,11 +170,10 @@ def _interval(values: pd.Series) -> str:
 def _sizes(rows: pd.DataFrame) -> str:
     """Of which size the searches are, in a sentence."""
     said = {name: span(rows[name].dropna().astype(int)) for name in ("channels", "cells", "batch_size", "epochs_limit")}
-    images = f"{span(rows['n_train'].dropna().astype(int))} images" if rows["n_train"].notna().any() else "all images"
-    pixels = f", {span(rows['pixels'].dropna().astype(int))} pixels a side" if rows["pixels"].notna().any() else ""
     return (
         f"Searches on {', '.join(rows['data_set'].unique())}: C = {said['channels']}, N = {said['cells']}, "
-        f"{said['epochs_limit']} epochs, {images} (half of them for alpha){pixels}, batches of {said['batch_size']}."
+        f"{said['epochs_limit']} epochs, {images_said(rows)} (half of the images for alpha), "
+        f"batches of {said['batch_size']}."
     )
 
 

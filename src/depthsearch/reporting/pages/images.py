@@ -1,11 +1,13 @@
 """What there is on images: the runs, one LDN run against manual search, time to predict."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from depthsearch.reporting.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of
 from depthsearch.reporting.pages.costs import diverged_runs
 from depthsearch.reporting.parts import cohorts, of_data_sets, reference_depth, timed_runs
-from depthsearch.reporting.words import spread
+from depthsearch.reporting.words import span, spread
 from depthsearch.studies.images import Images
 
 PAPER_SETS, PAPER_DEPTHS = ("MNIST", "Fashion-MNIST", "SVHN"), 16  # of its image scans
@@ -41,6 +43,20 @@ def image_runs(tables: dict[str, pd.DataFrame]) -> str:
     return "\n".join(lines)
 
 
+def image_scale(cohort: dict[str, pd.DataFrame]) -> str:
+    """How much less than the paper's the image runs of one cohort are, in a sentence; nothing where they are not."""
+    runs = cohort["runs"]
+    if "protocol" not in runs or runs["protocol"].isna().all():
+        return ""
+    epochs, depths = runs["epochs_limit"].max(), sorted(runs["max_depth"].unique())
+    n = span(runs.groupby("max_depth")["seed"].nunique())
+    where = "no run on a GPU" if all(device.startswith("CPU") for device in runs["device"]) else "some on a GPU"
+    return (
+        f"Images: {epochs} of the paper's {PAPER_EPOCHS} epochs, D = {' '.join(map(str, depths))}, "
+        f"{n} repeats, {where}; [what was run](results/README.md#what-was-run)."
+    )
+
+
 def protocol_gap(tables: dict[str, pd.DataFrame]) -> str:
     """How far validation error rose from one epoch to the next, of settings run in both protocols."""
     keys = ["data_set", "kind", "max_depth", "precision", "epochs_limit"]
@@ -62,7 +78,16 @@ def protocol_gap(tables: dict[str, pd.DataFrame]) -> str:
     )
 
 
-def image_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+METRIC_COLUMNS = {
+    "error (%)": "error",
+    "log-likelihood (nats)": "log_likelihood",
+    "ECE (%)": "ece",
+    "Brier": "brier",
+}
+ORIGINAL_COLUMNS = {"mean true-class probability": "mean_true_class_probability", "paper ECE": "paper_ece"}
+
+
+def image_table(tables: dict[str, pd.DataFrame], columns: Mapping[str, str] = METRIC_COLUMNS) -> pd.DataFrame:
     """LDN of the deepest network, the DDN of its depth and the best DDN: mean and deviation over repeats, test set."""
     rows = []
     for cohort_name, cohort in cohorts(tables).items():
@@ -77,7 +102,9 @@ def image_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 methods.append(("DDN", f"DDN best on {chosen_on(ddn)} (D = {depths_of(best)})", best))
             for variant, title, runs in methods:
                 row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}
-                rows.append(row | {"depth used": spread(runs[f"{variant}_depth"])} | test_metrics(runs, variant))
+                rows.append(
+                    row | {"depth used": spread(runs[f"{variant}_depth"])} | test_metrics(runs, variant, columns)
+                )
     return pd.DataFrame(rows)
 
 
@@ -97,18 +124,8 @@ def prediction_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-METRIC_COLUMNS = {
-    "error (%)": "error",
-    "log-likelihood (nats)": "log_likelihood",
-    "ECE (%)": "ece",
-    "Brier": "brier",
-    "mean true-class probability": "mean_true_class_probability",
-    "paper ECE": "paper_ece",
-}
-
-
-def test_metrics(runs: pd.DataFrame, variant: str) -> dict[str, str]:
+def test_metrics(runs: pd.DataFrame, variant: str, columns: Mapping[str, str] = METRIC_COLUMNS) -> dict[str, str]:
+    """Mean and standard deviation of test metrics, by the names of their columns."""
     return {
-        name: spread(runs[f"{variant}_test_{metric}"] * (100 if "%" in name else 1))
-        for name, metric in METRIC_COLUMNS.items()
+        name: spread(runs[f"{variant}_test_{metric}"] * (100 if "%" in name else 1)) for name, metric in columns.items()
     }

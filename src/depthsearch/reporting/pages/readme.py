@@ -1,35 +1,113 @@
-"""The generated part of the README."""
+"""The generated part of the README: what came out, in words; the numbers stand in results/README.md."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from depthsearch.reporting.baselines import as_good
 from depthsearch.reporting.claims import image_claims, spiral_claims
-from depthsearch.reporting.pages.costs import costs
-from depthsearch.reporting.pages.images import image_runs, image_table
+from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.pages.images import PAPER_SETS, image_scale
 from depthsearch.reporting.parts import cohorts
-from depthsearch.reporting.words import markdown
+from depthsearch.reporting.rules import CALIBRATION, DIFFICULTY, PRUNING, SEARCH, STEADY
+from depthsearch.reporting.verdict import by_repeat, families, good_for
+from depthsearch.reporting.words import markdown, span
+
+CLAIMS = (PRUNING, SEARCH, CALIBRATION, STEADY, DIFFICULTY)
+# The strategies of the first page, each for its kind; all stand in results/README.md.
+SHOWN = ("LDN", "marginal likelihood", "normal", "DARTS", "DrNAS", "manual", "predictor", "always D")
 
 
-def readme_part(tables: dict[str, pd.DataFrame]) -> str:
-    """The results section of the README: images, with the claims of the first cohort, then spirals."""
-    headline = dict(list(cohorts(tables).items())[:1])
-    images = next(iter(headline.values()), tables)
-    return f"""### Images
+def readme_part(scans: Tables, compared: Tables) -> str:
+    """The results section of the README.
 
-{image_runs(tables)}
+    Args:
+        scans: what is shown of the scans of depth.
+        compared: what is shown of the comparison of strategies; empty if there is none.
+    """
+    headline = dict(list(cohorts(scans).items())[:1])
+    images = next(iter(headline.values()), scans)
+    text = [
+        "**Are the paper's claims reproduced?** Differences are paired over repeats and judged by where the whole 95 % "
+        "interval lies ([numbers, margins and rules](results/README.md#claims-of-the-paper)).",
+        markdown(claims_in_words(spiral_claims(scans), image_claims(images))),
+        image_scale(images),
+    ]
+    found = dict(families(compared["strategies"])) if compared else {}
+    if "spirals" in found:
+        rows, shift = found["spirals"], dict(families(compared["strategies_shift"])).get("spirals", pd.DataFrame())
+        text += [_guesses(rows), markdown(strategies_in_short(rows, shift)), HOW_TO_READ]
+    return "\n\n".join(text)
 
-{markdown(image_table(tables))}
 
-{markdown(image_claims(images))}
+def claims_in_words(spirals: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """A row a claim, a column a data set, of two tables of claims."""
+    table = []
+    for rule in CLAIMS:
+        row = {"claim": rule.claim, "spirals": _verdict(spirals, rule.claim)}
+        for name in PAPER_SETS:
+            # The difference between two data sets stands with the harder one.
+            here = {"MNIST": [], "Fashion-MNIST": ["both"]}.get(name, [name]) if rule is DIFFICULTY else [name]
+            row[name] = (
+                _verdict(images[images["data"].isin(here)] if len(images) else images, rule.claim) if here else "-"
+            )
+        table.append(row)
+    return pd.DataFrame(table)
 
-### Spirals
 
-{markdown(spiral_claims(tables))}
+def _verdict(claims: pd.DataFrame, claim: str) -> str:
+    rows = claims[claims["claim"] == claim] if len(claims) else claims
+    if not len(rows):
+        return "not run"
+    words: dict[str, list[str]] = {}
+    for quantity, verdict in zip(rows["quantity"], rows["verdict"], strict=True):
+        words.setdefault(verdict.partition(":")[0], []).append(_short(quantity))
+    n = f"(n = {span(rows['n'])})"
+    if len(words) == 1:
+        return f"{next(iter(words))} {n}"
+    return "; ".join(f"{' and '.join(of)}: {word}" for word, of in words.items()) + f" {n}"
 
-### Cost
 
-{markdown(costs(tables))}"""
+def _short(quantity: str) -> str:
+    """`error` of "test error, LDN-95 minus ..."; of the two that differ in what is taken off, that."""
+    name, _, rest = quantity.partition(",")
+    return (
+        f"against {rest.partition(' minus ')[2]}"
+        if name == "ECE"
+        else name.removeprefix("negative ").removeprefix("test ")
+    )
+
+
+def _guesses(rows: pd.DataFrame) -> str:
+    guesses = as_good(by_repeat(rows, "regret")) if "regret" in rows else []
+    said = "Every guess is beaten by a strategy."
+    if guesses:
+        said = f"On spirals no strategy is seen to be better than {' or '.join(guesses)}, which look at nothing."
+    return f"**Which way of choosing a depth?** {said}"
+
+
+HOW_TO_READ = """Regret: test log-likelihood lost against the best fixed depth, after training the chosen one from
+scratch. Passes: blocks run forward, relative to LDN's. Among the best: not told apart from the best by its paired
+interval. [All twelve strategies, three guesses, images, intervals](results/README.md#ways-of-choosing-a-depth)."""
+
+
+def strategies_in_short(rows: pd.DataFrame, shift: pd.DataFrame) -> pd.DataFrame:
+    """A row a strategy of `SHOWN`: its regret, what it costs, what it is among the best for."""
+    purposes, table = good_for(rows, shift), []
+    cost = rows.groupby("strategy")["block_evaluations"].mean()
+    for name in SHOWN:
+        runs = rows[rows["strategy"] == name]
+        if runs.empty:
+            continue
+        row = {"strategy": name, "n": runs["seed"].nunique(), "chosen depth": f"{runs['depth'].mean():.1f}"}
+        row |= {"regret (nats)": f"{runs['regret'].mean():.3f}", "passes": f"{cost[name] / cost['LDN']:.2g}"}
+        table.append(row | {"among the best for": _listed(purposes, name)})
+    return pd.DataFrame(table)
+
+
+def _listed(purposes: Mapping[str, Sequence[str]], name: str) -> str:
+    return ", ".join(purpose for purpose, names in purposes.items() if name in names) or "-"
 
 
 def insert_into_readme(readme: Path, text: str) -> None:

@@ -9,7 +9,14 @@ from depthsearch.reporting import verdict
 from depthsearch.reporting.claims import image_claims, spiral_claims
 from depthsearch.reporting.joining import Tables, stacked
 from depthsearch.reporting.pages.costs import costs
-from depthsearch.reporting.pages.images import image_runs, image_table, prediction_table, protocol_gap, test_metrics
+from depthsearch.reporting.pages.images import (
+    ORIGINAL_COLUMNS,
+    image_runs,
+    image_table,
+    prediction_table,
+    protocol_gap,
+    test_metrics,
+)
 from depthsearch.reporting.parts import of_scan
 from depthsearch.reporting.rules import FEWEST, rules_table
 from depthsearch.reporting.words import markdown, spread
@@ -53,6 +60,13 @@ All metrics: [strategies.md](strategies.md).
 `make bench`: times are medians, each table timed in one run; errors are over seeds.
 
 {benchmarks}
+
+## Appendix: the metrics of the original code
+
+Its "test log-likelihood" is the mean probability of the true class, its ECE that of all class probabilities against the
+upper edge of the bin. Mean ± standard deviation over repeats, test set.
+
+{markdown(_original_metrics(tables))}
 """
 
 
@@ -153,3 +167,13 @@ def _by_depth(tables: Tables, scan: str, variant: str) -> pd.DataFrame:
             row["chosen depth"] = spread(group["pruned_depth"])
         rows.append(row | test_metrics(group, variant))
     return pd.DataFrame(rows)
+
+
+def _original_metrics(tables: Tables) -> pd.DataFrame:
+    rows = []
+    for scan, variant in (("scan_max_depth_spirals", "LDN-95"), ("scan_deterministic_depth_spirals", "DDN")):
+        for depth, group in of_scan(tables["runs"], scan).groupby("max_depth"):
+            row = {"data": "spirals", "runs": "paper", "method": f"{variant} (D = {depth})", "n": len(group)}
+            rows.append(row | test_metrics(group, variant, ORIGINAL_COLUMNS))
+    images = image_table(tables, ORIGINAL_COLUMNS)
+    return stacked([pd.DataFrame(rows), images.drop(columns="depth used", errors="ignore")])

@@ -1,0 +1,25 @@
+"""How many cells in a row: depth fixed, learnt, and learnt then trained anew, for cells that searches found.
+
+The cells are those of results/tables/cells.csv: of each strategy the one whose search ended with the least validation
+loss, and of the yardsticks the best of NAS-Bench-201's table and a random one.
+"""
+
+from depthsearch.reporting.searches import TABLES, cells_to_stack
+from depthsearch.reporting.shown import shown
+from depthsearch.reporting.tables import stored_tables
+from depthsearch.running.folders import RESULTS
+from depthsearch.running.scan import run_scan
+from depthsearch.studies.cell_chain import CellChain, retrained
+
+QUICK = [CellChain(kind=kind, data_set="digits", channels=4, max_depth=3, n_train=256) for kind in ("LDN", "DDN")]
+
+
+def main(argv: list[str] | None = None) -> None:
+    stored = stored_tables(RESULTS, TABLES)
+    cells = sorted(set(cells_to_stack(shown(stored)[0]["cells"]).values())) if stored else [CellChain.cell]
+    grid = [CellChain(kind=kind, cell=cell) for kind in ("LDN", "DDN") for cell in cells]
+    run_scan("scan_cell_depth", grid, "cell", QUICK, flag="cells", argv=argv, then=retrained)
+
+
+if __name__ == "__main__":
+    main()

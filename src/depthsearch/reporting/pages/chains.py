@@ -1,0 +1,75 @@
+"""The part of results/cells.md about depth and cell together."""
+
+import pandas as pd
+
+from depthsearch.reporting.chains import named, side_by_side
+from depthsearch.reporting.claims import paired
+from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.rules import COUNTING_CELLS, ERROR_MARGIN, MARGIN_SHARE, rules_table
+from depthsearch.reporting.words import images_said, markdown, span
+
+SAID = """The cells of NAS-Bench-201 keep the shape of what they see, so a chain of x + cell(x) behind one stem is a
+residual network whose depth can be learnt by the closed-form ELBO and cut. The cell of a strategy is that of the search
+that ended with the least validation loss. *Fixed*: the chain of depth D. *Learnt*: the chain of at most D, cut at
+d_opt (LDN-95). *Retrained*: a chain of depth d_opt, trained from scratch. Test error in percent, mean ± standard
+deviation over repeats."""
+FIGURE = "![Chains of cells: errors, and what is believed of depth](figures/cells_depth.png)"
+
+
+def chains_part(tables: Tables) -> list[str]:
+    """Its paragraphs; none where no chain was trained.
+
+    Args:
+        tables: what is shown of the chains, and of the searches.
+    """
+    runs = side_by_side(tables["chains"])
+    if runs.empty:
+        return []
+    names = named(tables["cells"])
+    return [
+        "## Depth and cell together",
+        SAID,
+        _sizes(tables["chains"]),
+        markdown(chains_table(runs, names)),
+        _in_words(runs),
+        markdown(rules_table(tables["chains"], [COUNTING_CELLS])),
+        FIGURE,
+    ]
+
+
+def chains_table(runs: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
+    """A row a cell, in the order of the error of fixed depth."""
+    order = runs.groupby("cell")["fixed"].mean().sort_values().index
+    table = []
+    for cell in order:
+        part = runs[runs["cell"] == cell]
+        row = {"cell of": names.get(cell, f"`{cell}`"), "n": len(part)}
+        row |= {"d_opt": f"{part['depth'].mean():.1f} ± {part['depth'].std():.1f} of {span(part['D'])}"}
+        row |= {"parameters kept": f"{100 * part['share'].mean():.0f} %"}
+        table.append(row | {name: _percent(part[name]) for name in ("fixed", "learnt", "retrained")})
+    return pd.DataFrame(table)
+
+
+def _percent(errors: pd.Series) -> str:
+    return f"{100 * errors.mean():.1f} ± {100 * errors.std():.1f}"
+
+
+def _in_words(runs: pd.DataFrame) -> str:
+    means = runs.groupby("cell")[["fixed", "learnt", "retrained"]].mean()
+    margin = min(ERROR_MARGIN, MARGIN_SHARE * float(means["fixed"].mean()))
+    said = []
+    for name in ("learnt", "retrained"):
+        interval = paired(means[name] - means["fixed"])
+        mean, low, high, n = (*(100 * value for value in interval[:3]), interval[3])
+        verdict = COUNTING_CELLS.judge(interval, margin)
+        said.append(f"{name} − fixed {mean:+.2f} [{low:+.2f}, {high:+.2f}] points over {n} cells: {verdict}")
+    return f"**Does learning the depth cost anything?** {'; '.join(said)}. Margin: {100 * margin:g} points."
+
+
+def _sizes(rows: pd.DataFrame) -> str:
+    said = {name: span(rows[name].dropna().astype(int)) for name in ("channels", "epochs_limit")}
+    return (
+        f"Reduced, on {', '.join(rows['data_set'].unique())}: C = {said['channels']}, at most {said['epochs_limit']} "
+        f"epochs, {images_said(rows)}, a tenth of which selects the epoch; {rows['seconds'].sum() / 60:.0f} minutes of "
+        f"training in all, beside other work; {', '.join(rows['device'].unique())}."
+    )

@@ -1,0 +1,156 @@
+"""CUDA as far as a machine without one can show it.
+
+On torch's `meta` device a tensor that was made on the CPU, or a number that is read back (which makes a GPU wait), is
+an error. Compiled CUDA code cannot be shown without a GPU.
+"""
+
+import contextlib
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from depthsearch.cells.darts_search import darts_search_network
+from depthsearch.cells.nasbench201 import nasbench201_search_network
+from depthsearch.data.split import Split
+from depthsearch.depth.convolutional import conv_resnet
+from depthsearch.depth.networks import mlp_resnet
+from depthsearch.depth.objectives import log_predictive
+from depthsearch.depth.posteriors import CategoricalDepth, FixedDepth, geometric_prior
+from depthsearch.learning.method import PAPER, Training
+from depthsearch.learning.replicates import Replicates
+from depthsearch.measuring.depths import predict
+
+D, CLASSES = 4, 3
+
+
+@pytest.fixture
+def on_meta(monkeypatch):
+    """The meta device, which knows no autocast."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **options: contextlib.nullcontext())
+    return torch.device("meta")
+
+
+def split_of(kind: str, n: int, device: torch.device) -> Split:
+    def points(n: int) -> tuple[Tensor, Tensor]:
+        x = torch.rand(n, 2) if kind == "spirals" else torch.randint(256, (n, 1, 12, 12), dtype=torch.uint8)
+        return x, torch.randint(CLASSES, (n,))
+
+    scale = {} if kind == "spirals" else {"mean": (0.5,), "std": (0.3,)}
+    return Split(*points(n), *points(n), *points(n), **scale).to(device)
+
+
+def network_of(kind: str) -> nn.Module:
+    if kind == "spirals":
+        return mlp_resnet(D, width=6, n_classes=CLASSES)
+    return conv_resnet(D, n_classes=CLASSES, outer_width=8, inner_width=4)
+
+
+def depth_of(kind: str) -> nn.Module:
+    return FixedDepth(D) if kind == "DDN" else CategoricalDepth(geometric_prior(D))
+
+
+@pytest.mark.parametrize("kind", ["LDN", "DDN"])
+@pytest.mark.parametrize("problem", ["spirals", "images"])
+def test_an_epoch_its_norms_and_its_evaluation_stay_on_the_device(problem, kind, on_meta):
+    n = 1 if problem == "images" else 3
+    networks = [network_of(problem).to(on_meta) for _ in range(n)]
+    depths = [depth_of(kind).to(on_meta) for _ in range(n)]
+    training = Training(batch_size=16, norm_batches=2)
+    replicates = Replicates(networks, depths, training, method=PAPER)
+    data = Split.stack([split_of(problem, 40, on_meta) for _ in range(n)])
+    generators = [torch.Generator().manual_seed(seed) for seed in range(n)]
+    value = replicates.run_epoch(data, generators)  # forward, backward, update
+    assert value.device == on_meta and replicates.state.device == on_meta and replicates.velocity.device == on_meta
+    replicates.estimate_norms(data, generators)
+    assert replicates.log_likelihoods(data, "valid").device == on_meta
+    for outputs, _ in replicates._predictions(data, "test"):
+        assert replicates.method.log_predictive(outputs, replicates.depth).device == on_meta
+
+
+def test_the_device_tells_a_tensor_of_the_cpu(on_meta):
+    network = network_of("images").to(on_meta)
+    replicates = Replicates([network], [depth_of("LDN").to(on_meta)], Training(batch_size=16))
+    replicates.depth = depth_of("LDN")  # left on the CPU
+    with pytest.raises(RuntimeError, match="device"):
+        replicates.run_epoch(Split.stack([split_of("images", 40, on_meta)]), [torch.Generator()])
+
+
+@pytest.mark.parametrize("kind", ["LDN", "DDN"])
+@pytest.mark.parametrize("problem", ["spirals", "images"])
+def test_predictions_of_all_depths_stay_on_the_device(problem, kind, on_meta):
+    network, depth = network_of(problem).to(on_meta), depth_of(kind).to(on_meta)
+    split = split_of(problem, 40, on_meta)
+    logits = predict(network, depth, split.x_test, batch_size=16, inputs=split.inputs)
+    assert log_predictive(logits, depth).device == on_meta
+
+
+def mixed(choices, device):
+    return {
+        name: torch.softmax(torch.zeros(shape, device=device), -1).requires_grad_() for name, shape in choices.items()
+    }
+
+
+SPACES = {
+    "NAS-Bench-201": lambda: nasbench201_search_network(channels=8, cells=1, partial=2),
+    "DARTS": lambda: darts_search_network(channels=4, layers=3, partial=2),
+}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_step_of_a_search_stays_on_the_device(name, on_meta):
+    space = SPACES[name]().to(on_meta)
+    weights = mixed(space.choices, on_meta)
+    logits = space(torch.rand(4, 3, 16, 16, device=on_meta), weights)
+    loss = nn.functional.cross_entropy(logits, torch.zeros(4, dtype=torch.long, device=on_meta))
+    for gradient in torch.autograd.grad(loss, [*space.parameters(), *weights.values()], materialize_grads=True):
+        assert gradient.device == on_meta
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_cells_trace_on_fake_cuda_tensors(name, precision):
+    traced(SPACES[name](), precision, lambda space, x: space(x, mixed(space.choices, "cuda")))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_images_trace_on_fake_cuda_tensors(precision):
+    traced(conv_resnet(D, in_channels=3, outer_width=8, inner_width=4), precision, lambda net, x: net(x))
+
+
+def traced(network, precision, forward):
+    """Runs a forward pass under autocast on tensors that say that they are on a GPU, and hold nothing."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    seen = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    with FakeTensorMode(), cuda_autocast(precision):
+        fake = {name: torch.empty(t.shape, dtype=t.dtype, device="cuda") for name, t in state.items()}
+        x = torch.empty(4, 3, 16, 16, device="cuda")
+        module = Called(forward, network)
+        logits = torch.func.functional_call(module, {f"network.{name}": t for name, t in fake.items()}, (x,))
+    assert logits.device.type == "cuda" and seen and set(seen) == {precision}
+
+
+class Called(nn.Module):
+    def __init__(self, function, network):
+        super().__init__()
+        self.function, self.network = function, network
+
+    def forward(self, x):
+        return self.function(self.network, x)
+
+
+@contextlib.contextmanager
+def cuda_autocast(precision):
+    """`torch.autocast("cuda")` takes itself back where there is no GPU."""
+    torch.set_autocast_enabled("cuda", precision == torch.bfloat16)
+    torch.set_autocast_dtype("cuda", precision)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_dtype("cuda", torch.float16)
