@@ -48,7 +48,7 @@ class RecurrentCell(CellSearch):
     PLANS: ClassVar[Mapping[str, Plan]] = RECURRENT
     REDUCED: ClassVar[Mapping[str, Any]] = {
         "width": 64,
-        "batch_size": 128,
+        "batch_size": 64,
         "bptt": 10,
         "n_train": 50_000,
         "n_words": 1000,
