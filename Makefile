@@ -10,7 +10,7 @@ ALL := spirals images strategies cells predictor
 NOTEBOOKS = $(ALL:%=notebooks/%.ipynb)
 EXECUTE = $(BIN)/jupyter nbconvert --to notebook --execute
 
-.PHONY: demo demo-shown demo-logged test quick check figures bench clean
+.PHONY: demo demo-shown demo-logged test quick check figures paper bench clean
 
 $(VENV)/ready: requirements.txt requirements-dev.txt requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +55,13 @@ check: $(VENV)/ready
 figures: $(VENV)/ready
 	$(BIN)/python -m depthsearch.reporting
 	$(EXECUTE) --output-dir $(CURDIR)/results/notebooks $(NOTEBOOKS)
+
+# every scan of the paper, then the figures; `make paper --dry-run` says what, how long and where the data are
+DEVICE ?= 0
+paper:
+	+@test -e $(VENV)/ready || $(MAKE) MAKEFLAGS= $(VENV)/ready
+	+@cd experiments && $(BIN)/python paper.py $(DEVICE) $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry-run)
+	$(MAKE) figures
 
 bench: $(VENV)/ready
 	mkdir -p results/benchmarks

@@ -1,5 +1,6 @@
 """Images: LDN, depth of the chain."""
 
+from depthsearch.running.jobs import Job
 from depthsearch.running.scan import run_scan
 from depthsearch.studies.images import Images
 
@@ -8,8 +9,8 @@ GRID = [Images(kind="LDN", data_set=name, max_depth=d) for name in ("MNIST", "Fa
 QUICK = [Images(kind="LDN", data_set="digits", max_depth=d) for d in (0, 5, 10)]
 
 
-def main(argv: list[str] | None = None) -> None:
-    run_scan("scan_max_depth_images", GRID, "max_depth", QUICK, flag="depths", argv=argv)
+def main(argv: list[str] | None = None) -> list[Job]:
+    return run_scan("scan_max_depth_images", GRID, "max_depth", QUICK, flag="depths", argv=argv)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class ImageSet:
         size: pixels a side.
         mean, std: per channel, of pixels in [0, 1].
         files: their names.
+        n_train: training images.
     """
 
     folder: str
@@ -32,6 +33,7 @@ class ImageSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     files: tuple[str, ...]
+    n_train: int = 60_000
 
     @property
     def channels(self) -> int:
@@ -54,8 +56,8 @@ IMAGE_SETS = {
     "MNIST": ImageSet("MNIST", 28, (0.1307,), (0.3081,), IDX_FILES),
     "Fashion-MNIST": ImageSet("FashionMNIST", 28, (0.2860,), (0.3530,), IDX_FILES),
     "KMNIST": ImageSet("KMNIST", 28, (0.1918,), (0.3483,), IDX_FILES),
-    "SVHN": ImageSet("SVHN", 32, (0.431, 0.430, 0.446), (0.197, 0.198, 0.199), MAT_FILES),
-    "digits": ImageSet("digits", 8, (0.3053,), (0.3762,), ()),
+    "SVHN": ImageSet("SVHN", 32, (0.431, 0.430, 0.446), (0.197, 0.198, 0.199), MAT_FILES, 73_257),
+    "digits": ImageSet("digits", 8, (0.3053,), (0.3762,), (), 1437),
 }
 
 
@@ -88,6 +90,16 @@ def image_split(name: str, root: Path) -> Split:
                 raise DataError(f"{name} is not complete in {root} after its download")
         parts = _read_svhn(files) if known.files == MAT_FILES else _read_idx(files)
     return Split(*parts, mean=known.mean, std=known.std)
+
+
+def where(name: str, root: Path) -> str:
+    """Where the files of a set of `IMAGE_SETS` are, or where they are looked for, in a line."""
+    known = IMAGE_SETS[name]
+    if not known.files:
+        return f"{name}: scikit-learn has it"
+    if files := _find(root, known):
+        return f"{name}: in {files[0].parent}"
+    return f"{name}: not in {root / known.folder}, where {', '.join(known.files)} are looked for; will be downloaded"
 
 
 def _find(root: Path, known: ImageSet) -> list[Path] | None:

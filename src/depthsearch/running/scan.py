@@ -33,7 +33,7 @@ def run_scan(
     flag: str,
     argv: Sequence[str] | None = None,
     then: Then = lambda wanted, data: None,
-) -> None:
+) -> list[Job]:
     """The main function of a scan script.
 
     Args:
@@ -46,6 +46,9 @@ def run_scan(
         argv: arguments, those of the process if not given.
         then: called when nothing is left to train, with all that was asked for and the folder of the data files; the
             studies that it returns, if any, are trained next, in the same way.
+
+    Returns:
+        of --dry-run what is missing, else nothing.
     """
     parser = parser_of(scan, studies[0], swept, flag)
     options = parser.parse_args(argv)
@@ -58,9 +61,9 @@ def run_scan(
         options.repeats = options.repeats or (2 if options.quick else 4)
         work = _Scan(scan, swept, grid, then)
         if options.slurm is None:
-            _run(work, options)
-        else:
-            _submit(work, options)
+            return _run(work, options)
+        _submit(work, options)
+    return []
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,13 @@ class _Scan:
     then: Then
 
 
-def _run(scan: _Scan, options: argparse.Namespace) -> None:
+def _run(scan: _Scan, options: argparse.Namespace) -> list[Job]:
     jobs, wanted = _jobs(scan, options)
     data = Path(options.data)
     if options.dry_run:
         paths = [folder for job in jobs for folder in job.folders]
         print(*paths, f"{len(paths)} runs missing", sep="\n")
-        return
+        return jobs
     for study in {job.study.group: job.study for job in jobs}.values():
         if problem := study.problem(data):  # a missing or damaged file is known before anything is trained
             raise Problem(problem)
@@ -90,6 +93,7 @@ def _run(scan: _Scan, options: argparse.Namespace) -> None:
     _tell_of_others(wanted)
     if more := scan.then(wanted, data):
         _run(replace(scan, studies=more, then=lambda wanted, data: None), options)
+    return []
 
 
 def _jobs(scan: _Scan, options: argparse.Namespace) -> tuple[list[Job], list[Wanted]]:

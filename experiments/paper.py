@@ -1,0 +1,102 @@
+"""Every scan of the paper, in the order in which its figures fill up: `python paper.py 0`, or `make paper`.
+
+What is finished is skipped, so the same command goes on after an interruption. First it says what is missing, how long
+that would take here at most, and where the files of each data set are; --dry-run stops there. A data set whose files
+are neither there nor to be downloaded is left out, and said so.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from depthsearch.data.images import where
+from depthsearch.running.folders import DATA
+from depthsearch.running.jobs import Job
+from depthsearch.running.options import pick_device
+from depthsearch.running.slurm import INTERRUPTED
+from depthsearch.running.study import Problem
+from depthsearch.studies.estimates import training_seconds
+
+SETS = ("MNIST", "Fashion-MNIST", "SVHN")
+SPIRALS = ("max_depth_spirals", "deterministic_depth_spirals", "spiral_complexity", "data_amount", "width_spirals")
+# First the D of the paper's figures, then all depths.
+IMAGES = (
+    ("max_depth_images", ("--depths", "50")),
+    ("deterministic_depth_images", ("--depths", "5", "10", "20", "30", "50")),
+    ("max_depth_images", ()),
+    ("deterministic_depth_images", ()),
+)
+
+
+def scans(repeats: int) -> Iterator[tuple[str, list[str]]]:
+    """The names of the scans, and their arguments."""
+    n = ["--repeats", str(repeats)]
+    for name in SPIRALS:
+        yield name, n
+    for name, depths in IMAGES:
+        for protocol in ("fair", "paper"):
+            for data_set in SETS:
+                yield name, ["--datasets", data_set, "--protocol", protocol, *depths, *n]
+
+
+def missing(name: str, arguments: list[str]) -> list[Job]:
+    """The jobs that a scan has not finished."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return importlib.import_module(f"scan_{name}").main([*arguments, "--dry-run"])
+
+
+def said(name: str, arguments: list[str], jobs: list[Job], counted: set[Path]) -> float:
+    """Says what a scan would do; hours of it. Runs in `counted` belong to an earlier scan; these are added."""
+    seconds, runs = 0.0, 0
+    for job in jobs:
+        new = [folder for folder in job.folders if folder not in counted]
+        counted.update(new)
+        runs += len(new)
+        seconds += training_seconds(job.study, len(new), job.device) if new else 0.0  # type: ignore[arg-type]
+    print(f"{runs:6d} runs {seconds / 3600:9.1f} h  scan_{name}.py {' '.join(arguments)}", flush=True)
+    return seconds / 3600
+
+
+def main(argv: list[str] | None = None) -> None:
+    about, _, more = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser("paper.py", description=about, epilog=more)
+    parser.add_argument("device", nargs="?", default="0", help="CUDA device index, or several as 0,1,2 (default 0)")
+    parser.add_argument("--repeats", type=int, default=4, help="of each setting (default %(default)s)")
+    parser.add_argument("--data", default=str(DATA), help="folder of the data files (default %(default)s)")
+    parser.add_argument("--results", help="results folder (default that of the clone)")
+    parser.add_argument("--dry-run", action="store_true", help="say what is missing and how long it takes, and stop")
+    options = parser.parse_args(argv)
+    shared = [options.device, "--data", options.data, *(["--results", options.results] if options.results else [])]
+    try:
+        devices = [pick_device(name) for name in options.device.split(",")]
+    except Problem as problem:
+        print(f"paper.py: {problem}", file=sys.stderr)
+        raise SystemExit(2) from None
+    counted: set[Path] = set()
+    wanted = list(scans(options.repeats))
+    hours = sum([said(name, own, missing(name, shared + own), counted) for name, own in wanted])
+    print(f"{len(counted):6d} runs {hours / len(devices):9.1f} h  in all, on {', '.join(map(str, devices))}, at most:")
+    print("       most runs stop before their last epoch, and compiled ones are faster than the steps timed here")
+    print(*(where(name, Path(options.data)) for name in SETS), sep="\n", flush=True)
+    if options.dry_run:
+        return
+    left_out = []
+    for name, own in wanted:
+        print(f"scan_{name}.py {' '.join(own)}", flush=True)
+        try:
+            importlib.import_module(f"scan_{name}").main(shared + own)
+        except SystemExit as ended:
+            if ended.code == INTERRUPTED:
+                raise
+            left_out.append(f"scan_{name}.py {' '.join(own)}")
+    if left_out:
+        print("paper.py: not finished, see above:", *left_out, sep="\n", file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
