@@ -64,8 +64,8 @@ def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
 
     Args:
         of: "choices" for the comparison of strategies, "cells" for searches of cells, "chains" for the depth of chains
-            of these, "genotypes" for their training,
-            "recurrent cells" for searches of these, "predictors" for the neural predictor, "depth" for all others.
+            of these, "genotypes" for their training, "recurrent cells" for searches and trainings of such cells,
+            "predictors" for the neural predictor, "depth" for all others.
     """
     found = []
     for folder in run_folders(results):
