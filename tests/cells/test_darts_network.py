@@ -1,6 +1,8 @@
 """The networks of genotypes are the original code's: numbers to 1e-9 in float64, counts exactly."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +171,30 @@ def test_factorised_reduce_sees_the_even_and_the_odd_pixels():
     x = torch.arange(16.0).reshape(1, 1, 4, 4)
     assert torch.equal(reduce.features(x)[0, 0], x[0, 0, ::2, ::2])
     assert torch.equal(reduce.features(x)[0, 1], x[0, 0, 1::2, 1::2])
+
+
+@pytest.mark.parametrize("size", [16, 7])
+def test_factorised_reduce_of_few_channels_that_are_last_in_memory(size):
+    # As a convolution of stride 2 its gradient writes where it must not; a process of its own, which that kills.
+    out = subprocess.run([sys.executable, "-c", FEW_CHANNELS.format(size=size)], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+
+
+FEW_CHANNELS = """
+import torch
+from depthsearch.cells.operations import FactorizedReduce
+
+for channels in (2, 4, 6) * 4:
+    reduce = FactorizedReduce(channels, channels).float()
+    x = torch.randn(64, channels, {size}, {size})
+    shifted = torch.nn.functional.pad(x[..., 1:, 1:], (0, {size} % 2, 0, {size} % 2))
+    plain = [conv.weight.detach().clone().requires_grad_() for conv in (reduce.even, reduce.odd)]
+    sums = [torch.nn.functional.conv2d(v, w, stride=2) for v, w in zip((x, shifted), plain)]  # not channels last
+    torch.cat(sums, 1).square().sum().backward()
+    reduce.features(x.contiguous(memory_format=torch.channels_last)).square().sum().backward()
+    for conv, weight in zip((reduce.even, reduce.odd), plain):
+        torch.testing.assert_close(conv.weight.grad, weight.grad, rtol=1e-4, atol=1e-2)
+"""
 
 
 def test_unknown_operation():

@@ -1,12 +1,23 @@
 """Genotypes: the published ones are those of the counts, JSON comes back as it went, and what is wrong is said."""
 
 import dataclasses
+import itertools
 import json
+import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from depthsearch.cells import GENOTYPES, CellGenotype, RecurrentGenotype, genotype
+from depthsearch.cells import (
+    GENOTYPES,
+    CellGenotype,
+    RecurrentGenotype,
+    genotype,
+    random_cell_genotype,
+    random_recurrent_genotype,
+)
+from depthsearch.cells.genotype import CELL_OPERATIONS
 
 PARITY = Path(__file__).parents[1] / "parity"
 COUNTS = json.loads((PARITY / "counts.json").read_text())
@@ -125,3 +136,24 @@ def test_a_genotype_of_the_other_kind():
         genotype("DARTS_V2_RNN", CellGenotype)
     with pytest.raises(ValueError, match="genotype of a convolutional cell; a recurrent cell is needed"):
         genotype("DARTS_V2", RecurrentGenotype)
+
+
+def test_random_cells_are_those_of_the_space_by_seed():
+    drawn = [random_cell_genotype(seed) for seed in range(400)]
+    assert len(set(drawn)) == 400 and drawn[7] == random_cell_genotype(7) == genotype("random:7")
+    operations, pairs = Counter(), Counter()
+    for g in drawn:
+        for edges in (g.normal, g.reduce):
+            assert len(edges) == 8
+            operations.update(name for name, _ in edges)
+            pairs.update((i // 2, edges[i][1], edges[i + 1][1]) for i in range(0, 8, 2))
+    assert set(operations) == set(CELL_OPERATIONS[1:8])
+    assert all(abs(n / 6400 - 1 / 7) < 0.02 for n in operations.values())
+    possible = {(node, a, b) for node in range(4) for a, b in itertools.combinations(range(node + 2), 2)}
+    assert set(pairs) == possible
+    for node, a, b in possible:
+        assert abs(pairs[node, a, b] / 800 - 1 / math.comb(node + 2, 2)) < 0.06
+    assert genotype("random:7", RecurrentGenotype) == random_recurrent_genotype(7)
+    for name in ("random:", "random:-1", "random:x"):
+        with pytest.raises(ValueError, match="random:SEED"):
+            genotype(name)

@@ -7,11 +7,14 @@ counted from 1, is state i. (DARTS, arXiv 1806.09055, sections 2.1 and A.)
 """
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, overload
+
+import torch
 
 from depthsearch.cells.published import PUBLISHED
 
@@ -31,6 +34,8 @@ CELL_OPERATIONS = (
     "conv_7x1_1x7",
 )
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
+N_NODES = 8  # of a recurrent cell that is searched
+RANDOM = "random:"  # and a seed: the name of a random cell
 
 
 @dataclass(frozen=True)
@@ -138,26 +143,30 @@ def genotype(value: object, kind: type[Genotype] | None = None) -> Genotype:
     """An architecture from whatever names it.
 
     Args:
-        value: a name of `GENOTYPES`, JSON text, a mapping with the keys of the JSON text, the path of a JSON file or of
-            a folder that holds a `genotype.json`, or a genotype.
+        value: a name of `GENOTYPES`, `random:SEED` for a random cell of the kind, JSON text, a mapping with the keys of
+            the JSON text, the path of a JSON file or of a folder that holds a `genotype.json`, or a genotype.
         kind: `CellGenotype` or `RecurrentGenotype` where only that will do.
 
     Raises:
         ValueError: it is none of these, or no sound architecture, or of another kind.
     """
-    found = _read(value)
+    found = _read(value, kind)
     if kind is not None and not isinstance(found, kind):
-        raise ValueError(f"this is the genotype of {_KINDS[type(found)]}; {_KINDS[kind]} is needed")
+        known = ", ".join(name for name, one in GENOTYPES.items() if isinstance(one, kind))
+        raise ValueError(f"this is the genotype of {_KINDS[type(found)]}; {_KINDS[kind]} is needed, as {known}")
     return found
 
 
-def _read(value: object) -> Genotype:
+def _read(value: object, kind: type[Genotype] | None) -> Genotype:
     if isinstance(value, CellGenotype | RecurrentGenotype):
         return value
     if isinstance(value, Mapping):
         return _from_mapping(value)
     if isinstance(value, str) and value in GENOTYPES:
         return GENOTYPES[value]
+    if isinstance(value, str) and value.startswith(RANDOM) and value.removeprefix(RANDOM).isdecimal():
+        draw = random_recurrent_genotype if kind is RecurrentGenotype else random_cell_genotype
+        return draw(int(value.removeprefix(RANDOM)))
     if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
         return _from_json(value, "genotype")
     if isinstance(value, str | PathLike):
@@ -171,7 +180,8 @@ def _text_of(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError):  # ValueError: not UTF-8, or a path with a null character
         names = ", ".join(GENOTYPES)
-        raise ValueError(f"no genotype {str(path)!r}: neither a file that can be read nor one of {names}") from None
+        kinds = f"neither a file that can be read nor one of {names}, {RANDOM}SEED"
+        raise ValueError(f"no genotype {str(path)!r}: {kinds}") from None
 
 
 def _from_json(text: str, where: str) -> Genotype:
@@ -193,3 +203,26 @@ def _from_mapping(value: object) -> Genotype:
 
 
 GENOTYPES: dict[str, Genotype] = {name: _from_mapping(value) for name, value in PUBLISHED.items()}
+
+
+def random_cell_genotype(seed: int) -> CellGenotype:
+    """A normal and a reduction cell of the DARTS space at random: for each of four nodes two different earlier states,
+    for each edge one of the seven operations that are not `none`, all alike probable."""
+    generator = random.Random(seed)
+
+    def edges() -> Edges:
+        read = [state for node in range(4) for state in sorted(generator.sample(range(node + 2), 2))]
+        return tuple((generator.choice(CELL_OPERATIONS[1:8]), state) for state in read)
+
+    return CellGenotype(edges(), (2, 3, 4, 5), edges(), (2, 3, 4, 5))
+
+
+def random_recurrent_genotype(seed: int) -> RecurrentGenotype:
+    """A cell of the recurrent space at random: for each node an earlier state and an activation, all alike probable."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(n: int) -> int:
+        return int(torch.randint(n, (), generator=generator))
+
+    nodes = tuple((ACTIVATIONS[draw(len(ACTIVATIONS))], draw(node)) for node in range(1, N_NODES + 1))
+    return RecurrentGenotype(nodes, tuple(range(1, N_NODES + 1)))

@@ -36,20 +36,23 @@ class PointwiseConv(Rectified):
 
 
 class FactorizedReduce(Rectified):
-    """A skip connection of stride 2: half of the channels see the even pixels, half those one to the right and down."""
+    """A skip connection of stride 2: half of the channels see the even pixels, half those one to the right and down.
+
+    The pixels are taken first and convolved then: with few channels, last in memory, oneDNN's gradient of a 1x1
+    convolution of stride 2 writes past its memory on CPUs without AVX-512 (oneDNN, issue 6035).
+    """
 
     def __init__(self, in_channels: int, channels: int, affine: bool = True) -> None:
         super().__init__()
-        self.even = nn.Conv2d(in_channels, channels // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(in_channels, channels - channels // 2, 1, stride=2, bias=False)
+        self.even = nn.Conv2d(in_channels, channels // 2, 1, bias=False)
+        self.odd = nn.Conv2d(in_channels, channels - channels // 2, 1, bias=False)
         self.norm = nn.BatchNorm2d(channels, affine=affine)
 
     def features(self, rectified: Tensor) -> Tensor:
         height, width = rectified.shape[-2:]
-        shifted = F.pad(
-            rectified[..., 1:, 1:], (0, width % 2, 0, height % 2)
-        )  # so that odd sizes round up in both halves
-        return torch.cat([self.even(rectified), self.odd(shifted)], dim=1)
+        if not can_split(rectified):  # so that odd sizes round up in both halves
+            rectified = F.pad(rectified, (0, width % 2, 0, height % 2))
+        return torch.cat([self.even(rectified[..., ::2, ::2]), self.odd(rectified[..., 1::2, 1::2])], dim=1)
 
 
 class SeparableConv(Rectified):

@@ -167,6 +167,31 @@ BETTER_CELLS = Rule(
     ("scan_nasbench201",),
 )
 
+# Of searched cells of DARTS, trained from scratch.
+SEARCH_HELPS = Rule(
+    "A searched cell is better than a random one",
+    "test error after one training from scratch, alike for all: cells of a strategy minus random cells of the space",
+    f"whole interval below 0 (Welch's, unpaired: an observation is a cell) and Holm's p < {LEVEL:g} over all kinds of "
+    f"cells that are held against random ones; by little: it reaches within {100 * ERROR_MARGIN:g} points of 0; "
+    f"{FEWEST} cells or more on both sides",
+    less,
+    "2026-11-28T14:55",
+    "",
+    ("train_genotype",),
+)
+
+# Of searched recurrent cells, trained from scratch with as many parameters.
+BETTER_RECURRENT = Rule(
+    "A searched recurrent cell is better than a random one, and than an LSTM, of equal size and training",
+    "test perplexity, cells of a strategy minus random cells, minus an LSTM, minus each published cell",
+    f"whole interval below 0 (Welch's, unpaired: an observation is a cell, or a seed of an LSTM or published cell) and "
+    f"Holm's p < {LEVEL:g} over all these differences; {FEWEST} or more on both sides",
+    less,
+    "2026-11-28T14:58",
+    "",
+    ("train_genotype",),
+)
+
 COUNTING_CELLS = Rule(
     "Learning how many cells stand in a row costs nothing",
     "test error of the chain cut at d_opt minus that of the chain of fixed depth D, and that of one of depth d_opt "

@@ -10,10 +10,12 @@ from depthsearch.hardware import in_words
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
 from depthsearch.reporting.tuning import end_loss
+from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.nasbench201 import NASBench201Cell
 
 TABLES = ("cells", "cells_history")
 OF_A_STRATEGY = ("kind", "alpha_rate", "partial", "architect", "stages", "trial_epochs", "trial", "training")
+SIZES = ("channels", "cells")  # there the paper's progressive search is of another size than the others
 FOUND = ("architecture", "skip_only", "skips", "c10", "c100", "in16", "parameters", "index", "changes")
 LOGGED = ("train_loss", "valid_loss", "valid_error", "trials", "operation_evaluations", "c10", "c100", "in16")
 SHORTS = ("c10", "c100", "in16")
@@ -38,7 +40,8 @@ def collect(results: Path) -> Tables:
         asked = config["configuration"]
         key = {"scan": config["scan"], "space": asked["study"], "data_set": asked["data_set"], "kind": asked["kind"]}
         key |= {"epochs_limit": asked["training"]["epochs"], "configuration": config["hash"], "seed": config["seed"]}
-        making = {"cohort": cohort_of(config, *OF_A_STRATEGY), "started": config["started"]}
+        varied = OF_A_STRATEGY + (SIZES if asked["study"] == DartsCell.name else ())
+        making = {"cohort": cohort_of(config, *varied), "started": config["started"]}
         rows["cells"].append(key | making | _row(config, summary))
         rows["cells_history"] += [key | _point(row) for row in thin(summary["history"])]
     return {name: pd.DataFrame(found) for name, found in rows.items()}

@@ -13,6 +13,7 @@ from depthsearch.cells.genotype import CellGenotype
 from depthsearch.measuring.cells import only_skips
 from depthsearch.studies.cell_images import CLASSES, colours
 from depthsearch.studies.cells import SearchCell
+from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.plans import DARTS, Plan
 from depthsearch.studies.searches import show_genotype
 
@@ -27,12 +28,18 @@ class DartsCell(SearchCell):
     name: ClassVar[str] = "cells of DARTS"
     PLANS: ClassVar[Mapping[str, Plan]] = DARTS
     REDUCED: ClassVar[Mapping[str, Any]] = {
-        "channels": 12,
+        "channels": 4,
         "cells": 3,
-        "n_train": 2500,
+        "n_train": 768,
         "pixels": 16,
-        "epochs": 12,
-        "alpha_rate": 0.01,
+        "epochs": 8,
+        "batch_size": 32,
+    }
+    # The learning rates of alpha are those that were tuned for the reduced searches of NAS-Bench-201. The progressive
+    # search has more channels than the others, as in the papers: it opens but a part of them.
+    TUNED: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        **{kind: {"alpha_rate": own["alpha_rate"]} for kind, own in NASBench201Cell.TUNED.items()},
+        "DrNAS progressive": {"alpha_rate": 0.03, "channels": 12},
     }
 
     def space(self, root: Path) -> nn.Module:
