@@ -1,7 +1,8 @@
 """Strategies that search the recurrent cell of DARTS on a text."""
 
 from depthsearch.running.scan import run_scan
-from depthsearch.studies.recurrent_cells import GENERATED, RecurrentCell
+from depthsearch.studies.recurrent_cells import RecurrentCell
+from depthsearch.studies.texts import GENERATED
 
 STRATEGIES = ("DARTS", "DARTS 2nd order", "DrNAS")
 GRID = [RecurrentCell(kind=kind) for kind in STRATEGIES]

@@ -3,6 +3,7 @@
     python experiments/test_network.py RUN_FOLDER
     python experiments/test_network.py RUN_FOLDER --checkpoint FILE.pt
     python experiments/test_network.py DARTS_V2 --checkpoint FILE.pt --data-set CIFAR-10
+    python experiments/test_network.py DARTS_V2_RNN --checkpoint FILE.pt --data-set PTB
 
 The numbers of a run are those that it saved, bit for bit on the CPU that it ran on. Exit status: 0, or 1 where they are
 not even close, or 2 where something is wrong with what was asked for.
@@ -10,17 +11,19 @@ not even close, or 2 where something is wrong with what was asked for.
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from depthsearch.data.images import DataError
+from depthsearch.data.text import Text
 from depthsearch.running.folders import DATA, load_weights, read_run
 from depthsearch.running.options import pick_device
 from depthsearch.running.study import Problem
 from depthsearch.studies.foreign import fit, read_state
 from depthsearch.studies.genotypes import TrainGenotype
+from depthsearch.studies.recurrent_genotypes import TrainRecurrent
 from depthsearch.studies.saved import study_of
 
 CLOSE = 1e-3  # what another kind of hardware may differ by, in any metric
@@ -55,6 +58,9 @@ def test(options: argparse.Namespace) -> float:
     run = read_run(folder)
     if run is None and options.checkpoint is None:
         raise Problem(f"{folder} is no folder of a finished run; for a genotype, give --checkpoint FILE.pt too")
+    study: Any
+    if run and run[1]["diverged_epoch"] is not None and not options.checkpoint:
+        raise Problem(f"the run of {folder} diverged: there is nothing to test")
     if run:
         study = of_run(folder, run[0])
     else:
@@ -63,20 +69,23 @@ def test(options: argparse.Namespace) -> float:
         raise Problem(problem)
     if run and device.type == "cpu" and (threads := run[0]["device"]["threads"]):
         torch.set_num_threads(threads)  # they have a say in the last digits
+    data = study.batches(run[0]["seed"] if run else 0, options.data, device)
+    if isinstance(data, Text) and run:
+        data.check_vocabulary(run[1]["vocabulary"])
+    forms = study.forms(data)
     if options.checkpoint:
-        heads = [replace(study, auxiliary=auxiliary).network() for auxiliary in (True, False)]
-        network = fit(heads, read_state(options.checkpoint), str(options.checkpoint))
+        network = fit(forms, read_state(options.checkpoint), str(options.checkpoint))
     else:
-        network = study.network()
+        network = forms[0]
         load_weights(folder, network)
-    found = study.measure(network.to(device), study.batches(run[0]["seed"] if run else 0, options.data, device))
+    found = study.measure(network.to(device), data)
     show(found, network.n_parameters)
     return compare(found, run[1]) if run and not options.checkpoint else 0.0
 
 
-def of_run(folder: Path, config: dict) -> TrainGenotype:
+def of_run(folder: Path, config: dict) -> TrainGenotype | TrainRecurrent:
     study = study_of(config["configuration"])
-    if not isinstance(study, TrainGenotype):
+    if not isinstance(study, TrainGenotype | TrainRecurrent):
         raise Problem(f"{folder} is a run of {study.name}, not of train_genotype.py")
     return study
 
@@ -84,14 +93,16 @@ def of_run(folder: Path, config: dict) -> TrainGenotype:
 def show(found: dict[str, dict[str, float]], n_parameters: int) -> None:
     for part, values in found.items():
         errors = {name: f"{100 * values[name]:.2f} %" for name in ("error", "top5_error") if name in values}
-        rest = {name: f"{values[name]:.4f}" for name in ("log_likelihood", "brier", "ece")}
+        errors |= {"perplexity": f"{values['perplexity']:.2f}"} if "perplexity" in values else {}
+        rest = {name: f"{values[name]:.4f}" for name in ("log_likelihood", "brier", "ece") if name in values}
         print(f"{part}: {', '.join(f'{name} {value}' for name, value in (errors | rest).items())}")
-    print(f"{n_parameters:,} parameters without auxiliary head")
+    print(f"{n_parameters:,} parameters, those of an auxiliary head left out")
 
 
 def compare(found: dict[str, dict[str, float]], summary: dict) -> float:
     """Says how far from the saved numbers these are, and returns the largest difference."""
-    differences = [abs(values[name] - summary[part][name]) for part, values in found.items() for name in values]
+    pairs = [(values[name], summary[part][name]) for part, values in found.items() for name in values]
+    differences = [abs(ours - saved) / max(abs(saved), 1) for ours, saved in pairs]  # a perplexity is a large number
     same = not any(differences)
     print("the numbers that were saved, bit for bit" if same else f"at most {max(differences):.2g} from what was saved")
     return max(differences)

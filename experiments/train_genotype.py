@@ -1,4 +1,8 @@
-"""Trains genotypes (names, JSON files, run folders of a search) from scratch, by default as the paper of DARTS does."""
+"""Trains genotypes (names, JSON files, run folders of a search) from scratch, by default as the paper of DARTS does.
+
+python experiments/train_genotype.py 0 --genotype DARTS_V2                                # on CIFAR-10
+python experiments/train_genotype.py 0 --data-set PTB --genotype DARTS_V2_RNN LSTM random:0   # cells and controls
+"""
 
 from depthsearch.learning.single import Recipe
 from depthsearch.running.scan import run_scan

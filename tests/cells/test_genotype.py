@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from depthsearch.cells import GENOTYPES, CellGenotype, RecurrentGenotype, genotype, random_cell_genotype
+from depthsearch.cells import (
+    GENOTYPES,
+    CellGenotype,
+    RecurrentGenotype,
+    genotype,
+    random_cell_genotype,
+    random_recurrent_genotype,
+)
 from depthsearch.cells.genotype import CELL_OPERATIONS
 
 PARITY = Path(__file__).parents[1] / "parity"
@@ -146,6 +153,7 @@ def test_random_cells_are_those_of_the_space_by_seed():
     assert set(pairs) == possible
     for node, a, b in possible:
         assert abs(pairs[node, a, b] / 800 - 1 / math.comb(node + 2, 2)) < 0.06
+    assert genotype("random:7", RecurrentGenotype) == random_recurrent_genotype(7)
     for name in ("random:", "random:-1", "random:x"):
         with pytest.raises(ValueError, match="random:SEED"):
             genotype(name)

@@ -252,7 +252,7 @@ def test_what_is_wrong_is_said():
             space(torch.zeros(3, 2, dtype=torch.long), torch.zeros(1, 2, 5), weights)
         with pytest.raises(ValueError, match="mixing weights of the shapes"):
             space.derive(weights)
-    with pytest.raises(ValueError, match="or more, not 3"):
+    with pytest.raises(ValueError, match="or more cannot have 3"):
         lstm_width(10, 3)
 
 

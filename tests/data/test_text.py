@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from depthsearch.data.images import DataError
-from depthsearch.data.text import END, Text, batchify, generated_text, pieces, read_text, sequence_lengths, tokens
+from depthsearch.data.text import (
+    END,
+    Text,
+    batchify,
+    generated_text,
+    most_frequent,
+    pieces,
+    read_text,
+    sequence_lengths,
+    tokens,
+)
 
 PARTS = {"train": " the cat sat \n\n on the mat \n", "valid": " the mat sat \n", "test": " the cat on \n the mat "}
 NAMES = {"PTB": "ptb.{}.txt", "WikiText-2": "wiki.{}.tokens"}
@@ -123,6 +133,24 @@ def test_lengths_of_pieces():
     assert float(usual.mean()) == pytest.approx(34.9, abs=0.3) and float(usual.std()) == pytest.approx(4.5, abs=0.3)
     assert set(islice(sequence_lengths(35, torch.Generator().manual_seed(0), spread=0), 500)) == {17, 35}
     assert set(islice(sequence_lengths(40, torch.Generator().manual_seed(0), spread=1e6), 50)) == {5, 60}
+
+
+def test_a_vocabulary_of_the_most_frequent_words():
+    train, others = torch.tensor([4, 1, 1, 3, 3, 3, 0, 2, 2, 2, 2]), torch.arange(5)
+    text = most_frequent(Text(train, others, others.flip(0), ("a", "b", "<unk>", "d", "e")), 3)
+    assert text.words == ("d", "b", "<unk>")  # <unk>, whatever its number, is last and stands for a and e as well
+    assert text.train.tolist() == [2, 1, 1, 0, 0, 0, 2, 2, 2, 2, 2]
+    assert text.valid.tolist() == [2, 1, 2, 0, 2] and text.test.tolist() == [2, 0, 2, 1, 2]
+    whole = generated_text(500, 20)
+    small = most_frequent(whole, 6)
+    often = torch.bincount(whole.train, minlength=20).tolist()
+    kept = sorted(range(20), key=lambda i: -often[i])[:5]
+    assert small.words == (*(f"word{i}" for i in kept), "<unk>") and small.fingerprint != whole.fingerprint
+    expected = [f"word{i}" if i in kept else "<unk>" for i in whole.test.tolist()]
+    assert words_of(small, "test") == expected
+    for n_words in (1, 21):
+        with pytest.raises(ValueError, match="is cut to 2 to 20 words"):
+            most_frequent(whole, n_words)
 
 
 def test_generated_text_is_seeded_and_predictable():

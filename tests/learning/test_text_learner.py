@@ -36,11 +36,9 @@ def test_a_random_cell_and_an_lstm_learn_to_predict_what_word_counts_cannot(make
     size = TEXT.n_words, 24
     model = make(random_recurrent_genotype(1), *size) if make is recurrent_network else make(*size)
     learner = TextLearner(model, TEXT, TextTraining(epochs=8, batch_size=10, bptt=12, learning_rate=10.0), seed=0)
-    rows = list(learner.epochs())
-    learner.load_best()
-    assert [row["epoch"] for row in rows] == list(range(1, 9)) and learner.best_loss == min(
-        r["valid_loss"] for r in rows
-    )
+    assert list(learner.epochs()) == list(range(1, 9)) == [row["epoch"] for row in learner.history]
+    assert learner.best_loss == min(row["valid_loss"] for row in learner.history)
+    learner.learned()
     assert perplexity(evaluate(model, TEXT.test)) < 0.6 * perplexity(unigram_loss(TEXT))
 
 
@@ -67,7 +65,8 @@ def test_evaluation_gives_one_number_and_leaves_the_mode():
 def test_an_epoch_is_the_loop_written_out():
     how = TextTraining(epochs=1, batch_size=10, bptt=12, activation=0.3, temporal=0.2, weight_decay=1e-3)
     ours, oracle = network(seed=3).double(), network(seed=3).double()
-    row = next(TextLearner(ours, TEXT, how, seed=7).epochs())
+    learner = TextLearner(ours, TEXT, how, seed=7)
+    (_,), (row,) = learner.epochs(), learner.history
     rows, hidden, total = batchify(TEXT.train, 10), oracle.initial_hidden(10), 0.0
     lengths = sequence_lengths(12, torch.Generator().manual_seed(7))
     norms, n = [], 0
@@ -99,20 +98,24 @@ def test_a_saved_state_goes_on_bit_for_bit_whatever_else_draws(tmp_path):
     epochs = learner.epochs()
     next(epochs)
     next(epochs)
-    torch.save(learner.state_dict(), tmp_path / "checkpoint.pt")
+    torch.save(learner.checkpoint(), tmp_path / "checkpoint.pt")
     before = torch.get_rng_state()
     next(epochs)
     assert torch.equal(torch.get_rng_state(), before)
-    other = TextLearner(network(seed=9, **PTB_DROPOUTS), SMALL, SHORT, seed=5)
+    resume = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert resume[0]["epoch"] == 2
+    other = TextLearner(network(seed=9, **PTB_DROPOUTS), SMALL, SHORT, seed=5, resume=resume)
     torch.rand(100)
-    other.load_state_dict(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    assert [row["epoch"] for row in other.epochs()] == [3]
+    (best,) = TextLearner(network(seed=9, **PTB_DROPOUTS), SMALL, SHORT, seed=5, resume=resume).learned()
+    best_loss = min(row["valid_loss"] for row in resume[0]["history"])
+    assert evaluate(best.network, SMALL.valid, 5, SHORT.bptt) == best_loss
+    assert list(other.epochs()) == [3]
     assert other.history == learner.history
     for ours, theirs in ((learner, other),):
         for p, q in zip(ours.network.parameters(), theirs.network.parameters(), strict=True):
             assert torch.equal(p, q)
-    learner.load_best()
-    other.load_best()
+    learner.learned()
+    other.learned()
     assert evaluate(learner.network, TEXT.test) == evaluate(other.network, TEXT.test)
 
 
@@ -120,13 +123,14 @@ def test_a_saved_state_goes_on_bit_for_bit_whatever_else_draws(tmp_path):
 def test_averaging_starts_and_the_best_state_is_the_averaged_one():
     how = TextTraining(epochs=5, batch_size=10, bptt=12, patience=0, learning_rate=30.0)
     learner = TextLearner(network(24), TEXT, how, seed=0)
-    rows = list(learner.epochs())
+    assert len(list(learner.epochs())) == 5
+    rows = learner.history
     losses = [row["valid_loss"] for row in rows]
     rises = [k for k in range(1, 5) if losses[k] > min(losses[:k])]
     assert rises and [row["averaged"] for row in rows] == [k > rises[0] for k in range(5)]
     assert min(losses) == min(losses[rises[0] + 1 :])  # averaging pays
     last = evaluate(learner.network, TEXT.valid, 10, how.bptt)
-    learner.load_best()
+    learner.learned()
     assert evaluate(learner.network, TEXT.valid, 10, how.bptt) == min(losses)
     assert last > min(losses)
 
@@ -136,6 +140,7 @@ def test_an_epoch_whose_loss_is_no_number_is_done_again_from_the_last(monkeypatc
     learner = TextLearner(model, SMALL, SHORT, seed=1)
     epochs = learner.epochs()
     next(epochs)
+    learner._averaging.observe(1e9)  # from here on steps are averaged, and the averages, too, must be put back
     start = {name: t.clone() for name, t in model.state_dict().items()}
     starts, losses, true_loss = [], [], text_module.word_loss
 
@@ -154,7 +159,8 @@ def test_an_epoch_whose_loss_is_no_number_is_done_again_from_the_last(monkeypatc
 
     monkeypatch.setattr(text_module, "word_loss", broken_at_first)
     monkeypatch.setattr(TextLearner, "_one_pass", watched)
-    row = next(epochs)
+    assert next(epochs) == 2
+    row = learner.history[-1]
     assert row["attempts"] == 2 and row["epoch"] == 2 and math.isfinite(row["train_loss"])
     assert len(starts) == 2
     for state in starts:
@@ -163,8 +169,10 @@ def test_an_epoch_whose_loss_is_no_number_is_done_again_from_the_last(monkeypatc
 
     monkeypatch.setattr(text_module, "MAX_ATTEMPTS", 3)
     monkeypatch.setattr(text_module, "word_loss", lambda log_probs, y: true_loss(log_probs, y) * math.nan)
-    with pytest.raises(FloatingPointError, match="the loss of epoch 3 was no number 3 times"):
-        next(epochs)
+    assert list(epochs) == [3] and len(starts) == 5 and len(learner.history) == 2
+    (fitted,) = learner.learned()
+    assert fitted.diverged_epoch == 3 and learner.checkpoint()[0]["epoch"] == 3
+    assert list(TextLearner(model, SMALL, SHORT, 1, learner.checkpoint()).epochs()) == []
     assert all(p.isfinite().all() for p in model.parameters())
 
 
@@ -172,6 +180,12 @@ def test_too_short_a_text_is_refused_before_training():
     for how in (TextTraining(batch_size=1001), TextTraining(eval_batch_size=101)):
         with pytest.raises(DataError, match="is too short for"):
             TextLearner(network(), TEXT, how, seed=0)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"bptt": 0}, {"clip": 0.0}, {"temporal": -1.0}, {"patience": -1}])
+def test_numbers_that_make_no_sense(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        TextTraining(**wrong)
 
 
 def test_perplexity():

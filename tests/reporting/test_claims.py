@@ -7,6 +7,7 @@ from depthsearch.reporting.claims import after, best_ddn, depths_of, image_claim
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import image_runs, image_table, prediction_table, protocol_gap
 from depthsearch.reporting.parts import cohorts, ldn_and_ddn
+from depthsearch.reporting.tables import largest_rise, thin
 
 METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
 
@@ -191,16 +192,25 @@ def test_a_setting_is_a_limit_on_epochs_too(tables):
     assert ldn["settings"] == 6 and ldn["epochs (mean, limit)"] == "3, 3 to 15" and ldn["minutes of training"] == "12.0"
 
 
-def test_the_gap_between_protocols_is_the_largest_rise_of_validation_error(tables):
+def test_the_gap_between_protocols_is_the_largest_rise_of_validation_error():
+    rises = {"paper": (0.19, 0.05), "fair": (0.01, 0.002)}
     rows = [
-        {**row, "epoch": epoch, "valid_error": 0.1 + rise * (epoch == 2) - 0.01 * epoch}
-        for protocol, rise in (("paper", 0.2), ("fair", 0.02))
-        for row in [made_up_run("LDN", 20, 0, 0.1, protocol=protocol)]
-        for epoch in (1, 2, 3)
+        made_up_run("LDN", 20, seed, 0.1, protocol=protocol) | {"largest_rise": rise}
+        for protocol, of_seeds in rises.items()
+        for seed, rise in enumerate(of_seeds)
     ]
-    said = protocol_gap(tables | {"curves": pd.DataFrame(rows)})
+    said = protocol_gap({"runs": pd.DataFrame(rows)})
     assert said.endswith("- MNIST, LDN, D = 20: 19 points under `paper`, 1 under `fair`.")
-    assert protocol_gap(tables | {"curves": pd.DataFrame(rows[:3])}) == ""
+    assert protocol_gap({"runs": pd.DataFrame(rows[:2])}) == ""
+
+
+def test_a_rise_is_one_of_the_whole_history_whose_curve_is_thinned_in_tables():
+    history = [{"epoch": epoch, "valid_error": 0.1} for epoch in range(1, 201)]
+    history[102]["valid_error"] = 0.4  # no row of `curves`
+    assert 103 not in [row["epoch"] for row in thin(history)]
+    assert largest_rise(history) == pytest.approx(0.3)
+    assert largest_rise([*history[:50], *history[102:]]) == 0  # epochs that do not follow each other
+    assert largest_rise([{"epoch": 1}, {"epoch": 2}]) is None
 
 
 def test_a_network_that_cannot_be_cut_says_nothing_of_pruning(tables):

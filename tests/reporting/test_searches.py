@@ -10,7 +10,7 @@ from scipy.stats import t, ttest_1samp
 
 from depthsearch.reporting import searches
 from depthsearch.reporting.against import against, word
-from depthsearch.reporting.tuning import SCAN, TUNING, end_loss, tuned
+from depthsearch.reporting.tuning import SCAN, TUNING, end_loss, tuned, tuned_text
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.random_cells import EQUAL_COST
 
@@ -76,3 +76,11 @@ def test_reduced_searches_have_what_the_rule_takes_from_the_committed_table():
     assert (rows["started"] >= TUNING[0]).all() and set(rows["first_seed"]) == {100}
     assert set(rows.groupby(["kind", "setting"])["seed"].nunique()) == {2}
     assert set(rows.groupby("kind")["setting"].nunique()) == {3}  # an equal budget for all
+
+
+def test_a_recurrent_search_must_leave_its_start():
+    rows = [("DARTS", 0.03, 4.0, 0.01), ("DARTS", 0.1, 4.2, 0.1), ("DARTS", 0.3, 4.3, 0.5), ("DrNAS", 0.03, 4.0, 0.0)]
+    rows = pd.DataFrame([*rows, ("DrNAS", 0.1, 5.0, 0.05)], columns=["kind", "setting", "end_loss", "fall"])
+    assert tuned_text(rows) == {"DARTS": 0.1, "DrNAS": 0.1}
+    assert tuned_text(rows.assign(fall=0.0)) == {"DARTS": 0.3, "DrNAS": 0.1}
+    assert tuned_text(rows.assign(fall=1.0)) == {"DARTS": 0.03, "DrNAS": 0.03}

@@ -29,6 +29,7 @@ from depthsearch.reporting.baselines import BASELINES
 from depthsearch.reporting.figures import strategies as figures
 from depthsearch.reporting.tables import write_tables
 from depthsearch.running import folders as runs
+from depthsearch.running.scan import run_scan
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
 from depthsearch.strategies.darts import Darts
@@ -37,6 +38,7 @@ from depthsearch.strategies.mixing import MixtureDepth, problem
 from depthsearch.strategies.predictor import fit_predictor, predict_labels
 from depthsearch.studies.choices import ImageChoice, SpiralChoice, every_way
 from depthsearch.studies.depth import seeded
+from depthsearch.studies.pools import search_pools
 
 BY_LIKELIHOOD = Selection(by="log_likelihood")
 
@@ -474,3 +476,29 @@ def test_dry_run_lists_the_grid(tmp_path):
     options = ("0", "--dry-run", "--repeats", 8, "--results", tmp_path, "--datasets", "spirals180")
     lines = scan_script(*options, name="strategies").stdout.splitlines()
     assert lines[-1] == f"{8 * (9 + 2 * 31)} runs missing"
+
+
+def test_a_pool_that_grew_is_searched_anew(tmp_path):
+    small = every_way(SpiralChoice(stop_angle=360.0, max_depth=5, width=4, epochs=2), {})
+    large = every_way(SpiralChoice(stop_angle=360.0, max_depth=5, width=4, epochs=2), {6: range(6)})
+    found = {}
+    for name, grid in (("small", small), ("large", large), ("again", large)):
+        own = [study for study in grid if study.kind in ("LDN", "DDN")]
+        options = ["0", "--repeats", "1", "--epochs", "2", "--workers", "1", "--results", str(tmp_path)]
+        run_scan("scan_strategies", own, "group", own, flag="datasets", argv=options, then=search_pools)
+        rows = comparison.collect(tmp_path)["strategies"]
+        found[name] = rows[rows["strategy"] == "random"].set_index("configuration")["networks"].to_dict()
+    assert len(found["small"]) == 1 and len(found["large"]) == 2 and found["again"] == found["large"]
+    assert set(found["small"].items()) < set(found["large"].items())
+
+
+def test_a_network_that_diverges_is_paid_for(tmp_path):
+    split = spiral_split(400, 360.0, 0.2, 0)
+    study = SpiralChoice(kind="DDN", max_depth=3, width=4, epochs=9)
+    broken = replace(split, x_train=split.x_train * float("nan"))
+    networks, depths = [study.network()], [study.posterior()]
+    (learned,) = train(networks, depths, [broken], study.training, [0], selection=study.selection)
+    assert learned.diverged_epoch == 1
+    summary = study.evaluate(learned, 0, torch.device("cpu"), tmp_path)
+    points = len(study.split(0, tmp_path).y_train)
+    assert summary["costs"]["block_evaluations"] == 3 * points and summary["costs"]["networks"] == 1

@@ -16,8 +16,9 @@ from depthsearch.data.nasbench101 import Table, nested_splits, save_table, split
 from depthsearch.measuring.yardsticks import NAMES
 from depthsearch.reporting.__main__ import main as report
 from depthsearch.reporting.figures import predictor as figures
-from depthsearch.reporting.pages.predictor import interval, published_table, spread, verdict
+from depthsearch.reporting.pages.predictor import outcome
 from depthsearch.reporting.prediction import TABLES, collect, read_tables
+from depthsearch.reporting.predictor_tables import interval, spread, verdict, yardstick_table
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
 from depthsearch.running.study import Problem, folder_name
@@ -199,7 +200,14 @@ def test_tables_page_and_figures(finished, tmp_path):
     np.testing.assert_allclose(sorted(mine["mse"]), sorted(row["mse"] for row in rows), rtol=1e-5)
     report([str(finished)])
     page = (finished / "predictor.md").read_text()
-    for words in ("### made-up, 80", "made up by a formula", "chosen, ensemble", "| 61 | 2 |", "undecided: needs"):
+    for words in (
+        "## Outcome",
+        "### made-up, 80",
+        "made up by a formula",
+        "chosen, ensemble",
+        "| 61 | 2 |",
+        "undecided: needs",
+    ):
         assert words in page
     (tmp_path / "tables").mkdir()
     for name in TABLES:
@@ -219,19 +227,40 @@ def test_tables_page_and_figures(finished, tmp_path):
     assert figures.scatter(shown, MADE_UP, "81") is None
 
 
-def test_the_published_splits_stand_beside_the_published_numbers():
-    values = {"172": {PUBLISHED: [3.0, 4.0], ENSEMBLE: [2.0, 2.5], "ridge": [1.5, 2.5], "mean": [6.0, 6.0]}}
-    rows = [
-        {"data_set": "NAS-Bench-101", "split": split, "seed": seed, "evaluated": "all", "predictor": name, "mse": v}
-        for split, own in values.items()
-        for name, errors in own.items()
-        for seed, v in enumerate(errors)
+def errors_of(values, evaluated="all", data_set="NAS-Bench-101"):
+    """Rows of the table of errors: a mean squared error a predictor and repeat, learnt from split 172."""
+    key = {"data_set": data_set, "split": "172", "evaluated": evaluated}
+    return [
+        key | {"seed": seed, "predictor": name, "mse": v} for name, own in values.items() for seed, v in enumerate(own)
     ]
-    (row,) = published_table({"predictor": pd.DataFrame(rows)}).to_dict("records")
+
+
+def test_errors_stand_beside_the_best_yardstick_and_published_numbers():
+    values = {PUBLISHED: [3.0, 4.0], ENSEMBLE: [2.0, 2.5], "ridge": [1.5, 2.5], "mean": [6.0, 6.0]}
+    rows = pd.DataFrame(errors_of(values) + errors_of(values, data_set="NAS-Bench-201"))
+    row, elsewhere = yardstick_table({"predictor": rows}).to_dict("records")
     assert (row["paper"], row["reproduction"], row["n"]) == ("1.95", "3.62", 2)
-    assert row["best yardstick"] == "2 ± 0.71 (ridge)" and row[f"{ENSEMBLE}, minus best yardstick"].startswith(
-        "+0.25 ["
-    )
+    assert row["best yardstick"] == "2 ± 0.71 (ridge)"
+    assert row[f"{ENSEMBLE}, minus best yardstick"].startswith("+0.25 [")
+    assert (elsewhere["table"], elsewhere["paper"], elsewhere["reproduction"]) == ("NAS-Bench-201", "", "")
+
+
+def test_the_outcome_says_where_the_predictor_is_better():
+    yardsticks = {"mean": [6.0] * 4, "ridge": [2.0, 2.1, 2.2, 2.3]}
+    better, worse = [1.0, 1.2, 1.1, 1.4], [3.0, 3.2, 3.1, 3.4]
+    rows = errors_of(yardsticks | {ENSEMBLE: better, PUBLISHED: worse})
+    rows += errors_of(yardsticks | {ENSEMBLE: worse, PUBLISHED: better}, "denoise-80")
+    picks = [
+        {"data_set": "T", "split": "s", "scored": "test", "n_train": 5, "trained": trained, "search": name}
+        | {"seed": seed, "accuracy": 90 + seed + lead * (1 + 0.1 * seed)}
+        for trained, lead in ((6, 1), (15, 0))
+        for name, lead in ((RANDOM_SEARCH, 0), (PREDICTOR, lead), (WITH_CLASSIFIER, lead), (ORACLE, 5))
+        for seed in range(4)
+    ]
+    said = outcome({"predictor": pd.DataFrame(rows), "predictor_selection": pd.DataFrame(picks)}).splitlines()
+    for line in said[:2]:
+        assert "**yes** for NAS-Bench-101 (172 → all); **no** for NAS-Bench-101 (172 → denoise-80)." in line
+    assert said[2].endswith("**yes** for T (test after 6); **undecided** for T (test after 15).")
 
 
 def test_words_of_differences():

@@ -97,6 +97,13 @@ def test_the_papers_settings_are_the_default():
         assert said["temporal"] == 1e-3 and architect["order"] == (2 if "2nd" in study.kind else 1)
 
 
+def test_rates_are_compared_on_a_seed_of_their_own_at_equal_length():
+    reduced = {**RecurrentCell.REDUCED, "n_train": RecurrentCell.REDUCED["n_train"] // 2, "first_seed": 100}
+    kinds, rates = ("DARTS", "DARTS 2nd order", "DrNAS"), (0.03, 0.1, 0.3)
+    expected = [RecurrentCell(**{**reduced, "kind": kind, "alpha_rate": rate}) for kind in kinds for rate in rates]
+    assert expected == load("recurrent_rates").GRID
+
+
 # Batches.
 
 

@@ -8,11 +8,12 @@ from depthsearch.cells.genotype import (
     RecurrentGenotype,
     genotype,
     random_cell_genotype,
+    random_recurrent_genotype,
 )
 from depthsearch.cells.lstm import lstm_network
 from depthsearch.cells.nasbench201 import NASBench201Block, nasbench201_network, nasbench201_search_network
 from depthsearch.cells.nasbench201_strings import all_cells, cell_class, cell_string, parse_cell
-from depthsearch.cells.recurrent import random_recurrent_genotype, recurrent_network, recurrent_search_network
+from depthsearch.cells.recurrent import recurrent_network, recurrent_search_network
 
 __all__ = [
     "GENOTYPES",

@@ -14,6 +14,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+import torch
+
 from depthsearch.cells.published import PUBLISHED
 
 Edges = tuple[tuple[str, int], ...]
@@ -32,7 +34,8 @@ CELL_OPERATIONS = (
     "conv_7x1_1x7",
 )
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
-RANDOM = "random:"  # and a seed: the name of a random convolutional cell
+N_NODES = 8  # of a recurrent cell that is searched
+RANDOM = "random:"  # and a seed: the name of a random cell
 
 
 @dataclass(frozen=True)
@@ -140,20 +143,21 @@ def genotype(value: object, kind: type[Genotype] | None = None) -> Genotype:
     """An architecture from whatever names it.
 
     Args:
-        value: a name of `GENOTYPES`, `random:SEED` for `random_cell_genotype`, JSON text, a mapping with the keys of
+        value: a name of `GENOTYPES`, `random:SEED` for a random cell of the kind, JSON text, a mapping with the keys of
             the JSON text, the path of a JSON file or of a folder that holds a `genotype.json`, or a genotype.
         kind: `CellGenotype` or `RecurrentGenotype` where only that will do.
 
     Raises:
         ValueError: it is none of these, or no sound architecture, or of another kind.
     """
-    found = _read(value)
+    found = _read(value, kind)
     if kind is not None and not isinstance(found, kind):
-        raise ValueError(f"this is the genotype of {_KINDS[type(found)]}; {_KINDS[kind]} is needed")
+        known = ", ".join(name for name, one in GENOTYPES.items() if isinstance(one, kind))
+        raise ValueError(f"this is the genotype of {_KINDS[type(found)]}; {_KINDS[kind]} is needed, as {known}")
     return found
 
 
-def _read(value: object) -> Genotype:
+def _read(value: object, kind: type[Genotype] | None) -> Genotype:
     if isinstance(value, CellGenotype | RecurrentGenotype):
         return value
     if isinstance(value, Mapping):
@@ -161,7 +165,8 @@ def _read(value: object) -> Genotype:
     if isinstance(value, str) and value in GENOTYPES:
         return GENOTYPES[value]
     if isinstance(value, str) and value.startswith(RANDOM) and value.removeprefix(RANDOM).isdecimal():
-        return random_cell_genotype(int(value.removeprefix(RANDOM)))
+        draw = random_recurrent_genotype if kind is RecurrentGenotype else random_cell_genotype
+        return draw(int(value.removeprefix(RANDOM)))
     if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
         return _from_json(value, "genotype")
     if isinstance(value, str | PathLike):
@@ -210,3 +215,14 @@ def random_cell_genotype(seed: int) -> CellGenotype:
         return tuple((generator.choice(CELL_OPERATIONS[1:8]), state) for state in read)
 
     return CellGenotype(edges(), (2, 3, 4, 5), edges(), (2, 3, 4, 5))
+
+
+def random_recurrent_genotype(seed: int) -> RecurrentGenotype:
+    """A cell of the recurrent space at random: for each node an earlier state and an activation, all alike probable."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(n: int) -> int:
+        return int(torch.randint(n, (), generator=generator))
+
+    nodes = tuple((ACTIVATIONS[draw(len(ACTIVATIONS))], draw(node)) for node in range(1, N_NODES + 1))
+    return RecurrentGenotype(nodes, tuple(range(1, N_NODES + 1)))

@@ -98,6 +98,11 @@ class LanguageModel(nn.Module):
         self.cell = make_cell(width)
         self.decoder = _Decoder(n_words)
 
+    @property
+    def n_parameters(self) -> int:
+        """How many, the embedding once."""
+        return sum(p.numel() for p in self.parameters())
+
     def initial_hidden(self, batch_size: int) -> Tensor:
         """The hidden state before the first word, zeros (hidden_states, batch_size, width)."""
         return self.embedding.new_zeros(self.hidden_states, batch_size, self.embedding.shape[1])
@@ -131,3 +136,17 @@ class LanguageModel(nn.Module):
         masks = [variational_mask(q, of_batch, embedded) for q in (p.dropouti, p.dropoutx, p.dropouth, p.dropout)]
         outputs, hidden = self.cell(masked(embedded, masks[0]), hidden, masks[1], masks[2], *mixture)
         return self.decoder(masked(outputs, masks[3]), self.embedding), hidden, outputs
+
+
+def nearest_width(size: Callable[[int], int], n_parameters: int) -> int:
+    """The width at which a network comes closest to so many parameters; `size` says how many it has at a width.
+
+    Raises:
+        ValueError: that is fewer than it has at width 1.
+    """
+    if n_parameters < size(1):
+        raise ValueError(f"a network that has {size(1):,} parameters or more cannot have {n_parameters:,}")
+    below = 1
+    while size(below + 1) <= n_parameters:
+        below += 1
+    return min(below, below + 1, key=lambda width: abs(size(width) - n_parameters))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from depthsearch.cells.language import LanguageModel, initial_weight, masked
+from depthsearch.cells.language import LanguageModel, initial_weight, masked, nearest_width
 
 
 class _LSTMCell(nn.Module):
@@ -44,20 +44,8 @@ def lstm_network(n_words: int, width: int, **dropouts: float) -> LSTMNetwork:
 
 
 def lstm_width(n_words: int, n_parameters: int) -> int:
-    """The width at which `lstm_network` comes closest to so many parameters.
+    """The width at which `lstm_network` comes closest to so many parameters; errors as of `nearest_width`.
 
     It has V width + V of the tied embedding and 8 width^2 + 4 width of the cell.
-
-    Raises:
-        ValueError: that is fewer than an LSTM of width 1 has.
     """
-
-    def size(width: int) -> int:
-        return n_words * (width + 1) + 8 * width * width + 4 * width
-
-    if n_parameters < size(1):
-        raise ValueError(f"an LSTM on {n_words} words has {size(1)} parameters or more, not {n_parameters}")
-    below = 1
-    while size(below + 1) <= n_parameters:
-        below += 1
-    return min(below, below + 1, key=lambda width: abs(size(width) - n_parameters))
+    return nearest_width(lambda width: n_words * (width + 1) + 8 * width * width + 4 * width, n_parameters)

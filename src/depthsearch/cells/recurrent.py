@@ -14,13 +14,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from depthsearch.cells.genotype import ACTIVATIONS, Genotype, RecurrentGenotype
+from depthsearch.cells.genotype import ACTIVATIONS, N_NODES, Genotype, RecurrentGenotype
 from depthsearch.cells.genotype import genotype as genotype_of
 from depthsearch.cells.language import LanguageModel, initial_weight, masked
 from depthsearch.cells.mixture import Mixture
 
 OPERATIONS = ("none", *ACTIVATIONS)
-N_NODES = 8
 N_EDGES = N_NODES * (N_NODES + 1) // 2
 
 _FUNCTIONS = {"tanh": torch.tanh, "relu": torch.relu, "sigmoid": torch.sigmoid, "identity": lambda h: h}
@@ -177,12 +176,6 @@ def recurrent_network(
     return RecurrentNetwork(genotype_of(genotype, RecurrentGenotype), n_words, width, **dropouts)
 
 
-def random_recurrent_genotype(seed: int) -> RecurrentGenotype:
-    """A cell of the space at random: for each node an earlier state and an activation, all alike probable."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(n: int) -> int:
-        return int(torch.randint(n, (), generator=generator))
-
-    nodes = tuple((ACTIVATIONS[draw(len(ACTIVATIONS))], draw(node)) for node in range(1, N_NODES + 1))
-    return RecurrentGenotype(nodes, tuple(range(1, N_NODES + 1)))
+def recurrent_size(n_words: int, width: int, nodes: int = N_NODES) -> int:
+    """How many parameters `recurrent_network` has for a cell of so many nodes."""
+    return n_words * (width + 1) + (4 + 2 * nodes) * width * width

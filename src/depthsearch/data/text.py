@@ -8,7 +8,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from depthsearch.data.images import DataError
 
-END = "<eos>"
+END, UNKNOWN = "<eos>", "<unk>"
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,25 @@ def generated_text(n_train: int = 20_000, n_words: int = 50, seed: int = 0) -> T
         row.append(successors[row[-1]][choice])
     parts = torch.tensor(row[1:]).split([n_train, n_train // 10, n_train // 10])
     return Text(*parts, words=tuple(f"word{i}" for i in range(n_words)))
+
+
+def most_frequent(text: Text, n_words: int) -> Text:
+    """The text in a vocabulary of `n_words`: the most frequent words of the training part and `UNKNOWN` for all others.
+
+    Of equally frequent words the first in the vocabulary counts. Perplexities in two vocabularies do not compare.
+
+    Raises:
+        ValueError: that is fewer than two words, or more than there are.
+    """
+    if not 2 <= n_words <= text.n_words:
+        raise ValueError(f"a vocabulary is cut to 2 to {text.n_words:,} words, not to {n_words:,}")
+    often = torch.bincount(text.train, minlength=text.n_words)
+    if UNKNOWN in text.words:
+        often[text.words.index(UNKNOWN)] = -1  # it stands for all others, whatever its own place would be
+    kept = often.argsort(descending=True, stable=True)[: n_words - 1]
+    number = torch.full((text.n_words,), n_words - 1).scatter(0, kept, torch.arange(n_words - 1))
+    parts = {part: number[getattr(text, part)] for part in ("train", "valid", "test")}
+    return replace(text, **parts, words=(*(text.words[i] for i in kept.tolist()), UNKNOWN))
 
 
 def batchify(words: Tensor, batch_size: int) -> Tensor:

@@ -100,9 +100,9 @@ class Fitted:
     """A trained network.
 
     Attributes:
-        network: in the state of the last epoch, evaluation mode.
-        history: one dict an epoch: `epoch`, `learning_rate`, `drop_path`, `train_loss` (what was minimised) and
-            `train_error` (means over the images, in training mode); and what was watched.
+        network: in the state that is kept, the last one or of a text the best, evaluation mode.
+        history: one dict an epoch; of `SingleLearner` `epoch`, `learning_rate`, `drop_path`, `train_loss` (what was
+            minimised) and `train_error` (means over the images, in training mode); and what was watched.
         diverged_epoch: where the training loss was infinite or no number, which ends the run; None if it never was.
     """
 

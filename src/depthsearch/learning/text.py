@@ -5,7 +5,7 @@ network is anything with `initial_hidden(batch_size)` and `log_probs, hidden, ou
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from depthsearch.data.text import Text, batchify, pieces, sequence_lengths
 from depthsearch.learning.averaging import Averaging
 from depthsearch.learning.copies import on_cpu
 from depthsearch.learning.randomness import OwnRandomNumbers
+from depthsearch.learning.single import Fitted
 
 MAX_ATTEMPTS = 10  # at an epoch whose loss is no number
 
@@ -33,6 +34,9 @@ class TextTraining:
         clip: the norm of the gradient over all parameters is at most this.
         activation, temporal: weights of `activation_penalty` and `temporal_penalty`.
         patience: of `Averaging`.
+
+    Raises:
+        ValueError: a number makes no sense.
     """
 
     epochs: int = 3600
@@ -46,6 +50,17 @@ class TextTraining:
     activation: float = 0.0
     temporal: float = 1e-3
     patience: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_batch_size", "bptt"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("spread", "weight_decay", "activation", "temporal", "patience"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 
 
 def activation_penalty(outputs: Tensor) -> Tensor:
@@ -100,19 +115,23 @@ class TextLearner:
     """Trains one network on one text, epoch by epoch; what it draws is its own, so nothing beside it changes it.
 
     The state kept is the one with the lowest loss on the validation part: of the averaged weights once there are any.
-    An epoch in which a loss is no number is done again from the end of the last one, with other random numbers.
+    An epoch in which a loss is no number is done again from the end of the last one, with other random numbers; where
+    that fails `MAX_ATTEMPTS` times, training ends.
 
     Args:
         network: trained in place, on the device that it is on.
         text: training and validation part are used.
         training: how to train.
         seed: of the lengths of pieces and of the dropout masks.
+        resume: one checkpoint to go on from, or none.
 
     Raises:
         DataError: a part of the text is too short for its batch size.
     """
 
-    def __init__(self, network: nn.Module, text: Text, training: TextTraining, seed: int) -> None:
+    def __init__(
+        self, network: nn.Module, text: Text, training: TextTraining, seed: int, resume: Sequence[dict] = ()
+    ) -> None:
         self.network, self.training = network, training
         self._device = next(network.parameters()).device
         self._rows = batchify(text.train.to(self._device), training.batch_size)
@@ -126,26 +145,51 @@ class TextLearner:
         self._random = OwnRandomNumbers(self._device, seed)  # of the dropout masks
         self._best: dict[str, Tensor] = _copied(network)
         self.history: list[dict] = []
+        self.diverged_epoch: int | None = None
+        if resume:
+            self._resume(resume[0])
 
     @property
     def best_loss(self) -> float:
         """The lowest loss on the validation part so far, nats a word."""
         return min((row["valid_loss"] for row in self.history), default=math.inf)
 
-    def epochs(self) -> Iterator[dict]:
-        """Trains what epochs are left; after each, its row: epoch (from 1), train_loss, valid_loss, averaged, attempts.
+    def epochs(self) -> Iterator[int]:
+        """Trains what epochs are left; yields the number of each when it is done.
 
-        Raises:
-            FloatingPointError: the loss of an epoch was no number in ten attempts.
+        Its row in `history`: epoch (from 1), train_loss, valid_loss, averaged, attempts.
         """
-        while len(self.history) < self.training.epochs:
-            yield self._epoch()
+        while len(self.history) < self.training.epochs and self.diverged_epoch is None:
+            row = self._epoch()
+            if row is None:
+                self.diverged_epoch = len(self.history) + 1
+            else:
+                self.history.append(row)
+            yield self.diverged_epoch or len(self.history)
 
-    def load_best(self) -> None:
-        """Puts the network into the best state so far."""
+    def learned(self) -> list[Fitted]:
+        """The network, put into the best state."""
         self.network.load_state_dict(self._best)
+        return [Fitted(self.network.eval(), self.history, self.diverged_epoch)]
 
-    def _epoch(self) -> dict:
+    def histories(self) -> list[list[dict]]:
+        """What was logged so far."""
+        return [self.history]
+
+    def about(self) -> dict:
+        """Nothing but the configuration."""
+        return {}
+
+    def progress(self) -> str:
+        """Perplexities of the last epoch."""
+        if not self.history:
+            return "before the first epoch"
+        row = self.history[-1]
+        perplexities = (perplexity(row[f"{part}_loss"]) for part in ("train", "valid"))
+        return "perplexity {:.1f}, validation {:.1f}".format(*perplexities) + ", averaged" * row["averaged"]
+
+    def _epoch(self) -> dict | None:
+        """An epoch; its row of the history, None if its loss was no number however often it was done."""
         epoch, averaged = len(self.history) + 1, self._averaging.started
         network, averaging = _copied(self.network), self._averaging.state_dict()
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -153,11 +197,10 @@ class TextLearner:
             if math.isfinite(train_loss) and math.isfinite(valid_loss):
                 self._averaging.observe(valid_loss)
                 row = {"epoch": epoch, "train_loss": train_loss, "valid_loss": valid_loss}
-                self.history.append(row | {"averaged": averaged, "attempts": attempt})
-                return self.history[-1]
+                return row | {"averaged": averaged, "attempts": attempt}
             self.network.load_state_dict(network)
             self._averaging.load_state_dict(averaging)
-        raise FloatingPointError(f"the loss of epoch {epoch} was no number {MAX_ATTEMPTS} times; use a smaller step")
+        return None
 
     def _validate(self) -> float:
         """The loss on the validation part; keeps the state if it is the best."""
@@ -185,20 +228,22 @@ class TextLearner:
                 self._averaging.update()
         return total.item() / n
 
-    def state_dict(self) -> dict:
-        """All that it takes to go on bit for bit, on the CPU: tensors, numbers, lists and dicts of them."""
+    def checkpoint(self) -> list[dict]:
+        """All that it takes to go on bit for bit, on the CPU."""
         state = {"network": self.network.state_dict(), "best": self._best, "averaging": self._averaging.state_dict()}
-        random = {"lengths": self._lengths.get_state(), "random": self._random.states}
-        return on_cpu(state | random | {"history": self.history})
+        state |= {"lengths": self._lengths.get_state(), "random": self._random.states}
+        state |= {"epoch": self.diverged_epoch or len(self.history), "diverged_epoch": self.diverged_epoch}
+        return [on_cpu(state | {"history": self.history})]
 
-    def load_state_dict(self, state: dict) -> None:
-        """Goes on from a `state_dict` of the same network, text and training."""
+    def _resume(self, state: dict) -> None:
+        """Goes on from a checkpoint of the same network, text and training."""
         self.network.load_state_dict(state["network"])
         self._best = {name: t.to(self._device, copy=True) for name, t in state["best"].items()}
         self._averaging.load_state_dict(state["averaging"])
         self._lengths.set_state(state["lengths"])
         self._random.states = state["random"]
         self.history = [dict(row) for row in state["history"]]
+        self.diverged_epoch = state["diverged_epoch"]
 
 
 def _copied(network: nn.Module) -> dict[str, Tensor]:

@@ -44,20 +44,26 @@ def evaluate_choice(method: Method, trained: Trained, split: Split, training: Tr
             if x is not None:
                 found = metrics(log_probabilities(*predictor, split, x), y)
                 variants[mode] |= {f"{name}_{k}": v for k, v in found.items()}
-    n_valid = 0 if split.y_valid is None else len(split.y_valid)
-    blocks = method.block_evaluations(depth, len(split.y_train), len(trained.objective), training.epochs)
     return {
         "pruned_depth": chosen,
         "expected_depth": expected_depth(q),
         "q": q.tolist(),
         "variants": variants,
         "shift": under_shift(*predictors["searched"], split) if shift else [],
-        "costs": {
-            "block_evaluations": blocks + depth.max_depth * n_valid * len(trained.history),
-            "networks": 1,
-            "step_bytes": step_bytes(method, network, depth, split, training.batch_size),
-        },
+        "costs": costs_of(method, trained, split, training),
         "seconds": {},
+    }
+
+
+def costs_of(method: Method, trained: Trained, split: Split, training: Training) -> dict[str, float]:
+    """What training cost, `costs` of `evaluate_choice`; one that diverged has cost the epochs until then."""
+    depth = trained.depth
+    n_valid = 0 if split.y_valid is None else len(split.y_valid)
+    blocks = method.block_evaluations(depth, len(split.y_train), len(trained.objective), training.epochs)
+    return {
+        "block_evaluations": blocks + depth.max_depth * n_valid * len(trained.history),
+        "networks": 1,
+        "step_bytes": step_bytes(method, trained.network, depth, split, training.batch_size),
     }
 
 

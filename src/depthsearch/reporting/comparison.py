@@ -16,7 +16,7 @@ from depthsearch.strategies import METHODS
 from depthsearch.studies.pools import pool_row
 
 TABLES = ("strategies", "strategies_pool", "strategies_shift", "strategies_curves")
-OF_A_STRATEGY = ("kind", "max_depth", "width", "points", "selection")  # and of a network; all else is shared
+OF_A_STRATEGY = ("kind", "max_depth", "width", "points", "pool", "selection")  # and of a network; all else is shared
 MODES = ("searched", "truncated", "retrained")
 
 
@@ -26,7 +26,7 @@ def collect(results: Path) -> Tables:
     - `strategies`: one row a run: chosen depth and width, costs, test metrics under `<mode>_<metric>`, of which
       `retrained` is looked up in the pool; `regret`: how far its retrained log-likelihood lies below that of
       `best_depth`, the best of the preset's width on the test points; Kendall's tau and mean squared error of the
-      predictor. Of a run whose loss was no longer finite there is `diverged_epoch` and nothing else.
+      predictor. Of a run whose loss was no longer finite there are `diverged_epoch` and what it cost.
     - `strategies_pool`: one row a deterministic network.
     - `strategies_shift`: one row a run and amount of shift.
     - `strategies_curves`: one row a run and logged epoch: entropy of q, expected depth.
@@ -48,7 +48,7 @@ def collect(results: Path) -> Tables:
         diverged = summary.get("diverged_epoch")
         row |= {"diverged_epoch": math.nan if diverged is None else diverged}
         if diverged is not None:
-            rows["strategies"].append(row)
+            rows["strategies"].append(row | _spent(summary))
             continue
         rows["strategies"].append(row | _found(summary, asked["width"]))
         rows["strategies_shift"] += [key | point for point in summary["shift"]]
@@ -61,10 +61,14 @@ def collect(results: Path) -> Tables:
 def _found(summary: Mapping, width: int) -> dict:
     row = {"depth": summary["pruned_depth"], "width": summary.get("width", width)}
     row |= {"expected_depth": summary["expected_depth"], "epochs": summary["epochs"]}
-    row |= {"seconds": summary["seconds"]["training_seconds"]} | summary["costs"]
+    row |= _spent(summary)
     for mode, found in summary["variants"].items():
         row |= {f"{mode}_{m}": found[f"test_{m}"] for m in METRICS}
     return row | summary.get("extra", {})
+
+
+def _spent(summary: Mapping) -> dict:
+    return {"seconds": summary["seconds"]["training_seconds"]} | summary.get("costs", {})
 
 
 def with_retrained(tables: Mapping[str, pd.DataFrame]) -> Tables:

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -29,8 +30,8 @@ def collect(results: Path) -> Tables:
     """The finished runs under `results/runs` as tidy tables, keyed by `TABLES`; those of the comparison are elsewhere.
 
     - `runs`: one row a run: its configuration, chosen depths, the metric sets of each variant under
-      `<variant>_<split>_<metric>`, parameters, epochs, seconds, hardware; `DDN_predict_seconds` of an LDN run is that
-      of a deterministic network of the same depth.
+      `<variant>_<split>_<metric>`, parameters, epochs, `largest_rise` of the validation error, seconds, hardware;
+      `DDN_predict_seconds` of an LDN run is that of a deterministic network of the same depth.
     - `depths`: one row a run and depth: q, prior, exact posterior, metric sets per depth.
     - `reliability`: one row a run, variant and confidence bin.
     - `curves`: one row a run and logged epoch.
@@ -63,8 +64,8 @@ def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
 
     Args:
         of: "choices" for the comparison of strategies, "cells" for searches of cells, "chains" for the depth of chains
-            of these, "genotypes" for their training,
-            "recurrent cells" for searches of these, "predictors" for the neural predictor, "depth" for all others.
+            of these, "genotypes" for their training, "recurrent cells" for searches and trainings of such cells,
+            "predictors" for the neural predictor, "depth" for all others.
     """
     found = []
     for folder in run_folders(results):
@@ -93,10 +94,21 @@ def _row(config: Mapping, summary: Mapping) -> dict:
     row |= {k: summary[k] for k in ("pruned_parameters", "best_epoch", "epochs")}
     selected = next((point for point in summary["history"] if point["epoch"] == summary["best_epoch"]), {})
     row |= {k: v for k, v in selected.items() if k.startswith("valid_")}
+    row["largest_rise"] = largest_rise(summary["history"])
     row |= summary["seconds"] | {"device": in_words(config["device"]), "replicates": config["replicates"]}
     for variant, values in summary["variants"].items():
         row |= {f"{variant}_{k}": v for k, v in values.items()}
     return row
+
+
+def largest_rise(history: Sequence[Mapping]) -> float | None:
+    """How far the validation error rose, at most, from one epoch to the next: curves in tables are thinned."""
+    rises = [
+        after["valid_error"] - before["valid_error"]
+        for before, after in pairwise(history)
+        if "valid_error" in before and after["epoch"] == before["epoch"] + 1
+    ]
+    return max(rises, default=None)
 
 
 def no_runs() -> pd.DataFrame:

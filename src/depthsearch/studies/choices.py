@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+import torch
+
 from depthsearch.data.images import IMAGE_SETS
 from depthsearch.data.split import Split
 from depthsearch.depth.convolutional import conv_resnet
@@ -12,7 +14,7 @@ from depthsearch.depth.networks import DepthNetwork, mlp_resnet
 from depthsearch.depth.posteriors import DepthPosterior, FixedDepth
 from depthsearch.learning.method import PAPER, Method, Selection, Training
 from depthsearch.learning.trained import Trained
-from depthsearch.measuring.choices import evaluate_choice
+from depthsearch.measuring.choices import costs_of, evaluate_choice
 from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.studies.depth import DepthStudy
 from depthsearch.studies.images import read_once, threads_for
@@ -32,10 +34,12 @@ class Choice(DepthStudy):
         width: of the network; that of its bottlenecks is half of it.
         points: "train", or "all" for training on the held-out points too, with no selection but by the training
             objective: what is retrained at the chosen depth.
+        pool: of a search, the hash of the networks that it chooses among: one that grew is searched anew.
     """
 
     width: int = 20
     points: str = "train"
+    pool: str = ""
 
     SHARE: ClassVar[float]
     EVERY: ClassVar[int]
@@ -69,6 +73,17 @@ class Choice(DepthStudy):
 
     def posterior(self) -> DepthPosterior:
         return FixedDepth(self.max_depth) if self.kind not in METHODS else self.method.posterior(self.max_depth)
+
+    def configuration(self) -> dict:
+        asked = super().configuration()
+        return asked if self.pool else {k: v for k, v in asked.items() if k != "pool"}
+
+    def evaluate(self, learned: Trained, seed: int, device: torch.device, data: Path) -> dict:
+        summary = super().evaluate(learned, seed, device, data)
+        if learned.diverged_epoch is not None:  # there is nothing to measure, but it has to be paid for
+            split = self.split(seed, data).to(device)
+            summary["costs"] = costs_of(self.method, learned, split, self.training)
+        return summary
 
     def measure(self, learned: Trained, split: Split) -> dict:
         return evaluate_choice(self.method, learned, split, self.training, shift=self.kind != "DDN")

@@ -51,7 +51,7 @@ def fit(networks: Sequence[Network], state: Mapping[str, Tensor], where: str) ->
     Raises:
         ValueError: none of the networks has as many tensors, or one is of another shape.
     """
-    other = _counted(state)
+    other = _counted(_once(state))
     sizes = [len(_counted(network.state_dict())) for network in networks]
     if len(other) not in sizes:
         raise ValueError(
@@ -70,6 +70,12 @@ def fit(networks: Sequence[Network], state: Mapping[str, Tensor], where: str) ->
             )
     network.load_state_dict({mine: other[name] for mine, name in pairs.items()}, strict=False)
     return network
+
+
+def _once(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without what is the same tensor under a second name: a decoder that is tied to its embedding."""
+    first = {(value.data_ptr(), value.shape): name for name, value in reversed(list(state.items()))}
+    return {name: value for name, value in state.items() if first[value.data_ptr(), value.shape] == name}
 
 
 def _counted(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """A searched cell on trial: the network of a genotype, trained from scratch (arXiv 1806.09055, sections 3.1 and B)."""
 
 import argparse
-import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from depthsearch.cells.darts import DartsNetwork, check_sizes, darts_network
-from depthsearch.cells.genotype import GENOTYPES, CellGenotype, genotype
+from depthsearch.cells.genotype import CellGenotype
 from depthsearch.data.augment import Augmentation
 from depthsearch.data.batches import SplitBatches
 from depthsearch.data.folder import FolderAugmentation, FolderBatches
@@ -21,17 +20,18 @@ from depthsearch.data.images import DataError
 from depthsearch.hardware import cores
 from depthsearch.learning.single import Fitted, Recipe, SingleLearner, predict
 from depthsearch.measuring.metrics import metrics, top_error
-from depthsearch.running.study import fingerprint
-from depthsearch.studies.alone import Alone, fields_in
+from depthsearch.studies.alone import fields_in
 from depthsearch.studies.cell_images import augmentation
 from depthsearch.studies.depth import seeded
-from depthsearch.studies.genotype_options import add_options, chosen
+from depthsearch.studies.genotype_options import OfGenotype, add_options, chosen
 from depthsearch.studies.pictures import PICTURES, pictures_split
+from depthsearch.studies.recurrent_genotypes import TEXT_PRESETS
+from depthsearch.studies.texts import TEXTS
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainGenotype(Alone):
-    """One genotype, the size of its network, its data and how it is trained.
+class TrainGenotype(OfGenotype):
+    """One genotype of a cell for images, the size of its network, its data and how it is trained.
 
     The network of the last epoch is kept. Test points are looked at along the way but decide nothing.
 
@@ -66,25 +66,8 @@ class TrainGenotype(Alone):
     recipe: Recipe = Recipe()  # noqa: RUF009
 
     name: ClassVar[str] = "genotype"
+    cells = CellGenotype
     required: ClassVar[frozenset[str]] = frozenset({"test", "parameters"})
-
-    def __post_init__(self) -> None:
-        with contextlib.suppress(ValueError):  # `problem` says what is wrong with it
-            object.__setattr__(self, "genotype", self.cell.to_json())
-
-    @property
-    def cell(self) -> CellGenotype:
-        """
-        Raises:
-            ValueError: it is no genotype of a convolutional cell.
-        """
-        return genotype(self.genotype, CellGenotype)
-
-    @property
-    def label(self) -> str:
-        """The published name of the genotype, else what its hash begins with."""
-        known = (name for name, value in GENOTYPES.items() if value == self.cell)
-        return next(known, f"genotype{fingerprint(asdict(self.cell))[:6]}")
 
     # What the running wing asks.
 
@@ -92,10 +75,6 @@ class TrainGenotype(Alone):
     def threads(self) -> int | None:
         # A small network is best trained on a core, another one on the next.
         return 1 if self.channels * self.layers < 64 else None
-
-    @property
-    def most_epochs(self) -> int:
-        return self.recipe.epochs
 
     @property
     def cost(self) -> float:
@@ -163,6 +142,10 @@ class TrainGenotype(Alone):
         form = {"imagenet": self.imagenet, "pool_norm": self.pool_norm, "in_channels": known.channels}
         return darts_network(self.cell, self.channels, self.layers, self.n_classes, self.auxiliary, **form)
 
+    def forms(self, batches: SplitBatches | FolderBatches) -> list[DartsNetwork]:
+        """Its network, and the other of the two with and without auxiliary head, whose state tests as well."""
+        return [replace(self, auxiliary=auxiliary).network() for auxiliary in (self.auxiliary, not self.auxiliary)]
+
     def batches(self, seed: int, root: Path, device: torch.device | str = "cpu") -> SplitBatches | FolderBatches:
         """The data of a repeat; `root` is where the files are.
 
@@ -221,10 +204,11 @@ class TrainGenotype(Alone):
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        add_options(parser, tuple(PRESETS), tuple(PICTURES))
+        add_options(parser, tuple(PRESETS), (*PICTURES, *TEXTS))
 
     @classmethod
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
+        """Those of a text are `TrainRecurrent`."""
         return chosen(studies, options, PRESETS)
 
 
@@ -255,4 +239,5 @@ PRESETS = {
         test_images=2000,
         recipe=Recipe(epochs=10, batch_size=64, drop_path=0.0, eval_every=3),
     ),
+    **TEXT_PRESETS,
 }

@@ -1,8 +1,7 @@
 """Searches of the recurrent cell of DARTS (Liu, Simonyan & Yang 2019, arXiv 1806.09055, section 3.1.2) on texts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,12 +11,11 @@ from torch import nn
 from depthsearch.cells.genotype import RecurrentGenotype
 from depthsearch.cells.language import SEARCH_DROPOUTS
 from depthsearch.cells.recurrent import OPERATIONS, recurrent_search_network
-from depthsearch.data.text import TEXT_SETS, Text, generated_text, read_text
+from depthsearch.data.text import Text
 from depthsearch.learning.text_parts import TextParts
 from depthsearch.studies.plans import RECURRENT, Plan
 from depthsearch.studies.searches import CellSearch, show_genotype, slug
-
-GENERATED = "generated"
+from depthsearch.studies.texts import TEXTS, text_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +26,11 @@ class RecurrentCell(CellSearch):
     The genotype is in `genotype.json` of the run folder, from the first epochs on.
 
     Attributes:
-        data_set: a name of `TEXT_SETS`, or `GENERATED`, a text that needs no files.
+        data_set: a name of `TEXTS`.
         width: of the embedding, the hidden state and the output.
         bptt: words of a step of backpropagation.
         n_train: words of the training part, the first ones; None for all. The vocabulary is that of all.
+        n_words: size of the vocabulary, as in `most_frequent`; None for all words.
         dropout: of the cell's input and output; the others are the paper's.
     """
 
@@ -40,24 +39,28 @@ class RecurrentCell(CellSearch):
     batch_size: int = 256
     bptt: int = 35
     n_train: int | None = None
+    n_words: int | None = None
     dropout: float = SEARCH_DROPOUTS["dropout"]
 
     name: ClassVar[str] = "recurrent cells"
-    data_sets: ClassVar[Sequence[str]] = (*TEXT_SETS, GENERATED)
+    data_sets: ClassVar[Sequence[str]] = TEXTS
     precisions: ClassVar[Sequence[str]] = ("float32", "tf32")  # a hidden state that is carried on keeps its digits
     PLANS: ClassVar[Mapping[str, Plan]] = RECURRENT
     REDUCED: ClassVar[Mapping[str, Any]] = {
         "width": 64,
-        "batch_size": 32,
-        "n_train": 100_000,
-        "epochs": 10,
-        "alpha_rate": 0.01,
-        "dropout": 0.25,
+        "batch_size": 64,
+        "bptt": 10,
+        "n_train": 50_000,
+        "n_words": 1000,
+        "epochs": 4,
+        "alpha_rate": 0.03,
+        "dropout": 0.1,
     }
     OPTIONS: ClassVar[Mapping[str, str]] = {
         "width": "of the search network (default 300)",
         "bptt": "words of a step of backpropagation (default 35)",
         "n_train": "words of the training part (default all)",
+        "n_words": "size of the vocabulary (default all words; of fewer the most frequent)",
         "batch_size": "rows of each part that are read side by side (default 256)",
         "first_seed": "of the first repeat (default 0)",
     }
@@ -71,15 +74,8 @@ class RecurrentCell(CellSearch):
         return SEARCH_DROPOUTS | {"dropout": self.dropout, "dropoutx": self.dropout}
 
     def text(self, root: Path) -> Text:
-        """
-        Raises:
-            DataError: a file is missing, empty, damaged or of another vocabulary.
-            ValueError: the training part has fewer words than are wanted.
-        """
-        text = _read(self.data_set, root)
-        if self.n_train is not None and self.n_train > len(text.train):
-            raise ValueError(f"{self.data_set} has {len(text.train):,} words to train on, {self.n_train:,} are wanted")
-        return replace(text, train=text.train[: self.n_train])
+        """Errors as of `text_part`."""
+        return text_part(self.data_set, root, self.n_train, self.n_words)
 
     def space(self, root: Path) -> nn.Module:
         return recurrent_search_network(self.text(root).n_words, self.width, **self.dropouts())
@@ -98,7 +94,8 @@ class RecurrentCell(CellSearch):
         return {"architecture": architecture.to_json()}
 
     def counts(self) -> dict[str, int | None]:
-        return {"width": self.width, "bptt": self.bptt, "training words": self.n_train} | super().counts()
+        sizes = {"width": self.width, "bptt": self.bptt, "training words": self.n_train, "words": self.n_words}
+        return sizes | super().counts()
 
     # What the running wing asks.
 
@@ -126,8 +123,3 @@ class RecurrentCell(CellSearch):
 
     def show(self, history: Sequence[dict], folder: Path) -> None:
         show_genotype(history, folder)
-
-
-@cache
-def _read(name: str, root: Path) -> Text:
-    return generated_text() if name == GENERATED else read_text(name, root)

@@ -11,6 +11,7 @@ from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.predictor_selection import Selection
 from depthsearch.studies.predictor_table import Prediction
 from depthsearch.studies.recurrent_cells import RecurrentCell
+from depthsearch.studies.recurrent_genotypes import TrainRecurrent
 from depthsearch.studies.spirals import Spirals
 
 KINDS: tuple[Any, ...] = (
@@ -23,6 +24,7 @@ KINDS: tuple[Any, ...] = (
     DartsCell,
     RecurrentCell,
     TrainGenotype,
+    TrainRecurrent,
     Prediction,
     Selection,
 )

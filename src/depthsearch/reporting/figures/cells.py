@@ -122,7 +122,7 @@ def depths(tables: Tables) -> Figure | None:
     left.set_xlabel("test error (%)")
     left.legend(frameon=False, fontsize="x-small")
     q = tables["chains_depths"].pivot_table(index="cell", columns="depth", values="q").loc[order]
-    image = right.imshow(q, aspect="auto", cmap="Blues", vmin=0, vmax=1)
+    image = right.imshow(q, aspect="auto", cmap="Blues", vmin=0)
     found = runs.groupby("cell")["depth"].mean().loc[order]
     right.plot(found, range(len(order)), "o", ms=4, mfc="none", color="tab:orange", label="d_opt, mean")
     right.set(xlabel="depth", ylim=left.get_ylim(), yticks=[])

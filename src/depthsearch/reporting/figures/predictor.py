@@ -82,7 +82,7 @@ def errors(tables: Tables, data_set: str, split: str) -> Figure | None:
         colours = [COLOURS.get(name, "tab:gray") for name in names]
         ax.barh(range(len(names)), mean, xerr=std, color=colours, alpha=0.8, capsize=2, error_kw={"lw": 0.8})
         ax.set_yticks(range(len(names)), names, fontsize="small")
-        ax.set(title=evaluated, xlabel="mean squared error (%²)")
+        ax.set(title=evaluated, xlabel="mean squared error (%²)", xlim=(0, None))
     axes[0, 0].invert_yaxis()
     n = span(rows.groupby("predictor")["seed"].nunique())
     return titled(figure, f"{data_set}, learnt from {split}, n = {n} repeats; {_label(tables, data_set)}")

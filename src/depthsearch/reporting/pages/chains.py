@@ -1,12 +1,13 @@
 """The part of results/cells.md about depth and cell together."""
 
+import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.chains import named, side_by_side
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.rules import COUNTING_CELLS, ERROR_MARGIN, MARGIN_SHARE, rules_table
-from depthsearch.reporting.words import images_said, markdown, span
+from depthsearch.reporting.words import images_said, markdown, span, spread
 
 SAID = """The cells of NAS-Bench-201 keep the shape of what they see, so a chain of x + cell(x) behind one stem is a
 residual network whose depth can be learnt by the closed-form ELBO and cut. The cell of a strategy is that of the search
@@ -31,7 +32,7 @@ def chains_part(tables: Tables) -> list[str]:
         SAID,
         _sizes(tables["chains"]),
         markdown(chains_table(runs, names)),
-        _in_words(runs),
+        f"{_in_words(runs)} {_entropy(tables['chains_depths'])}",
         markdown(rules_table(tables["chains"], [COUNTING_CELLS])),
         FIGURE,
     ]
@@ -64,6 +65,13 @@ def _in_words(runs: pd.DataFrame) -> str:
         verdict = COUNTING_CELLS.judge(interval, margin)
         said.append(f"{name} − fixed {mean:+.2f} [{low:+.2f}, {high:+.2f}] points over {n} cells: {verdict}")
     return f"**Does learning the depth cost anything?** {'; '.join(said)}. Margin: {100 * margin:g} points."
+
+
+def _entropy(depths: pd.DataFrame) -> str:
+    of_a_run = depths.groupby(["configuration", "seed"])["q"]
+    entropy = of_a_run.agg(lambda q: -(q * np.log(q.clip(lower=1e-300))).sum())
+    flat = np.log(of_a_run.size().max())
+    return f"Entropy of q(d) in the end: {spread(entropy)} nats; where all depths are alike it is {flat:.3g}."
 
 
 def _sizes(rows: pd.DataFrame) -> str:

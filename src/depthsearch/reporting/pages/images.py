@@ -60,11 +60,10 @@ def image_scale(cohort: dict[str, pd.DataFrame]) -> str:
 def protocol_gap(tables: dict[str, pd.DataFrame]) -> str:
     """How far validation error rose from one epoch to the next, of settings run in both protocols."""
     keys = ["data_set", "kind", "max_depth", "precision", "epochs_limit"]
-    curves = tables["curves"]
-    if "protocol" not in curves:
+    runs = tables["runs"]
+    if "protocol" not in runs or "largest_rise" not in runs:
         return ""
-    rises = curves.groupby([*keys, "protocol", "seed"])["valid_error"].agg(lambda errors: errors.diff().max())
-    rises = (100 * rises.groupby([*keys, "protocol"]).max()).unstack("protocol")
+    rises = (100 * runs.groupby([*keys, "protocol"])["largest_rise"].max()).unstack("protocol")
     if not {"fair", "paper"} <= set(rises):
         return ""
     lines = [

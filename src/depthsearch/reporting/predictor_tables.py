@@ -1,0 +1,161 @@
+"""What the page of the neural predictor shows in tables: errors beside yardsticks, single steps, selection, costs."""
+
+import pandas as pd
+
+from depthsearch.measuring.yardsticks import NAMES
+from depthsearch.reporting.claims import paired
+from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.prediction import MARKS, ORDER
+from depthsearch.reporting.rules import FEWEST, Interval
+from depthsearch.reporting.words import span
+from depthsearch.studies.predictor_selection import ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
+from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
+from depthsearch.studies.trained_pools import NB101
+
+SAID = {  # mean squared error (percent squared): of the paper, of its reproduction by ultmaster
+    ("172", "all"): ("1.95", "3.62"),
+    ("860", "all"): ("", "2.94"),
+    ("172", "denoise-80"): ("", "1.90"),
+    ("91-172", "denoise-91"): ("0.66", "0.74"),
+}
+
+
+KEYS = ["data_set", "split", "evaluated"]
+LEAD = f"{ENSEMBLE}, minus best yardstick"
+
+
+def compared(tables: Tables) -> list[tuple[dict, pd.DataFrame]]:
+    """What is predicted from what (`KEYS`), and the mean squared errors there, a row a repeat, a column a predictor."""
+    rows = tables["predictor"]
+    groups = rows.groupby(KEYS, sort=False) if len(rows) else ()
+    return [
+        (dict(zip(KEYS, key, strict=True)), group.pivot(index="seed", columns="predictor", values="mse"))
+        for key, group in groups
+    ]
+
+
+def lead_over_yardsticks(errors: pd.DataFrame) -> tuple[str, Interval]:
+    """The yardstick with the least mean error (repeats,), and the paired difference of the ensemble to it."""
+    best = str(errors[[name for name in NAMES if name in errors]].mean().idxmin())
+    return best, paired(errors[ENSEMBLE] - errors[best])
+
+
+def yardstick_table(tables: Tables) -> pd.DataFrame:
+    """Errors beside those of the best yardstick, and beside the published ones where there are such."""
+    found = []
+    for key, errors in compared(tables):
+        on101 = key["data_set"] == NB101
+        paper, reproduction = SAID.get((key["split"], key["evaluated"]), ("", "")) if on101 else ("", "")
+        best, lead = lead_over_yardsticks(errors)
+        found.append(
+            {
+                "table": key["data_set"],
+                "train → evaluation": f"{key['split']} → {key['evaluated']}",
+                "paper": paper,
+                "reproduction": reproduction,
+                "n": len(errors),
+                PUBLISHED: spread(errors[PUBLISHED]),
+                ENSEMBLE: spread(errors[ENSEMBLE]),
+                "best yardstick": f"{spread(errors[best])} ({best})",
+                LEAD: interval(lead),
+                "better than it": verdict(below(lead)),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def split_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean squared error, rank correlation and R² of every predictor, for the rows of one split."""
+    found = []
+    for name in ORDER:
+        own = rows[rows["predictor"] == name]
+        if own.empty:
+            continue
+        row = {"predictor": name, "n": own["seed"].nunique()}
+        for title, column in (("MSE", "mse"), ("Kendall's tau", "kendall_tau"), ("R²", "r2")):
+            row |= {
+                f"{title}, {evaluated}": spread(group[column]) if group[column].notna().any() else ""
+                for evaluated, group in own.groupby("evaluated", sort=False)
+            }
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+STEPS = {
+    "the transpose normalised once, not twice": (ONCE, PUBLISHED),
+    "counts, a nonlinear head, a chosen setting": (CHOSEN, PUBLISHED),
+    "an ensemble": (ENSEMBLE, CHOSEN),
+    "a classifier in front": (CLASSIFIER, ENSEMBLE),
+}
+
+
+def step_table(tables: Tables) -> pd.DataFrame:
+    """Paired differences between predictors that differ in one step."""
+    found = []
+    for row, errors in compared(tables):
+        row |= {"n": len(errors)}
+        for step, (new, old) in STEPS.items():
+            row[step] = interval(paired(errors[new] - errors[old])) if {new, old} <= set(errors) else ""
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def selection_table(tables: Tables) -> pd.DataFrame:
+    """Accuracy of each search after as many trained cells, and the predictor's lead over random search."""
+    rows = tables["predictor_selection"]
+    found = []
+    keys = ["data_set", "split", "scored"]
+    for (data_set, _, scored), group in rows.groupby(keys, sort=False) if len(rows) else ():
+        n = int(group["n_train"].iloc[0])
+        ends = [*(n + more for more in MARKS), int(group["trained"].max())]
+        for trained in sorted(set(ends) & set(group["trained"])):
+            at = group[group["trained"] == trained].pivot(index="seed", columns="search", values="accuracy")
+            row = {"table": data_set, "scored": scored, "learnt from": n, "trained": trained, "n": len(at)}
+            for name in (RANDOM_SEARCH, *(s for s in at if s not in (RANDOM_SEARCH, ORACLE)), ORACLE):
+                row[str(name)] = f"{at[name].mean():.2f} ± {at[name].std() if at[name].nunique() > 1 else 0:.2f}"
+            lead = paired(at[PREDICTOR] - at[RANDOM_SEARCH])
+            row |= {f"{PREDICTOR} − random": interval(lead), "better than random search": verdict(lead)}
+            row |= {f"{WITH_CLASSIFIER} − random": interval(paired(at[WITH_CLASSIFIER] - at[RANDOM_SEARCH]))}
+            found.append(row)
+    return pd.DataFrame(found)
+
+
+def verdict(lead: Interval) -> str:
+    """Of a difference that should lie above 0."""
+    _, low, high, n = lead
+    if n < FEWEST:
+        return f"undecided: needs {FEWEST} repeats"
+    return "yes" if low > 0 else "no" if high < 0 else "undecided"
+
+
+def below(difference: Interval) -> Interval:
+    """The same the other way round: of a difference that should lie below 0."""
+    mean, low, high, n = difference
+    return -mean, -high, -low, n
+
+
+def spread(values: pd.Series) -> str:
+    """Mean and standard deviation; of values that are all the same, none."""
+    return f"{values.mean():.3g} ± {values.std() if values.nunique() > 1 else 0:.2g}"
+
+
+def interval(difference: Interval) -> str:
+    mean, low, high, _ = difference
+    return f"{mean:+.3g} [{low:+.3g}, {high:+.3g}]"
+
+
+def cost_table(runs: pd.DataFrame) -> pd.DataFrame:
+    groups = runs.groupby(["data_set", "split"], sort=False)
+    return pd.DataFrame(
+        [
+            {
+                "table": data_set,
+                "split": split,
+                "repeats": group["seed"].nunique(),
+                "networks of an ensemble": span(group["ensemble"]),
+                "minutes, all repeats": f"{group['seconds'].sum() / 60:.1f}",
+                "hardware": ", ".join(group["device"].unique()),
+            }
+            for (data_set, split), group in groups
+        ]
+    )
