@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.cells.genotype import GENOTYPES, RANDOM, random_cell_genotype
-from depthsearch.cells.recurrent import random_recurrent_genotype
+from depthsearch.cells.genotype import GENOTYPES, RANDOM, random_cell_genotype, random_recurrent_genotype
 from depthsearch.hardware import in_words
 from depthsearch.reporting import searches
 from depthsearch.reporting.joining import Tables
