@@ -47,9 +47,15 @@ def cells_page(tables: Tables, others: Sequence[str]) -> str:
         text.append(markdown(moved_table(searched)))
     text += chains_part(tables) if "chains" in tables else []
     text += _tuning(tuning) if len(tuning) else []
+    text += ["## What is not here", NO_ELBO] if len(known) else []
     return "\n\n".join(text) + not_shown(others) + "\n"
 
 
+NO_ELBO = """An ELBO in closed form over the choices of a cell, as there is over depth. All depths of a chain are read
+off one pass, so the expected log-likelihood is a sum of D + 1 terms. Of a cell of six edges with five operations it is
+a sum over 15,625 networks, and one pass with mixed activations gives none of them: its log-likelihood bounds the
+expectation from neither side, because the network is not linear in what is mixed. Sampling whole cells would be sound,
+at the price of noise in the gradient. How many cells stand in a row is learnt in closed form: see above."""
 MOVED = """Entropy of the mixing weights, nats, a mean over edges (ln 5 = 1.609 where all of five options are alike; of
 the three that the progressive search keeps, ln 3 = 1.099). Changes: how often, over all epochs, the largest option of
 an edge became another. Operation evaluations: operations that images pass, forward, all told; one on 1/K of the
