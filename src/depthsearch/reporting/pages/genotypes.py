@@ -104,7 +104,11 @@ def _in_words(cells: pd.DataFrame, measure: Measure) -> str:
     said = [
         f"{row['kind']}: {row['word']}, {_difference(row['interval'], measure)}" for row in table.to_dict("records")
     ]
-    return f"**Better than random cells?** {'; '.join(said)}." if said else "There are no two kinds to hold against each other yet: random cells, and others."
+    return (
+        f"**Better than random cells?** {'; '.join(said)}."
+        if said
+        else "There are no two kinds to hold against each other yet: random cells, and others."
+    )
 
 
 def worth_table(rows: pd.DataFrame, measure: Measure) -> pd.DataFrame:
