@@ -1,26 +1,20 @@
 """The comparison of strategies in words and tables, all of it computed: what each costs, what it wins over LDN, when to
-use which.
-
-A *family* is all spirals together or one image data set. Differences are paired: repeat r has the same data and
-network seeds for every strategy; on spirals a repeat counts once, with its mean over the angles.
-"""
+use which (`purposes`)."""
 
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.baselines import BASELINES, against_baselines, as_good
+from depthsearch.reporting.baselines import against_baselines
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.comparison import MODES
-from depthsearch.reporting.rules import FEWEST
+from depthsearch.reporting.purposes import ORDER, by_repeat, families, off_the_data, when_to_use_which
 from depthsearch.reporting.words import markdown, span, spread
-from depthsearch.strategies import METHODS, SEARCHES
+from depthsearch.strategies import METHODS
 from depthsearch.studies.choices import ImageChoice
 
-ORDER = [*METHODS, *SEARCHES, *BASELINES]
 REFERENCE = "LDN"
-FREE_WIDTH = ("random", "predictor")  # choose a width too
 HOW_TO_READ = """
 Every strategy sees the same training and validation points; epochs, depths and widths are chosen by validation
 log-likelihood, and the test points are touched once. *Searched*: as the search leaves it, with all depths mixed;
@@ -34,35 +28,12 @@ the training points to the weights of depths: as searched and truncated, their n
 """
 
 
-def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each family by its name."""
-    if table.empty:
-        return
-    name = table["data_set"].where(~table["data_set"].str.startswith("spirals"), "spirals")
-    for family in dict.fromkeys(sorted(name, key=lambda n: (n != "spirals", n))):
-        yield family, table[name == family]
-
-
-def by_repeat(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Means over data sets: one row a repeat, one column a strategy; NaN where a repeat misses one of the data sets."""
-    groups = rows.groupby(["strategy", "seed"])[column]
-    whole = groups.count().eq(rows.groupby("strategy")["data_set"].nunique(), level="strategy")
-    table = groups.mean().where(whole).unstack("strategy")
-    return table[[name for name in ORDER if name in table]]
-
-
 def differences(rows: pd.DataFrame, column: str) -> dict[str, tuple[float, float, float, int]]:
     """Of each strategy, its value less that of LDN: mean, 95 % interval, number of repeats."""
     values = by_repeat(rows, column)
     if REFERENCE not in values:
         return {}
     return {name: paired(values[name] - values[REFERENCE]) for name in ORDER if name in values and name != REFERENCE}
-
-
-def off_the_data(shift: pd.DataFrame) -> pd.DataFrame:
-    """Per run, the mean over all amounts of shift but none: log-likelihood, ECE and AUROC."""
-    keys = ["data_set", "strategy", "seed"]
-    return shift[shift["shift"] > 0].groupby(keys)[["log_likelihood", "ece", "auroc"]].mean().reset_index()
 
 
 def cost_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -133,73 +104,6 @@ def predictor_table(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
-    """Sentences about one family, from its numbers."""
-    said = []
-    cost = rows.groupby("strategy")["block_evaluations"].mean()
-    if "regret" in rows and rows["regret"].notna().any():
-        regrets = by_repeat(rows, "regret")
-        regret = regrets.mean().dropna()
-        here = regret[[name for name in regret.index if name not in (*FREE_WIDTH, *BASELINES)]]
-        best, guesses = str(here.idxmin()), as_good(regrets.drop(columns=list(FREE_WIDTH), errors="ignore"))
-        none = "least regret"
-        if guesses:
-            none = f"no strategy is seen to be better than {' or '.join(guesses)}. Least regret of a strategy"
-        elif set(BASELINES) & set(regret.index):
-            none = "a strategy is better than each guess. Least regret"
-        manual = f" against {cost['manual']:.2g} of manual search" if "manual" in cost else ""
-        said.append(
-            f"To choose a depth and retrain at it: {none}: {best}, {here[best]:.3g} nats, "
-            f"{cost[best]:.2g} block evaluations{manual}."
-        )
-        wide = ", ".join(f"{name} {regret[name]:.3g} nats" for name in FREE_WIDTH if name in regret)
-        said.append(f"To choose a width too: regret of {wide}, against the same reference." if wide else "")
-    said.append(_best(rows, "searched_log_likelihood", "To predict with what the search itself leaves", 1))
-    cut = "To cut the searched network at the chosen depth and keep it"
-    said.append(_best(rows[rows["strategy"].isin(list(METHODS))], "truncated_log_likelihood", cut, 1))
-    said.append(_best(rows.assign(x=-rows["searched_ece"]), "x", "For calibration as searched", -100, "% ECE"))
-    if len(shift):
-        purpose = "To notice inputs off the data by predictive entropy"
-        said.append(_best(off_the_data(shift), "auroc", purpose, 1, "AUROC"))
-    return [sentence for sentence in said if sentence]
-
-
-def good_for(rows: pd.DataFrame, shift: pd.DataFrame) -> dict[str, list[str]]:
-    """For each purpose the strategies that are the best at it on one family, or not told apart from the best."""
-    cut = rows[rows["strategy"].isin(list(METHODS))]
-    found = {"retraining": among_best(rows.assign(x=-rows["regret"]), "x")} if "regret" in rows else {}
-    found["predicting as searched"] = among_best(rows, "searched_log_likelihood")
-    found["cutting"] = among_best(cut, "truncated_log_likelihood")
-    found["calibration"] = among_best(rows.assign(x=-rows["searched_ece"]), "x")
-    if len(shift):
-        found["noticing what is off the data"] = among_best(off_the_data(shift), "auroc")
-    return found
-
-
-def among_best(rows: pd.DataFrame, column: str) -> list[str]:
-    """The strategy with the highest mean, then those whose paired difference to it does not exclude zero."""
-    values = by_repeat(rows, column).dropna(axis=1, how="all")
-    if values.empty:
-        return []
-    best = str(values.mean().idxmax())
-    found = [best]
-    for name in (n for n in ORDER if n in values and n != best):
-        mean, _, high, n = paired(values[name] - values[best])
-        if n < FEWEST or high >= 0 or mean == 0:
-            found.append(name)
-    return found
-
-
-def _best(rows: pd.DataFrame, column: str, purpose: str, scale: float, unit: str = "nats") -> str:
-    """`among_best` in words."""
-    best, *ties = among_best(rows, column) or [""]
-    if not best:
-        return ""
-    value = scale * by_repeat(rows, column)[best].mean()
-    among = f"; not told apart from it: {_list(ties)}" if ties else "; told apart from all others"
-    return f"{purpose}: {best} ({value:.3g} {unit}){among}."
-
-
 def page(tables: Mapping[str, pd.DataFrame]) -> str:
     """The verdict for results/README.md."""
     text = [HOW_TO_READ.strip()]
@@ -257,10 +161,6 @@ def _in_order(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         runs = rows[rows["strategy"] == name]
         if len(runs):
             yield name, runs
-
-
-def _list(names: list[str]) -> str:
-    return ", ".join(sorted(names, key=ORDER.index))
 
 
 def _interval(interval: tuple[float, float, float, int], scale: float) -> str:

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from depthsearch.reporting.comparison import MODES
 from depthsearch.reporting.figures.style import LABELS, Tables, band, panels, scale_of, titled
-from depthsearch.reporting.verdict import ORDER, families
+from depthsearch.reporting.purposes import ORDER, families
 from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 

@@ -10,8 +10,8 @@ from depthsearch.reporting.claims import image_claims, spiral_claims
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import PAPER_SETS, image_scale
 from depthsearch.reporting.parts import cohorts
+from depthsearch.reporting.purposes import by_repeat, families, good_for
 from depthsearch.reporting.rules import CALIBRATION, DIFFICULTY, PRUNING, SEARCH, STEADY
-from depthsearch.reporting.verdict import by_repeat, families, good_for
 from depthsearch.reporting.words import markdown, span
 
 CLAIMS = (PRUNING, SEARCH, CALIBRATION, STEADY, DIFFICULTY)
