@@ -99,7 +99,7 @@ def test_predictor(tmp_path):
     check(images, tmp_path)
 
 
-@pytest.mark.parametrize(("name", "drawn"), [("spirals", 10), ("cells", 5)])
+@pytest.mark.parametrize(("name", "drawn"), [("spirals", 10), ("cells", 6)])
 def test_from_the_committed_tables_alone(name, drawn, tmp_path):
     fresh = tmp_path / "results"
     fresh.mkdir()

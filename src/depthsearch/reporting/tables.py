@@ -101,14 +101,17 @@ def _row(config: Mapping, summary: Mapping) -> dict:
     return row
 
 
-def largest_rise(history: Sequence[Mapping]) -> float | None:
-    """How far the validation error rose, at most, from one epoch to the next: curves in tables are thinned."""
+def largest_rise(history: Sequence[Mapping]) -> float:
+    """How far the validation error rose, at most, from one epoch to the next; NaN of no such pair.
+
+    Of the whole history: the curves in the tables are thinned.
+    """
     rises = [
         after["valid_error"] - before["valid_error"]
         for before, after in pairwise(history)
         if "valid_error" in before and after["epoch"] == before["epoch"] + 1
     ]
-    return max(rises, default=None)
+    return max(rises, default=math.nan)
 
 
 def no_runs() -> pd.DataFrame:
