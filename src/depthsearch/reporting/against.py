@@ -5,7 +5,7 @@ import pandas as pd
 from depthsearch.data.nasbench import SETS
 from depthsearch.reporting.baselines import holm
 from depthsearch.reporting.claims import p_value, paired
-from depthsearch.reporting.rules import Interval, difference_seen
+from depthsearch.reporting.rules import Interval, difference_seen, negated
 from depthsearch.studies.random_cells import EQUAL_COST
 
 JUDGED = ("DrNAS", "DrNAS progressive")
@@ -34,5 +34,4 @@ def against(rows: pd.DataFrame) -> pd.DataFrame:
 
 def word(interval: Interval, p: float) -> str:
     """Of a difference of accuracies, by the rule `BETTER_CELLS`: the more the better."""
-    mean, low, high, n = interval
-    return difference_seen((-mean, -high, -low, n), p)
+    return difference_seen(negated(interval), p)

@@ -9,6 +9,7 @@ from depthsearch.reporting import searches
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.shown import shown
 from depthsearch.reporting.tables import cohort_of, read_runs, with_stored
+from depthsearch.studies.cell_chain import CellChain
 
 TABLES = ("chains", "chains_depths")
 ASKED = ("data_set", "kind", "max_depth", "cell", "channels", "n_train", "pixels")
@@ -84,6 +85,11 @@ def side_by_side(rows: pd.DataFrame) -> pd.DataFrame:
                 row |= {"learnt": run["LDN-95_test_error"], "retrained": anew}
                 found.append(row | {"share": run["pruned_parameters"] / run["parameters"]})
     return pd.DataFrame(found, columns=["cell", "seed", "D", "depth", "fixed", "learnt", "retrained", "share"])
+
+
+def size(rows: pd.DataFrame) -> str:
+    """Whether chains were trained for fewer epochs than by default, in a word."""
+    return "reduced size" if rows["epochs_limit"].max() < CellChain().training.epochs else "full size"
 
 
 def named(rows: pd.DataFrame) -> dict[str, str]:

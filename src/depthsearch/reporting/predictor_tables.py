@@ -6,7 +6,7 @@ from depthsearch.measuring.yardsticks import NAMES
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.prediction import MARKS, ORDER
-from depthsearch.reporting.rules import FEWEST, Interval
+from depthsearch.reporting.rules import FEWEST, Interval, negated
 from depthsearch.reporting.words import span
 from depthsearch.studies.predictor_selection import ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
 from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
@@ -58,7 +58,7 @@ def yardstick_table(tables: Tables) -> pd.DataFrame:
                 ENSEMBLE: spread(errors[ENSEMBLE]),
                 "best yardstick": f"{spread(errors[best])} ({best})",
                 LEAD: interval(lead),
-                "better than it": verdict(below(lead)),
+                "better than it": verdict(negated(lead)),
             }
         )
     return pd.DataFrame(found)
@@ -126,12 +126,6 @@ def verdict(lead: Interval) -> str:
     if n < FEWEST:
         return f"undecided: needs {FEWEST} repeats"
     return "yes" if low > 0 else "no" if high < 0 else "undecided"
-
-
-def below(difference: Interval) -> Interval:
-    """The same the other way round: of a difference that should lie below 0."""
-    mean, low, high, n = difference
-    return -mean, -high, -low, n
 
 
 def spread(values: pd.Series) -> str:

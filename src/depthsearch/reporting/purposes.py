@@ -5,6 +5,7 @@ network seeds for every strategy; on spirals a repeat counts once, with its mean
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -15,6 +16,34 @@ from depthsearch.strategies import METHODS, SEARCHES
 
 ORDER = [*METHODS, *SEARCHES, *BASELINES]
 FREE_WIDTH = ("random", "predictor")  # choose a width too
+
+
+@dataclass(frozen=True)
+class _Purpose:
+    """What a strategy may be wanted for: the more of a column the better; `scale` makes `unit` of it."""
+
+    name: str
+    said: str
+    rows: pd.DataFrame
+    column: str
+    scale: float = 1.0
+    unit: str = "nats"
+
+
+def _purposes(rows: pd.DataFrame, shift: pd.DataFrame) -> list[_Purpose]:
+    """All but retraining at the chosen depth."""
+    cut, calibrated = rows[rows["strategy"].isin(list(METHODS))], rows.assign(x=-rows["searched_ece"])
+    searched, kept = "To predict with what the search itself leaves", "To cut the searched network at the chosen depth"
+    found = [
+        _Purpose("predicting as searched", searched, rows, "searched_log_likelihood"),
+        _Purpose("cutting", f"{kept} and keep it", cut, "truncated_log_likelihood"),
+        _Purpose("calibration", "For calibration as searched", calibrated, "x", -100, "% ECE"),
+    ]
+    if len(shift):
+        noticed = "To notice inputs off the data by predictive entropy"
+        moved = off_the_data(shift)
+        found.append(_Purpose("noticing what is off the data", noticed, moved, "auroc", 1, "AUROC"))
+    return found
 
 
 def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -61,25 +90,14 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
         )
         wide = ", ".join(f"{name} {regret[name]:.3g} nats" for name in FREE_WIDTH if name in regret)
         said.append(f"To choose a width too: regret of {wide}, against the same reference." if wide else "")
-    said.append(_best(rows, "searched_log_likelihood", "To predict with what the search itself leaves", 1))
-    cut = "To cut the searched network at the chosen depth and keep it"
-    said.append(_best(rows[rows["strategy"].isin(list(METHODS))], "truncated_log_likelihood", cut, 1))
-    said.append(_best(rows.assign(x=-rows["searched_ece"]), "x", "For calibration as searched", -100, "% ECE"))
-    if len(shift):
-        purpose = "To notice inputs off the data by predictive entropy"
-        said.append(_best(off_the_data(shift), "auroc", purpose, 1, "AUROC"))
+    said += [_best(purpose) for purpose in _purposes(rows, shift)]
     return [sentence for sentence in said if sentence]
 
 
 def good_for(rows: pd.DataFrame, shift: pd.DataFrame) -> dict[str, list[str]]:
     """For each purpose the strategies that are the best at it on one family, or not told apart from the best."""
-    cut = rows[rows["strategy"].isin(list(METHODS))]
     found = {"retraining": among_best(rows.assign(x=-rows["regret"]), "x")} if "regret" in rows else {}
-    found["predicting as searched"] = among_best(rows, "searched_log_likelihood")
-    found["cutting"] = among_best(cut, "truncated_log_likelihood")
-    found["calibration"] = among_best(rows.assign(x=-rows["searched_ece"]), "x")
-    if len(shift):
-        found["noticing what is off the data"] = among_best(off_the_data(shift), "auroc")
+    found |= {purpose.name: among_best(purpose.rows, purpose.column) for purpose in _purposes(rows, shift)}
     return found
 
 
@@ -97,14 +115,14 @@ def among_best(rows: pd.DataFrame, column: str) -> list[str]:
     return found
 
 
-def _best(rows: pd.DataFrame, column: str, purpose: str, scale: float, unit: str = "nats") -> str:
+def _best(purpose: "_Purpose") -> str:
     """`among_best` in words."""
-    best, *ties = among_best(rows, column) or [""]
+    best, *ties = among_best(purpose.rows, purpose.column) or [""]
     if not best:
         return ""
-    value = scale * by_repeat(rows, column)[best].mean()
+    value = purpose.scale * by_repeat(purpose.rows, purpose.column)[best].mean()
     among = f"; not told apart from it: {_list(ties)}" if ties else "; told apart from all others"
-    return f"{purpose}: {best} ({value:.3g} {unit}){among}."
+    return f"{purpose.said}: {best} ({value:.3g} {purpose.unit}){among}."
 
 
 def _list(names: list[str]) -> str:

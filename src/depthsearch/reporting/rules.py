@@ -18,6 +18,12 @@ STEADY_FROM = 20  # d_opt is held against D from here on: below, D itself may be
 Interval = tuple[float, float, float, int]  # mean, its two ends, number of repeats
 
 
+def negated(interval: Interval) -> Interval:
+    """Of the difference the other way round."""
+    mean, low, high, n = interval
+    return -mean, -high, -low, n
+
+
 def no_worse(interval: Interval, margin: float) -> str:
     """ "It costs nothing": differences are costs, positive is worse."""
     _, low, high, _ = interval
@@ -36,8 +42,7 @@ def less(interval: Interval, margin: float = 0.0) -> str:
 
 def more(interval: Interval, margin: float = 0.0) -> str:
     """ "It is more", by more than the margin."""
-    mean, low, high, n = interval
-    return less((-mean, -high, -low, n), margin)
+    return less(negated(interval), margin)
 
 
 def still(interval: Interval, margin: float) -> str:

@@ -137,10 +137,9 @@ class CellChain(DepthStudy):
     @classmethod
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
         small = dict(cls.REDUCED) if options.reduced and not options.quick else {}
-        given = {name: value for name in ("data_set", *cls.OPTIONS) if (value := getattr(options, name)) is not None}
-        epochs = small.get("epochs") if options.epochs is None else options.epochs
-        asked = argparse.Namespace(**vars(options) | {"epochs": epochs})
-        return super().chosen([replace(study, **small | given) for study in studies], asked)
+        names = ("data_set", "epochs", *cls.OPTIONS)
+        given = {name: value for name in names if (value := getattr(options, name)) is not None}
+        return [replace(study, **small | given) for study in super().chosen(studies, options)]
 
 
 def retrained(wanted: Sequence[Wanted], data: Path) -> list[CellChain]:

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from depthsearch.data.nasbench import SETS
 from depthsearch.measuring.cells import DRAWN
-from depthsearch.reporting.chains import named, side_by_side
+from depthsearch.reporting.chains import named, side_by_side, size
 from depthsearch.reporting.figures.style import Tables, panels, titled
 from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
 from depthsearch.reporting.words import span
@@ -131,7 +131,9 @@ def depths(tables: Tables) -> Figure | None:
     right.invert_yaxis()
     figure.colorbar(image, ax=right, label="q(d)")
     n = span(runs.groupby("cell")["seed"].nunique())
-    return titled(figure, f"chains of at most {span(runs['D'])} cells, reduced size, n = {n} repeats a cell")
+    return titled(
+        figure, f"chains of at most {span(runs['D'])} cells, {size(tables['chains'])}, n = {n} repeats a cell"
+    )
 
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.chains import named, side_by_side
+from depthsearch.reporting.chains import named, side_by_side, size
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.rules import COUNTING_CELLS, ERROR_MARGIN, MARGIN_SHARE, rules_table
@@ -76,8 +76,9 @@ def _entropy(depths: pd.DataFrame) -> str:
 
 def _sizes(rows: pd.DataFrame) -> str:
     said = {name: span(rows[name].dropna().astype(int)) for name in ("channels", "epochs_limit")}
+    where = f"{size(rows).capitalize()}, on {', '.join(rows['data_set'].unique())}: C = {said['channels']}"
     return (
-        f"Reduced, on {', '.join(rows['data_set'].unique())}: C = {said['channels']}, at most {said['epochs_limit']} "
-        f"epochs, {images_said(rows)}, a tenth of which selects the epoch; {rows['seconds'].sum() / 60:.0f} minutes of "
-        f"training in all, beside other work; {', '.join(rows['device'].unique())}."
+        f"{where}, at most {said['epochs_limit']} epochs, {images_said(rows)}, a tenth of which "
+        f"selects the epoch; {rows['seconds'].sum() / 60:.0f} minutes of training in all, beside other work; "
+        f"{', '.join(rows['device'].unique())}."
     )

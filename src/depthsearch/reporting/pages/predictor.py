@@ -7,7 +7,6 @@ import pandas as pd
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.predictor_tables import (
-    below,
     compared,
     cost_table,
     lead_over_yardsticks,
@@ -17,6 +16,7 @@ from depthsearch.reporting.predictor_tables import (
     verdict,
     yardstick_table,
 )
+from depthsearch.reporting.rules import negated
 from depthsearch.reporting.words import markdown, span
 from depthsearch.studies.predictor_table import ENSEMBLE, PUBLISHED
 
@@ -126,7 +126,7 @@ def outcome(tables: Tables) -> str:
         differences = lead_over_yardsticks(errors)[1], paired(errors[ENSEMBLE] - errors[PUBLISHED])
         for found, difference in zip(leads.values(), differences, strict=True):
             place = (key["data_set"], f"{key['split']} → {key['evaluated']}")
-            found.setdefault(verdict(below(difference)), []).append(place)
+            found.setdefault(verdict(negated(difference)), []).append(place)
     lines = [
         f"- Mean squared error of *{ENSEMBLE}* less than that of {other} (whole 95 % interval below 0): {_said(found)}."
         for other, found in leads.items()
