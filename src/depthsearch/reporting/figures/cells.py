@@ -124,16 +124,15 @@ def depths(tables: Tables) -> Figure | None:
     q = tables["chains_depths"].pivot_table(index="cell", columns="depth", values="q").loc[order]
     image = right.imshow(q, aspect="auto", cmap="Blues", vmin=0)
     found = runs.groupby("cell")["depth"].mean().loc[order]
-    right.plot(found, range(len(order)), "o", ms=4, mfc="none", color="tab:orange", label="d_opt, mean")
+    right.plot(found, range(len(order)), "o", ms=4, mfc="none", color="tab:orange")
+    right.set_title("circles: d_opt, mean", fontsize="small")
     right.set(xlabel="depth", ylim=left.get_ylim(), yticks=[])
-    right.legend(frameon=False, fontsize="x-small")
     left.invert_yaxis()
     right.invert_yaxis()
     figure.colorbar(image, ax=right, label="q(d)")
     n = span(runs.groupby("cell")["seed"].nunique())
-    return titled(
-        figure, f"chains of at most {span(runs['D'])} cells, {size(tables['chains'])}, n = {n} repeats a cell"
-    )
+    said = f"chains of at most {span(runs['D'])} cells, {size(tables['chains'])}"
+    return titled(figure, f"{said}, n = {n} repeats a cell; bars: standard deviation")
 
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
