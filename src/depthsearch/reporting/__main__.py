@@ -1,8 +1,8 @@
 """Tables and pages from finished runs: `python -m depthsearch.reporting [RESULTS] [--add DIR ...]`.
 
-Writes `tables/*.csv` and the pages of a results folder (`README.md`, `strategies.md`, `cells.md`, `genotypes.md`,
-`predictor.md`), and for the clone's own the results section of the README. Runs that the tables know and this machine
-does not have stay in them.
+Writes `tables/*.csv` and the pages of a results folder (`README.md`, `strategies.md`, `learnt_depth.md`, `cells.md`,
+`genotypes.md`, `predictor.md`), and for the clone's own the results section of the README. Runs that the tables know
+and this machine does not have stay in them.
 """
 
 import argparse
@@ -10,14 +10,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from depthsearch.reporting import chains, comparison, genotypes, prediction, searches, tables, verdict
+from depthsearch.reporting import chains, comparison, genotypes, prediction, searches, tables, variations, verdict
 from depthsearch.reporting.joining import Tables, join
 from depthsearch.reporting.maps import store_maps
 from depthsearch.reporting.pages.cells import cells_page
 from depthsearch.reporting.pages.genotypes import genotypes_page
+from depthsearch.reporting.pages.learnt_depth import learnt_depth_page
 from depthsearch.reporting.pages.predictor import predictor_page
 from depthsearch.reporting.pages.readme import insert_into_readme, readme_part
 from depthsearch.reporting.pages.results import benchmarks_part, results_page, strategies_part
+from depthsearch.reporting.parts import ldn_and_ddn
 from depthsearch.reporting.shown import shown
 from depthsearch.running.folders import RESULTS
 
@@ -68,7 +70,7 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
 def _of(place: Path) -> Tables:
     found: Tables = {}
     missing = None
-    for kind in (tables, comparison, searches, chains, prediction, genotypes):
+    for kind in (tables, comparison, searches, chains, prediction, genotypes, variations):
         try:
             found |= kind.all_tables(place)
         except FileNotFoundError as nothing:
@@ -92,6 +94,10 @@ def write_pages(results: Path, found: Tables) -> None:
     (results / "README.md").write_text(results_page(scans, compared, others, strategies, benchmarks_part(results)))
     if "cells" in found:
         (results / "cells.md").write_text(cells_page(*shown({name: found[name] for name in CELLS if name in found})))
+    if "variations" in found:
+        part, left = shown({"variations": found["variations"]})
+        _, ddn = ldn_and_ddn(scans["runs"], "spirals")
+        (results / "learnt_depth.md").write_text(learnt_depth_page(part["variations"], ddn, left))
     trained, left = _shown_of(genotypes.TABLES, found)
     searched = genotypes.searches_of(_shown_of(searches.TABLES, found)[0]["cells"])
     if len(trained["genotypes"]) or len(searched):

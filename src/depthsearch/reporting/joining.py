@@ -67,7 +67,10 @@ GENOTYPES = Family(
     mains=("genotypes",),
     details=("genotypes_history",),
 )
-FAMILIES = (RUNS, CHOICES, POOL, CELLS, CHAINS, PREDICTIONS, GENOTYPES)
+VARIATIONS = Family(
+    ("scan", "data_set", "max_depth", "epochs_limit", "configuration", "seed", "fit"), mains=("variations",)
+)
+FAMILIES = (RUNS, CHOICES, POOL, CELLS, CHAINS, PREDICTIONS, GENOTYPES, VARIATIONS)
 
 
 def join(ours: Mapping[str, pd.DataFrame], theirs: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:

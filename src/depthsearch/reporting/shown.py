@@ -20,6 +20,7 @@ from depthsearch.reporting.joining import (
     PREDICTIONS,
     RUNS,
     SETTING,
+    VARIATIONS,
     Family,
     Tables,
     as_text,
@@ -28,6 +29,7 @@ from depthsearch.reporting.joining import (
 
 WAYS = ("protocol", "precision", "epochs_limit")  # of training images, which pages show side by side
 NETWORK = ("strategy", "points", "max_depth", "width")
+VARIED = ("q_rate", "kl_weight", "prior_ratio", "patience")  # of a learnt depth
 
 
 def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
@@ -76,6 +78,11 @@ def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
         best, others = fullest(tables["predictor_runs"], ["data_set", "split"], ["cohort", "epochs_limit"], ("split",))
         lines += others
         kept[PREDICTIONS] = PREDICTIONS.keys(best)
+    if len(tables.get("variations", ())):
+        facts = ["scan", "data_set", "max_depth"], ["cohort"], (*VARIED, "fit")
+        best, others = fullest(tables["variations"], *facts)
+        lines += others
+        kept[VARIATIONS] = VARIATIONS.keys(best)
     return _only(tables, kept), lines
 
 

@@ -22,6 +22,7 @@ OF = {
     "genotype": "genotypes",
     "predictor": "predictors",
     "recurrent": "recurrent cells",
+    "variation": "variations",
 }
 TABLES = ("runs", "depths", "reliability", "curves", "diverged")
 
@@ -65,7 +66,7 @@ def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
     Args:
         of: "choices" for the comparison of strategies, "cells" for searches of cells, "chains" for the depth of chains
             of these, "genotypes" for their training, "recurrent cells" for searches and trainings of such cells,
-            "predictors" for the neural predictor, "depth" for all others.
+            "predictors" for the neural predictor, "variations" for those of a learnt depth, "depth" for all others.
     """
     found = []
     for folder in run_folders(results):

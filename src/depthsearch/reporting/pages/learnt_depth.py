@@ -1,0 +1,129 @@
+"""The text of results/learnt_depth.md: what makes a learnt depth lose against the best fixed one."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from depthsearch.reporting.claims import best_ddn, paired
+from depthsearch.reporting.pages.results import not_shown
+from depthsearch.reporting.rules import CHOOSING, FEWEST, REPAIR, Interval, rules_table
+from depthsearch.reporting.variations import FITS, PAPER, taken, what_varies, with_words
+from depthsearch.reporting.words import markdown, spread
+
+INTRO = """Generated from the saved runs by `make figures`; no number here is typed. On spirals one run of LDN errs more
+than the best fixed depth ([claim 2](README.md#claims-of-the-paper)), and q lags behind the exact posterior over depth
+given the trained weights. Here one thing at a time is other than in the paper: the learning rate of q, as a multiple of
+the network's; the weight of the KL (below 1 the likelihood counts for more); the ratio of the geometric prior; the
+patience, and with it the limit on epochs. Each trained network is measured twice: with q *as learnt*, and *refitted*, q
+set to the exact posterior by one pass over the training points. All differences are paired over repeats, 95 %
+t-intervals."""
+COLUMNS = """d_opt: depth of LDN-95, whose test error and log-likelihood these are. KL: from q to the exact posterior.
+Off the data: test points moved away from the origin, means over all amounts, predicted by LDN-full; AUROC of the
+predictive entropy, for telling moved points from others."""
+ANEW = """*Retrained at d_opt*: the deterministic network of the depth that LDN-95 of the same repeat chose, and the
+best DDN as in claim 2, from the scans of the spiral experiments, which were run at another time."""
+OFF = {"test_log_likelihood": "test log-likelihood", "shift_auroc": "AUROC off the data"}  # what must not be hurt
+AS_IS = what_varies(PAPER)
+
+
+def learnt_depth_page(rows: pd.DataFrame, ddn: pd.DataFrame, others: Sequence[str]) -> str:
+    """The text of results/learnt_depth.md.
+
+    Args:
+        rows: what is shown of the table `variations`.
+        ddn: of the table `runs` the deterministic networks of the spiral scan.
+        others: a line for each cohort that is not shown.
+    """
+    text = ["# What makes a learnt depth lose", INTRO]
+    for depth, part in with_words(rows).groupby("max_depth"):
+        text += _of_depth(int(str(depth)), part, ddn)
+    return "\n\n".join(text) + not_shown(others) + "\n"
+
+
+def _of_depth(depth: int, rows: pd.DataFrame, ddn: pd.DataFrame) -> list[str]:
+    choosing, confirming = rows[rows["seed"] >= CHOOSING], rows[rows["seed"] < CHOOSING]
+    minutes, devices = rows[rows["fit"] == FITS[0]]["seconds"].sum() / 60, ", ".join(rows["device"].unique())
+    text = [
+        f"## D = {depth}",
+        f"{minutes:.0f} minutes of training in all, beside other work ({devices}).",
+        in_words(choosing, confirming),
+        f"Seeds from {CHOOSING} on, which choose. {COLUMNS}",
+        markdown(variations_table(choosing)),
+    ]
+    if len(confirming):
+        text += [f"Seeds below {CHOOSING}, which confirm:", markdown(variations_table(confirming))]
+        anew = retrained_table(confirming, ddn)
+        text += [ANEW, markdown(anew)] if len(anew) else []
+    return [*text, "The rule, and the runs that it judges:", markdown(rules_table(rows, [REPAIR]))]
+
+
+def in_words(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
+    """What is taken, whether it is confirmed, and whether it hurts."""
+    best = taken(choosing)
+    if best is None:
+        return "**No variation was run yet.**"
+    said = f"**Does changing one thing help?** Taken: {best[0]}, q {best[1]}."
+    interval = gap(confirming, *best, "test_error")
+    if interval[3] < FEWEST:
+        return f"{said} It is not confirmed yet: that needs {FEWEST} repeats."
+    words = {"reproduced": "confirmed", "not reproduced": "not confirmed"}
+    said += f" Test error, minus the paper's: {_words(interval, 100, 'points')}, "
+    said += words.get(REPAIR.judge(interval, 0.0), "undecided") + "."
+    for column, name in OFF.items():
+        other = gap(confirming, *best, column)
+        hurts = "it hurts" if other[2] < 0 else "it helps" if other[1] > 0 else "no difference seen"
+        said += f" {name[0].upper()}{name[1:]}: {_words(other, 1, '')}, {hurts}."
+    return said
+
+
+def gap(rows: pd.DataFrame, variation: str, fit: str, column: str) -> Interval:
+    """A column of a variation minus that of the paper's LDN as learnt, paired over repeats."""
+    ours, papers = (
+        rows[(rows["variation"] == name) & (rows["fit"] == how)].set_index("seed")[column]
+        for name, how in ((variation, fit), (AS_IS, FITS[0]))
+    )
+    return paired(ours - papers)
+
+
+def variations_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a variation and fit, in the order of the scan; errors in percent."""
+    table = []
+    for (variation, fit), part in rows.groupby(["variation", "fit"], sort=False):
+        done = part[part["diverged_epoch"].isna()]
+        row = {"variation": variation, "q": fit, "n": len(part), "d_opt": spread(done["pruned_depth"])}
+        row |= {"KL (nats)": f"{done['kl_to_exact'].mean():.2f}", "test error (%)": spread(100 * done["test_error"])}
+        paper = variation == AS_IS and fit == FITS[0]
+        minus = "-" if paper else _words(gap(rows, str(variation), str(fit), "test_error"), 100, "")
+        row |= {"minus the paper's": minus, "log-likelihood (nats)": spread(done["test_log_likelihood"])}
+        row |= {"AUROC off the data": spread(done["shift_auroc"])}
+        row |= {"log-likelihood there, median": f"{done['shift_log_likelihood'].median():.3g}"}
+        table.append(row | {"epochs": f"{done['epochs'].mean():.0f}"})
+    return pd.DataFrame(table)
+
+
+def retrained_table(rows: pd.DataFrame, ddn: pd.DataFrame) -> pd.DataFrame:
+    """The paper's LDN against deterministic networks of the same repeats: of the depth that it chose, and the best."""
+    table = []
+    if ddn.empty:
+        return pd.DataFrame()
+    trained = ddn.set_index(["seed", "max_depth"])["DDN_test_error"]
+    best = best_ddn(ddn, "error").set_index("seed")["DDN_test_error"]
+    for fit in FITS:
+        own = rows[(rows["variation"] == AS_IS) & (rows["fit"] == fit)].set_index("seed")
+        found = [trained.get(repeat, np.nan) for repeat in own["pruned_depth"].items()]
+        anew = pd.Series(found, index=own.index, dtype=float)
+        row = {"q": fit, "LDN-95 (%)": spread(100 * own["test_error"])}
+        for name, others in (("retrained at d_opt", anew), ("the best DDN", best)):
+            both = (own["test_error"] - others).dropna()
+            row |= {f"n, {name}": len(both), f"{name} (%)": spread(100 * others[both.index])}
+            row |= {f"LDN-95 minus {name}": _words(paired(both), 100, "points")}
+        table.append(row)
+    return pd.DataFrame(table)
+
+
+def _words(interval: Interval, scale: float, unit: str) -> str:
+    mean, low, high = (scale * value for value in interval[:3])
+    if np.isnan(mean):
+        return "-"
+    return f"{mean:+.3g} [{low:+.3g}, {high:+.3g}]" + f" {unit}".rstrip()

@@ -1,0 +1,104 @@
+"""Tables of LDN on spirals with one thing other than in the paper, and which of these variations is taken."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from depthsearch.hardware import in_words
+from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.shown import shown
+from depthsearch.reporting.tables import cohort_of, read_runs, with_stored
+from depthsearch.studies.variations import Variation
+
+TABLES = ("variations",)
+PAPER = {name: getattr(Variation(), name) for name in ("q_rate", "kl_weight", "prior_ratio", "patience")}
+FITS = ("as learnt", "refitted")
+SHIFTED = ("log_likelihood", "auroc")
+
+
+def collect(results: Path) -> Tables:
+    """All finished runs as a tidy table, `variations`.
+
+    One row a run and way to have q, its `fit` of `FITS`: its configuration, data `seed`, chosen depths, KL to the exact
+    posterior as learnt (nats), test error and log-likelihood of LDN-95 under `test_<metric>`, of LDN-full the means
+    over all amounts of shift but none under `shift_<metric>`, cost; `cohort`, the hash of what all variations share,
+    and when the run `started`. One that diverged has its epoch and no more.
+    """
+    rows = []
+    for config, summary in read_runs(results, "variations"):
+        asked = config["configuration"]
+        key = {"scan": config["scan"], "data_set": asked["data_set"], "max_depth": asked["max_depth"]}
+        key |= {name: asked[name] for name in PAPER} | {"epochs_limit": asked["training"]["epochs"]}
+        key |= {"configuration": config["hash"], "seed": asked["first_seed"] + config["seed"]}
+        making = {"cohort": _cohort(asked), "started": config["started"]}
+        cost = {"epochs": summary["epochs"], "seconds": summary["seconds"]["training_seconds"]}
+        cost |= {"device": in_words(config["device"]), "diverged_epoch": summary["diverged_epoch"]}
+        if summary["diverged_epoch"] is not None:
+            rows += [key | making | {"fit": fit} | cost for fit in FITS]
+            continue
+        for fit, found in zip(FITS, (summary, summary["refitted"]), strict=True):
+            rows.append(key | making | {"fit": fit} | cost | _found(found))
+            rows[-1]["kl_to_exact"] = summary["kl_to_exact"] if fit == FITS[0] else 0.0
+    return {"variations": pd.DataFrame(rows)}
+
+
+def _cohort(asked: Mapping) -> str:
+    """The hash of what all variations share; of patience and the limit on epochs, their ratio."""
+    training = {k: v for k, v in asked["training"].items() if k not in ("epochs", "patience")}
+    limit = asked["training"]["epochs"] / asked["patience"]
+    return cohort_of({"configuration": {**asked, "training": training, "limit": limit}}, *PAPER, "first_seed")
+
+
+def _found(found: Mapping) -> dict:
+    row = {name: found[name] for name in ("pruned_depth", "expected_depth")}
+    row |= {f"test_{name}": found["variants"]["LDN-95"][f"test_{name}"] for name in ("error", "log_likelihood")}
+    moved = [point for point in found["shift"] if point["shift"] > 0]
+    return row | {f"shift_{name}": sum(point[name] for point in moved) / len(moved) for name in SHIFTED}
+
+
+def all_tables(results: Path) -> Tables:
+    """Every variation that a results folder knows of, as in `tables.all_tables`.
+
+    Raises:
+        FileNotFoundError: there are neither runs nor tables.
+    """
+    return with_stored(results, collect(results), TABLES)
+
+
+def read_tables(results: Path) -> Tables:
+    """Of `all_tables` what is `shown`.
+
+    Raises:
+        FileNotFoundError: there are neither runs nor tables.
+    """
+    return shown(all_tables(results))[0]
+
+
+def what_varies(run: Mapping) -> str:
+    """Of a row of the table, in words: `learning rate of q x 10`; of the paper's `as in the paper`."""
+    words = {
+        "q_rate": "learning rate of q x {:g}",
+        "kl_weight": "KL weight {:g}",
+        "prior_ratio": "prior ratio {:g}",
+        "patience": "patience {:g} epochs",
+    }
+    said = [words[name].format(run[name]) for name, value in PAPER.items() if run[name] != value]
+    return ", ".join(said) or "as in the paper"
+
+
+def with_words(rows: pd.DataFrame) -> pd.DataFrame:
+    """The table with `variation`, as of `what_varies`."""
+    return rows.assign(variation=[what_varies(run) for run in rows.to_dict("records")])
+
+
+def taken(choosing: pd.DataFrame) -> tuple[str, str] | None:
+    """The variation and its fit by the rule `REPAIR`: the lowest mean test error, that of the paper left out.
+
+    Args:
+        choosing: as of `with_words`, of the seeds that choose. One of which a run diverged is not taken.
+    """
+    others = choosing[(choosing["variation"] != what_varies(PAPER)) | (choosing["fit"] != FITS[0])]
+    means = others.groupby(["variation", "fit"], sort=False)["test_error"].agg(lambda errors: errors.mean(skipna=False))
+    means = means.dropna()
+    return None if means.empty else means.index[int(means.argmin())]
