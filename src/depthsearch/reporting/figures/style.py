@@ -124,8 +124,9 @@ def limits(groups: Sequence[pd.Series]) -> tuple[float, float]:
     In it are the medians of all groups, but for those above twice the median of these, and what lies no further beyond
     them than they lie apart, or than the quartiles of all values do.
     """
-    medians = pd.Series([own.median() for own in groups if len(own)])
-    medians, values = medians[medians <= 2 * medians.median()], pd.concat(groups)
+    medians = pd.Series([own.median() for own in groups])
+    near = medians <= 2 * medians.median()
+    medians, values = medians[near], pd.concat([own for own, is_near in zip(groups, near, strict=True) if is_near])
     reach = max(medians.max() - medians.min(), values.quantile(0.75) - values.quantile(0.25))
     inside = values[(values >= medians.min() - reach) & (values <= medians.max() + reach)]
     low, high = min(inside.min(), medians.min()), max(inside.max(), medians.max())
