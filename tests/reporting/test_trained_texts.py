@@ -211,7 +211,9 @@ def test_the_page_says_it_in_words_and_by_the_rule_of_texts():
     )
     assert "judged on the test part alone" in page and "0 of 16" in page
     assert "width 64 for a cell of eight nodes, 6 epochs, the first 100,000 words of the training part" in page
-    assert "but for the learning rate (20 of the cells; 20 of the LSTM)" in page
+    assert "batches of 32, learning rate 20. A training" in page
+    runs.loc[runs["name"] == LSTM, "learning_rate"] = 5.0
+    assert "learning rate 5 (LSTM) and 20 (cells). A training" in genotypes_page(runs, found, [])
     assert "| DARTS | 4 | 0 | 0.1 | 1.609 | 1.4 ± 0 | 30 ± 0 | 1e+06 | 9 | CPU |" in page and "skips" not in page
     assert "DARTS 2nd order 0 trained of 0 found" in page and "ENAS_RNN 0 trained." in page
     within = np.sqrt((np.var([65.0, 65.5, 64.5, 65.2], ddof=1) + np.var([71.0, 70, 72, 70.8], ddof=1)) / 2)

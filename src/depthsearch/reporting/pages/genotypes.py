@@ -131,12 +131,12 @@ def _of_data(name: str, rows: pd.DataFrame) -> list[str]:
 def _trained(rows: pd.DataFrame) -> str:
     """How the networks of a data set were trained, and on what, in a sentence."""
     texts = rows["data_set"].iloc[0] in TEXTS
-    alike = f"All alike{rates_said(rows)}" if texts else "All alike"
+    said = counts_said(rows, TRAINED) + (rates_said(rows) if texts else "")
     reduced = rows["epochs_limit"].max() < PRESETS["PTB" if texts else "DARTS"].recipe.epochs
     return (
         ("**Reduced: these numbers stand beside each other, not against the papers'.** " if reduced else "")
-        + f"{alike}: {counts_said(rows, TRAINED)}. A training takes {rows['seconds'].median():.3g} s (median, beside "
-        f"other work) on {', '.join(rows['device'].unique())}."
+        + f"All alike: {said}. A training takes {rows['seconds'].median():.3g} s (median, beside other work) on "
+        + (f"{', '.join(rows['device'].unique())}.")
     )
 
 

@@ -36,12 +36,11 @@ def searches_part(searched: pd.DataFrame) -> list[str]:
 
 
 def rates_said(rows: pd.DataFrame) -> str:
-    """At which learning rates the networks of a text were trained."""
-    of_lstm = rows["kind"] == LSTM
-    parts = {"the cells": rows[~of_lstm], f"the {LSTM}": rows[of_lstm]}
-    rates = {name: part["learning_rate"].dropna().unique() for name, part in parts.items() if len(part)}
-    said = [f"{', '.join(f'{rate:g}' for rate in sorted(own))} of {name}" for name, own in rates.items() if len(own)]
-    return f" but for the learning rate ({'; '.join(said)})" if said else ""
+    """At which learning rates the networks of a text were trained: those of the cells, and of the LSTM where others."""
+    rates = rows.groupby(rows["kind"].eq(LSTM).map({False: "cells", True: LSTM}))["learning_rate"].unique()
+    said = {name: ", ".join(f"{rate:g}" for rate in sorted(own)) for name, own in rates.items()}
+    alike = len(set(said.values())) == 1
+    return f", learning rate {' and '.join(set(said.values()) if alike else (f'{v} ({k})' for k, v in said.items()))}"
 
 
 def tuning_part(trained: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
@@ -79,4 +78,5 @@ def training_rates(trained: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return rows
     kinds = rows["name"].map(lambda name: LSTM if name == LSTM else RANDOM_CELLS)
+    rows = rows.sort_values("name", ascending=False, kind="stable")  # the cell first
     return rows.assign(kind=kinds, setting=rows["learning_rate"], end_loss=rows["valid_perplexity"])
