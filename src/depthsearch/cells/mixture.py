@@ -92,5 +92,6 @@ def _of_weights(of_mixed: Tensor, of_kept: Tensor, state: Tensor, candidates: Te
 
     kept = total(of_kept * state.unsqueeze(1))
     tanh = 2 * total(double.mul_(of_mixed)) - total(of_mixed)
-    relu, of_sigmoid, identity = (total(f.mul_(of_mixed)) for f in (candidates.relu(), sigmoid, candidates.clone()))
+    relu, of_sigmoid = (total(f.mul_(of_mixed)) for f in (candidates.relu(), sigmoid))
+    identity = total(candidates * of_mixed)
     return torch.stack([torch.zeros_like(kept), tanh + kept, relu + kept, of_sigmoid + kept, identity + kept], dim=1)

@@ -39,7 +39,7 @@ def elbo(logits: Tensor, y: Tensor, depth: DepthPosterior, n_train: int) -> Tens
     return elbo_of_depths(log_likelihood(logits, y).mean(-1), depth, n_train)
 
 
-def elbo_of_depths(log_likelihoods: Tensor, depth: DepthPosterior, n_train: int) -> Tensor:
+def elbo_of_depths(log_likelihoods: Tensor, depth: DepthPosterior, n_train: float) -> Tensor:
     """The same bound from the mean log-likelihood of each depth: (S, *R) -> (*R,)."""
     q = depth()
     weights = q.probs[..., _covered(log_likelihoods, depth)].to(log_likelihoods.dtype)

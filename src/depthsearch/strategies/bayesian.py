@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from depthsearch.data.split import Split
-from depthsearch.depth.objectives import marginal_likelihood_of_depths
+from depthsearch.depth.objectives import elbo_of_depths, marginal_likelihood_of_depths
 from depthsearch.depth.posteriors import (
+    CategoricalDepth,
     DepthPosterior,
     DiscretisedNormal,
     ExactDepth,
@@ -58,3 +59,28 @@ class Normal(Method):
 
     def posterior(self, max_depth: int) -> DiscretisedNormal:
         return DiscretisedNormal(geometric_prior(max_depth))
+
+
+@dataclass(frozen=True)
+class VariedDepth(Method):
+    """The paper's method with what it fixes left open; as it is by default, it is the paper's.
+
+    Attributes:
+        q_rate: learning rate of q as a multiple of that of the network.
+        kl_weight: of KL(q || p) in the bound; below 1 the likelihood counts for more, as with more data.
+        prior_ratio: of the prior, p(d) proportional to prior_ratio^(1 + d).
+    """
+
+    q_rate: float = 1.0
+    kl_weight: float = 1.0
+    prior_ratio: float = 0.85
+
+    def posterior(self, max_depth: int) -> CategoricalDepth:
+        return CategoricalDepth(geometric_prior(max_depth, self.prior_ratio))
+
+    def objective(self, log_likelihoods: Tensor, depth: DepthPosterior, n_train: int) -> Tensor:
+        # N only divides the KL. What is added is 0, but its gradient with respect to q is not.
+        n = n_train / self.kl_weight
+        value = elbo_of_depths(log_likelihoods, depth, n)
+        of_q = elbo_of_depths(log_likelihoods.detach(), depth, n)
+        return value + (self.q_rate - 1) * (of_q - of_q.detach())

@@ -13,6 +13,7 @@ from depthsearch.studies.predictor_table import Prediction
 from depthsearch.studies.recurrent_cells import RecurrentCell
 from depthsearch.studies.recurrent_genotypes import TrainRecurrent
 from depthsearch.studies.spirals import Spirals
+from depthsearch.studies.variations import Variation
 
 KINDS: tuple[Any, ...] = (
     Spirals,
@@ -27,6 +28,7 @@ KINDS: tuple[Any, ...] = (
     TrainRecurrent,
     Prediction,
     Selection,
+    Variation,
 )
 
 

@@ -1,10 +1,7 @@
 """Figures of the scans on images: one panel or column a data set; the tables are one of `parts.cohorts`."""
 
-from collections.abc import Mapping
-
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from depthsearch.reporting.claims import best_ddn, depths_of
@@ -12,10 +9,9 @@ from depthsearch.reporting.figures.style import (
     COLOURS,
     LABELS,
     Tables,
-    band,
-    chosen_depth,
     depth_posterior,
     panels,
+    points,
     reliability,
     repeats,
     scale_of,
@@ -25,7 +21,7 @@ from depthsearch.reporting.parts import ldn_and_ddn, reference_depth, timed_runs
 
 
 def image_posteriors(tables: Tables) -> Figure | None:
-    """q(d) of LDN with a band at d_opt; test log-likelihood of LDN-95 as a band, and of DDN at every depth.
+    """q(d) of LDN with a band at d_opt; below it, on the same depths, test log-likelihood of LDN-95 and of each DDN.
 
     The paper's `image_depth_dist_exps`.
     """
@@ -34,27 +30,28 @@ def image_posteriors(tables: Tables) -> Figure | None:
     if ldn.empty:
         return None
     sets = ldn["data_set"].unique()
-    figure, axes = panels(len(sets), width=4.2)
-    for ax, name in zip(axes, sets, strict=True):
+    figure, axes = plt.subplots(2, len(sets), figsize=(4.2 * len(sets), 5.2), sharex="col", squeeze=False)
+    for (ax, likelihood), name in zip(axes.T, sets, strict=True):
         here, rows, other = (t[t["data_set"] == name] for t in (ldn, depths, ddn))
         max_depth = reference_depth(here)
         here, rows = (t[t["max_depth"] == max_depth] for t in (here, rows))
         depth_posterior(ax, rows)
         chosen = here["pruned_depth"]
-        ax.axvspan(chosen.min() - 0.4, chosen.max() + 0.4, color="tab:red", alpha=0.15, lw=0, label="d_opt")
-        ax.legend(loc="upper left", fontsize="x-small")
-        ax.set_title(f"{name}, D = {max_depth}")
-        likelihood = ax.twinx()
-        value, spread = here["LDN-95_test_log_likelihood"].mean(), here["LDN-95_test_log_likelihood"].std()
+        for part in (ax, likelihood):
+            part.axvspan(chosen.min() - 0.4, chosen.max() + 0.4, color="tab:red", alpha=0.15, lw=0, label="d_opt")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=3, frameon=False, fontsize="x-small")
+        ax.set_title(f"{name}, D = {max_depth}", pad=18)
+        ax.set_xlabel("")
+        metric = "test_log_likelihood"
+        value, spread = here[f"LDN-95_{metric}"].mean(), here[f"LDN-95_{metric}"].std()
         likelihood.axhspan(value - spread, value + spread, color=COLOURS["LDN-95"], alpha=0.25, lw=0)
         likelihood.axhline(value, color=COLOURS["LDN-95"], lw=1, label="LDN-95")
-        if len(other):
-            band(likelihood, other, "max_depth", "DDN_test_log_likelihood", "DDN", COLOURS["DDN"])
-            _frame_blocks(likelihood, {"LDN-95": here, "DDN": other}, "test_log_likelihood")
-        likelihood.set_ylabel(LABELS["test_log_likelihood"])
-        likelihood.legend(loc="lower right", fontsize="x-small")
-    beside = ", DDN at each depth (scale fitted to D > 0)" if len(ddn) else ""
-    return titled(figure, f"q(d) of LDN{beside}, {_made(ldn)}")
+        if len(blocks := with_blocks(other)):
+            points(likelihood, blocks, "max_depth", f"DDN_{metric}", "DDN of this depth", COLOURS["DDN"])
+        likelihood.set(xlabel="depth d", ylabel=LABELS[metric])
+        likelihood.legend(frameon=False, fontsize="x-small")
+    beside = f"; DDN {repeats(ddn)}, that of depth 0 lies far below" if len(ddn) else ""
+    return titled(figure, f"q(d) of LDN, {_made(ldn)}{beside}")
 
 
 def image_depths(tables: Tables) -> Figure | None:
@@ -68,29 +65,31 @@ def image_depths(tables: Tables) -> Figure | None:
     sets = ldn["data_set"].unique()
     figure, axes = plt.subplots(5, len(sets), figsize=(3.8 * len(sets), 12), squeeze=False)
     for column, name in zip(axes.T, sets, strict=True):
-        here, other = (t[t["data_set"] == name] for t in (ldn, ddn))
-        chosen_depth(column[0], here, "max_depth")
-        column[0].set_title(name)
+        here, other = (with_blocks(t[t["data_set"] == name]) for t in (ldn, ddn))
+        for variant, depth, label in (("LDN-95", "pruned", "LDN-95 (d_opt)"), ("LDN-E", "expected", "LDN-E (mean)")):
+            points(column[0], here, "max_depth", f"{depth}_depth", label, COLOURS[variant])
+        column[0].plot([0, here["max_depth"].max()], [0, here["max_depth"].max()], "k:", lw=1, label="d = D")
+        column[0].set(title=name, xlabel=LABELS["max_depth"], ylabel="chosen depth")
         for ax, metric, variants in (
             (column[1], "test_log_likelihood", ("DDN", "LDN-95")),
             (column[2], "test_log_likelihood", ("LDN-E", "LDN-95", "LDN-full")),
             (column[3], "test_error", ("DDN", "LDN-95")),
             (column[4], "test_error", ("LDN-E", "LDN-95", "LDN-full")),
         ):
-            shown = {variant: other if variant == "DDN" else here for variant in variants}
-            for variant, table in shown.items():
+            for i, variant in enumerate(variants):
+                table = other if variant == "DDN" else here
                 if len(table):
-                    band(ax, table, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
-            if "DDN" in shown and len(other):
+                    beside = 0.35 * (i - (len(variants) - 1) / 2)
+                    points(ax, table, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant], beside)
+            if "DDN" in variants and len(other):
                 best = best_ddn(other, metric.removeprefix("test_"))
                 value = scale_of(metric) * best[f"DDN_{metric}"].mean()
                 label = f"best DDN (D = {depths_of(best)})"
                 ax.axhline(value, color=COLOURS["DDN"], ls="--", lw=1, label=label)
-            _frame_blocks(ax, shown, metric)
             ax.set(xlabel=LABELS["max_depth"], ylabel=LABELS[metric])
         for ax in column:
             ax.legend(frameon=False, fontsize="small")
-    return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}; scales fitted to D > 0")
+    return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}; D = 0, the stem alone, is far off and left out")
 
 
 def image_calibration(tables: Tables, data_set: str) -> Figure | None:
@@ -117,7 +116,7 @@ def image_speedups(tables: Tables) -> Figure | None:
     figure, axes = panels(len(sets))
     for ax, name in zip(axes, sets, strict=True):
         for device, rows in ldn[ldn["data_set"] == name].groupby("device"):
-            band(ax, rows, "max_depth", "saved", str(device))
+            points(ax, rows, "max_depth", "saved", str(device), COLOURS["LDN-95"])
         ax.legend(frameon=False, fontsize="x-small", title="LDN-95 against DDN, on", title_fontsize="x-small")
         ax.axhline(0, color="k", lw=0.8, ls=":")
         ax.set(xlabel=LABELS["max_depth"], ylabel="time saved (%)", title=name)
@@ -129,10 +128,6 @@ def _made(runs: pd.DataFrame) -> str:
     return f"{protocol} protocol, {precision}, at most {epochs} epochs, {repeats(runs)}"
 
 
-def _frame_blocks(ax: Axes, shown: Mapping[str, pd.DataFrame], metric: str) -> None:
-    """Fits the y axis to the networks with blocks: D = 0, the stem alone, would flatten everything else."""
-    columns = [table[table["max_depth"] > 0][f"{variant}_{metric}"] for variant, table in shown.items() if len(table)]
-    values = scale_of(metric) * pd.concat(columns)
-    if len(values):
-        margin = 0.1 * (values.max() - values.min()) or 0.1 * abs(values.max())
-        ax.set_ylim(values.min() - margin, values.max() + margin)
+def with_blocks(runs: pd.DataFrame) -> pd.DataFrame:
+    """All but D = 0: the stem alone would flatten everything else."""
+    return runs[runs["max_depth"] > 0]

@@ -54,6 +54,17 @@ def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str 
     ax.fill_between(mean.index, low, high, color=line.get_color(), alpha=0.2, lw=0)
 
 
+def points(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str, aside: float = 0.0) -> None:
+    """Of a few settings that were run: each run as a dot, their mean as a dash; nothing is drawn between settings.
+
+    `aside` moves all of it along x, so that several of these can stand beside each other.
+    """
+    rows = table.dropna(subset=y)
+    mean = scale_of(y) * rows.groupby(x)[y].mean()
+    ax.plot(rows[x] + aside, scale_of(y) * rows[y], "o", ms=3.5, mew=0, alpha=0.6, color=colour)
+    ax.plot(mean.index + aside, mean, "_", ms=11, mew=2, color=colour, label=label)
+
+
 def depth_posterior(ax: Axes, depths: pd.DataFrame, other: str = "prior") -> None:
     """Bars of q(d), mean and standard deviation over runs of one setting; the prior (or another column) as a line."""
     groups = depths.groupby("depth")
