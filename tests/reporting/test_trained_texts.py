@@ -116,6 +116,12 @@ def test_recurrent_runs_are_in_the_tables_of_cells_and_of_trainings(tmp_path):
     assert "PTB" not in cells and "recurrent" not in cells
 
 
+def test_numbers_beside_nothing_are_written_as_they_are_read_back(tmp_path):
+    sizes = pd.Series([8.0, None], dtype=object)  # of images, and of a text that has no such size
+    (path,) = tables.write_tables(tmp_path, {"cells": pd.DataFrame({"seed": [0, 1], "channels": sizes})})
+    assert path.read_text() == "seed,channels\n0,8\n1,\n"
+
+
 def test_searches_of_a_text_are_those_that_are_no_tuning():
     both = [
         searched([("DARTS", 0, FOUND[0], 0.1, 1.4, 4.0)], scan)

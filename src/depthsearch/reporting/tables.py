@@ -197,5 +197,6 @@ def write_tables(results: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path
     (results / "tables").mkdir(parents=True, exist_ok=True)
     paths = {results / "tables" / f"{name}.csv": table for name, table in tables.items()}
     for path, table in paths.items():
-        table.to_csv(path, index=False, float_format="%.6g")
+        # Numbers beside nothing, of several kinds of runs, as numbers: so they are written as they will be read back.
+        table.infer_objects().to_csv(path, index=False, float_format="%.6g")
     return list(paths)

@@ -133,12 +133,12 @@ def limits(groups: Sequence[pd.Series]) -> tuple[float, float]:
     """Ends of an axis on which one value that lies far out does not hide the others.
 
     In it are the medians of all groups, but for those above twice the median of these, and what lies no further beyond
-    them than they lie apart, or than the quartiles of all values do.
+    them than three times as far as they lie apart, or as the quartiles of all values do.
     """
     medians = pd.Series([own.median() for own in groups])
     near = medians <= 2 * medians.median()
     medians, values = medians[near], pd.concat([own for own, is_near in zip(groups, near, strict=True) if is_near])
-    reach = max(medians.max() - medians.min(), values.quantile(0.75) - values.quantile(0.25))
+    reach = 3 * max(medians.max() - medians.min(), values.quantile(0.75) - values.quantile(0.25))
     inside = values[(values >= medians.min() - reach) & (values <= medians.max() + reach)]
     low, high = min(inside.min(), medians.min()), max(inside.max(), medians.max())
     pad = 0.05 * (high - low) or 0.01 * abs(high) or 1.0
