@@ -6,8 +6,7 @@ VENV := $(if $(FLOORS),.venv-floors,$(if $(LOCKED),.venv-locked,.venv))
 BIN := $(CURDIR)/$(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 DEMO := $(CURDIR)/results/demo
-DEMONSTRATED := spirals images strategies cells predictor
-NOTEBOOKS = $(DEMONSTRATED:%=notebooks/%.ipynb)
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 EXECUTE = $(BIN)/jupyter nbconvert --to notebook --execute
 
 .PHONY: demo demo-shown demo-logged test quick check figures paper bench clean
@@ -18,11 +17,19 @@ $(VENV)/ready: requirements.txt requirements-dev.txt requirements.lock pyproject
 	$(PIP) $(if $(FLOORS),-c $(VENV)/floors.txt,$(if $(LOCKED),-c requirements.lock)) -r requirements-dev.txt
 	touch $@
 
-# LDN, DDN and their rivals on spirals and on digits at a reduced size, searches of a cell, the neural predictor, and the
-# figures of these runs. Two scans at a time: one of them shows how it goes, the other writes to a log.
+# LDN, DDN and their rivals on spirals and on digits at a reduced size, searches of a cell, on digits and on a generated
+# text also trained beside random ones, the neural predictor, and the figures of these runs. Two scans at a time: one of
+# them shows how it goes, the other writes to a log.
 SHOWN = max_depth_spirals deterministic_depth_spirals strategies
 LOGGED = max_depth_images deterministic_depth_images nasbench201 predictor
 QUICK = cd experiments && for scan in $(1); do $(BIN)/python scan_$$scan.py 0 --quick --results $(DEMO) || exit; done
+SMALL = 0 --quick --repeats 1 --epochs 2 --results $(DEMO)
+TRAINED = $(BIN)/python scan_darts_cells.py $(SMALL) --channels 4 --strategies DARTS && \
+	$(BIN)/python train_genotype.py $(SMALL) --channels 2 --train-images 300 --test-images 200 \
+		--genotype $(DEMO)/runs/scan_darts_cells/*/*/version_* random:0 random:1 DARTS_V2 && \
+	$(BIN)/python scan_recurrent_cells.py $(SMALL) --strategies DARTS && \
+	$(BIN)/python train_genotype.py $(SMALL) --data-set generated \
+		--genotype $(DEMO)/runs/scan_recurrent_cells/*/*/version_* random:0 random:1 LSTM
 demo: $(VENV)/ready
 	$(MAKE) --no-print-directory -j 2 demo-shown demo-logged
 	$(BIN)/python -m depthsearch.reporting results/demo
@@ -33,8 +40,8 @@ demo-shown:
 	$(call QUICK,$(SHOWN))
 demo-logged:
 	mkdir -p $(DEMO)
-	@echo "at the same time, in results/demo/log: $(LOGGED)"
-	@($(call QUICK,$(LOGGED))) > $(DEMO)/log 2>&1 || { cat $(DEMO)/log; exit 1; }
+	@echo "at the same time, in results/demo/log: $(LOGGED), cells trained from scratch"
+	@($(call QUICK,$(LOGGED)) && $(TRAINED)) > $(DEMO)/log 2>&1 || { cat $(DEMO)/log; exit 1; }
 
 TESTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
 test: $(VENV)/ready
@@ -54,7 +61,7 @@ check: $(VENV)/ready
 # tables, results/README.md and all figures, from the committed tables and what is new in results/runs
 figures: $(VENV)/ready
 	$(BIN)/python -m depthsearch.reporting
-	$(EXECUTE) --output-dir $(CURDIR)/results/notebooks $(NOTEBOOKS) notebooks/genotypes.ipynb
+	$(EXECUTE) --output-dir $(CURDIR)/results/notebooks $(NOTEBOOKS)
 
 # every scan of the paper, then the figures; `make paper --dry-run` says what, how long and where the data are
 DEVICE ?= 0

@@ -1,5 +1,6 @@
 """The notebooks run on small saved runs and draw figures that are not blank."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -86,8 +87,14 @@ def test_genotypes(tmp_path):
     cells = (*(tmp_path / "results").glob("runs/*/digits/*/version_*"), "random:0", "random:1", "DARTS_V2")
     few = ("--repeats", 1, "--train-images", 60, "--test-images", 30)
     assert not script("train_genotype", 0, *small, *few, "--genotype", *cells).returncode
+    text = ("--quick", "--epochs", 2, "--repeats", 1, "--results", tmp_path / "results")
+    assert not scan_script("0", *text, "--strategies", "DARTS", name="recurrent_cells").returncode
+    cells = (*(tmp_path / "results").glob("runs/*/generated/*/version_*"), "random:0", "LSTM")
+    few = ("--data-set", "generated", "--n-train", 600)
+    assert not script("train_genotype", 0, *text, *few, "--genotype", *cells).returncode
     images = execute("genotypes.ipynb", tmp_path / "results", tmp_path)
-    assert set(images) == {f"genotypes_{name}_digits" for name in ("error", "curves", "found", "random")}
+    drawn = itertools.product(("error", "curves", "found", "random"), ("digits", "generated"))
+    assert set(images) == {f"genotypes_{figure}_{name}" for figure, name in drawn}
     check(images, tmp_path)
 
 
@@ -99,7 +106,10 @@ def test_predictor(tmp_path):
     check(images, tmp_path)
 
 
-@pytest.mark.parametrize(("name", "drawn"), [("spirals", 10), ("cells", 6)])
+GENOTYPES = len(list((ROOT / "results" / "figures").glob("genotypes_*.png")))
+
+
+@pytest.mark.parametrize(("name", "drawn"), [("spirals", 10), ("cells", 6), ("genotypes", GENOTYPES)])
 def test_from_the_committed_tables_alone(name, drawn, tmp_path):
     fresh = tmp_path / "results"
     fresh.mkdir()

@@ -13,11 +13,12 @@ from depthsearch.reporting import genotypes
 from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.figures import genotypes as figures
 from depthsearch.reporting.genotypes import PUBLISHED_CELLS, RANDOM_CELLS, by_origin, name_of
-from depthsearch.reporting.pages.genotypes import genotypes_page, worth_table
-from depthsearch.reporting.trained import MEASURES, against_random, best_of_each, measure_of, per_cell
+from depthsearch.reporting.pages.genotypes import differences_table, genotypes_page, worth_table
+from depthsearch.reporting.trained import MEASURES, best_of_each, differences, measure_of, per_cell
 
 ERROR, PERPLEXITY = MEASURES
 SHARED = {"scan": "train_genotype", "data_set": "CIFAR-10", "epochs_limit": 10, "channels": 8, "batch_size": 64}
+SHARED |= {"learning_rate": 0.025}
 SHARED |= {"parameters": 1000, "diverged_epoch": None, "seconds": 2.0, "device": "CPU", "started": "2026-11-28T15:00"}
 
 
@@ -47,13 +48,13 @@ def trainings(errors):
 def searches(found):
     """Rows of the table `cells` from (kind, seed, genotype)."""
     table = pd.DataFrame(found, columns=["kind", "seed", "architecture"])
-    return table.assign(space="cells of DARTS", data_set="CIFAR-10")
+    return table.assign(scan="scan_darts_cells", space="cells of DARTS", data_set="CIFAR-10")
 
 
 def test_differences_are_welchs_and_corrected_for_how_many_there_are():
     random = [0.60, 0.62, 0.61, 0.65, 0.58, 0.63]
     ours = {"DARTS": [0.50, 0.52, 0.49, 0.53], "DrNAS": [0.61, 0.58, 0.66, 0.60], PUBLISHED_CELLS: [0.61, 0.62, 0.6]}
-    table = against_random(cells_of({**ours, RANDOM_CELLS: random}), ERROR).set_index("kind")
+    table = differences(cells_of({**ours, RANDOM_CELLS: random}), ERROR).set_index("kind")
     assert list(table.index) == list(ours)
     p = {}
     for kind, own in ours.items():
@@ -65,18 +66,19 @@ def test_differences_are_welchs_and_corrected_for_how_many_there_are():
         p[kind] = 2 * t.sf(abs(gap) / scale, degrees)
     assert p["DARTS"] < min(p["DrNAS"], p[PUBLISHED_CELLS])
     assert table.loc["DARTS", "p"] == pytest.approx(3 * p["DARTS"])
-    assert list(table["word"]) == ["better", "no difference seen", "needs 4 cells"]
+    assert list(table["word"]) == ["better", "no difference seen", "needs 4 on both sides"]
+    assert set(table["other"]) == {RANDOM_CELLS}
 
 
 def test_by_little_is_within_the_margin_and_worse_is_worse():
     near = {"DARTS": [0.600, 0.601, 0.602, 0.603], RANDOM_CELLS: [0.605, 0.606, 0.607, 0.608]}
-    assert list(against_random(cells_of(near), ERROR)["word"]) == ["better, by little"]
-    assert list(against_random(cells_of({k: [1 - v for v in own] for k, own in near.items()}), ERROR)["word"]) == [
+    assert list(differences(cells_of(near), ERROR)["word"]) == ["better, by little"]
+    assert list(differences(cells_of({k: [1 - v for v in own] for k, own in near.items()}), ERROR)["word"]) == [
         "worse, by little"
     ]
     alone = cells_of({"DARTS": [0.6, 0.6, 0.6, 0.6], RANDOM_CELLS: [0.6, 0.6, 0.6, 0.6]})
-    assert list(against_random(alone, ERROR)["word"]) == ["no difference seen"]
-    assert against_random(cells_of({"DARTS": [0.6] * 4}), ERROR).empty
+    assert list(differences(alone, ERROR)["word"]) == ["no difference seen"]
+    assert differences(cells_of({"DARTS": [0.6] * 4}), ERROR).empty
 
 
 def test_a_training_serves_every_search_that_found_its_cell():
@@ -115,7 +117,7 @@ def test_other_data_join_by_a_column():
     text = trainings({g[1]: [np.nan]}).assign(data_set="PTB", test_perplexity=150.0, channels=None)
     both = by_origin(pd.concat([images, text], ignore_index=True), pd.DataFrame())
     assert [measure_of(rows) for _, rows in both.groupby("data_set")] == [ERROR, PERPLEXITY]
-    page = genotypes_page(both.drop(columns=["kind", "cell"]), pd.DataFrame(), ["an older cohort"])
+    page = genotypes_page(both.drop(columns=["kind", "cell"]), searches([]), ["an older cohort"])
     assert "test perplexity" in page and "150.00" in page and "50.00" in page and "an older cohort" in page
 
 
@@ -126,8 +128,10 @@ def test_the_page_gives_every_strategy_a_word_and_its_interval():
     runs = by_origin(trainings(ours | random), searches([("DARTS", i, g) for i, g in enumerate(drawn[:4])]))
     page = genotypes_page(trainings(ours | random), searches([]), [])
     assert "random cells" in page and "other cells" in page and "DARTS" not in page.partition("Every cell")[0]
+    (difference,) = differences_table(differences(per_cell(runs, ERROR), ERROR), ERROR).to_dict("records")
+    assert difference["difference"] == "DARTS − random cells" and difference["word"] == "better"
+    assert difference["points"].startswith("-30.50 [-3")
     said = worth_table(runs, ERROR).set_index("cells").loc["DARTS"]
-    assert said["word"] == "better" and said["minus random"].startswith("-30.50 points [-3")
     assert said["test error (%)"] == "31.50 ± 1.29" and said["interval"] == "[29.45, 33.55]"
 
 

@@ -22,6 +22,7 @@ from depthsearch.reporting.pages.results import benchmarks_part, results_page, s
 from depthsearch.reporting.parts import ldn_and_ddn
 from depthsearch.reporting.shown import shown
 from depthsearch.running.folders import RESULTS
+from depthsearch.studies.nasbench201 import NASBench201Cell
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,25 +94,31 @@ def write_pages(results: Path, found: Tables) -> None:
         (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
     (results / "README.md").write_text(results_page(scans, compared, others, strategies, benchmarks_part(results)))
     if "cells" in found:
-        (results / "cells.md").write_text(cells_page(*shown({name: found[name] for name in CELLS if name in found})))
+        (results / "cells.md").write_text(cells_page(*shown(_of_space(found, CELLS, known=True))))
     if "variations" in found:
         part, left = shown({"variations": found["variations"]})
         _, ddn = ldn_and_ddn(scans["runs"], "spirals")
         (results / "learnt_depth.md").write_text(learnt_depth_page(part["variations"], ddn, left))
-    trained, left = _shown_of(genotypes.TABLES, found)
-    searched = genotypes.searches_of(_shown_of(searches.TABLES, found)[0]["cells"])
-    if len(trained["genotypes"]) or len(searched):
-        (results / "genotypes.md").write_text(genotypes_page(trained["genotypes"], searched, left))
+    trained, left = shown(NOT_TRAINED | _of_space(found, tuple(NOT_TRAINED), known=False))
+    if len(trained["genotypes"]) or len(trained["cells"]):
+        (results / "genotypes.md").write_text(genotypes_page(trained["genotypes"], trained["cells"], left))
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(scans, choices))
 
 
-def _shown_of(names: Sequence[str], found: Tables) -> tuple[Tables, list[str]]:
-    return shown({name: found[name] for name in names}) if names[0] in found else (NONE, [])
+def _of_space(found: Tables, names: Sequence[str], known: bool) -> Tables:
+    """Some of the tables, of searches the rows of NAS-Bench-201, whose cells are `known`, or all others."""
+    part = {name: found[name] for name in names if name in found}
+    return part | {
+        name: table[(table["space"] == NASBench201Cell.name) == known]
+        for name, table in part.items()
+        if name in searches.TABLES and len(table)
+    }
 
 
 CELLS = (*searches.TABLES, *chains.TABLES)  # what the page of cells is made of
-NONE: Tables = {name: tables.no_runs() for name in (*tables.TABLES, *searches.TABLES, *genotypes.TABLES)}
+NONE: Tables = {name: tables.no_runs() for name in tables.TABLES}
+NOT_TRAINED: Tables = {name: tables.no_runs() for name in (*genotypes.TABLES, *searches.TABLES)}
 
 if __name__ == "__main__":
     main()

@@ -5,6 +5,7 @@ over the strategies.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ BASELINES: dict[str, Callable[[int], Iterable[int]]] = {
     "uniform guess": lambda deepest: range(deepest + 1),
 }
 COSTS = ("seconds", "epochs", "block_evaluations", "networks", "step_bytes")
+Name = TypeVar("Name")
 
 
 def with_baselines(strategies: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +55,7 @@ def with_baselines(strategies: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame
     return pd.concat([strategies, pd.DataFrame(rows)], ignore_index=True) if rows else strategies
 
 
-def holm(p: Mapping[str, float]) -> dict[str, float]:
+def holm(p: Mapping[Name, float]) -> dict[Name, float]:
     """P-values corrected for how many there are (Holm 1979): the chance of any false discovery is kept.
 
     A p-value that is no number is left out of account, and stays as it is.

@@ -6,17 +6,26 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.cells.genotype import GENOTYPES, RANDOM, random_cell_genotype, random_recurrent_genotype
+from depthsearch.cells.genotype import (
+    GENOTYPES,
+    RANDOM,
+    RecurrentGenotype,
+    random_cell_genotype,
+    random_recurrent_genotype,
+)
 from depthsearch.hardware import in_words
 from depthsearch.reporting import searches
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.shown import shown
 from depthsearch.reporting.tables import cohort_of, no_runs, read_runs, thin, with_stored
+from depthsearch.reporting.tuning import SCAN_TEXT, for_tuning
 from depthsearch.studies.darts_cells import DartsCell
+from depthsearch.studies.recurrent_cells import RecurrentCell
+from depthsearch.studies.recurrent_genotypes import LSTM, TrainRecurrent
 
 TABLES = ("genotypes", "genotypes_history")
-SIZES = ("channels", "layers", "pixels", "train_images", "test_images")
-TRAINING = ("batch_size", "learning_rate", "precision")
+SIZES = ("channels", "layers", "pixels", "train_images", "test_images", "width", "n_train", "n_words", "first_seed")
+TRAINING = ("batch_size", "bptt", "learning_rate", "precision")
 PLAN = ("epoch", "learning_rate", "drop_path")  # of a row of the history: what was not measured
 RANDOM_CELLS, PUBLISHED_CELLS, OTHER_CELLS = "random cells", "published cells", "other cells"
 
@@ -24,9 +33,9 @@ RANDOM_CELLS, PUBLISHED_CELLS, OTHER_CELLS = "random cells", "published cells", 
 def collect(results: Path) -> Tables:
     """All finished trainings of genotypes as tidy tables, keyed by `TABLES`.
 
-    - `genotypes`: one row a run: its `name` (that of a published cell, `random:SEED`, nothing for another), its
-      genotype, sizes, parameters, the metric set on the test points as `test_<metric>` (of images `test_error`, a
-      share), cost.
+    - `genotypes`: one row a run: its `name` (that of a published cell, `random:SEED`, `LSTM`, nothing for another),
+      its genotype, sizes, parameters, the metric set on the test points as `test_<metric>` (of images `test_error`, a
+      share; of texts `test_perplexity`), on points to validate on as `valid_<metric>`, cost.
     - `genotypes_history`: one row a run and epoch, at most forty a run: what was measured then.
 
     Both have the `configuration`, its hash; the first also `cohort`, the hash of what all genotypes share, and when the
@@ -37,12 +46,21 @@ def collect(results: Path) -> Tables:
         asked = config["configuration"]
         key = {"scan": config["scan"], "data_set": asked["data_set"], "epochs_limit": asked["training"]["epochs"]}
         key |= {"configuration": config["hash"], "seed": config["seed"]}
-        making = {"cohort": cohort_of(config, "genotype"), "started": config["started"]}
+        making = {"cohort": _cohort(config), "started": config["started"]}
         rows["genotypes"].append(key | making | _row(config, summary))
         for point in thin(summary["history"]):
             measured = {name: value for name, value in point.items() if name not in PLAN}
             rows["genotypes_history"].append(key | {"epoch": point["epoch"]} | measured)
     return {name: pd.DataFrame(found) for name, found in rows.items()}
+
+
+def _cohort(config: Mapping) -> str:
+    """Of texts the first seed and the learning rate are no part of it: an LSTM has a learning rate of its own."""
+    asked = config["configuration"]
+    if asked["study"] != TrainRecurrent.name:
+        return cohort_of(config, "genotype")
+    training = {name: value for name, value in asked["training"].items() if name != "learning_rate"}
+    return cohort_of({"configuration": {**asked, "training": training}}, "genotype", "first_seed")
 
 
 def _row(config: Mapping, summary: Mapping) -> dict:
@@ -51,7 +69,7 @@ def _row(config: Mapping, summary: Mapping) -> dict:
     row = {"name": name_of(architecture), "architecture": architecture}
     row |= {name: asked.get(name) for name in SIZES} | {name: asked["training"].get(name) for name in TRAINING}
     row |= {"diverged_epoch": summary["diverged_epoch"], "parameters": summary["parameters"]}
-    row |= {f"test_{name}": value for name, value in summary.get("test", {}).items()}
+    row |= {f"{part}_{k}": value for part in ("test", "valid") for k, value in summary.get(part, {}).items()}
     return row | {"seconds": summary["seconds"]["training_seconds"], "device": in_words(config["device"])}
 
 
@@ -64,38 +82,45 @@ def name_of(architecture: str) -> str:
 def _names() -> dict[str, str]:
     kinds = random_cell_genotype, random_recurrent_genotype
     drawn = {draw(seed).to_json(): f"{RANDOM}{seed}" for draw in kinds for seed in range(200)}
-    return drawn | {known.to_json(): name for name, known in GENOTYPES.items()}
+    return drawn | {known.to_json(): name for name, known in GENOTYPES.items()} | {LSTM: LSTM}
 
 
 def searches_of(cells: pd.DataFrame) -> pd.DataFrame:
-    """Of the table `cells` the searches whose cells are trained: those of the space of DARTS."""
-    return cells[cells["space"] == DartsCell.name] if len(cells) else cells
+    """Of the table `cells` the searches whose cells are trained: of the space of DARTS and the recurrent one, but for
+    those that learning rates were tuned on."""
+    if cells.empty:
+        return cells
+    return cells[cells["space"].isin([DartsCell.name, RecurrentCell.name]) & (cells["scan"] != SCAN_TEXT)]
 
 
 def by_origin(runs: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:
     """Trainings with where their cells are from: `kind`, a strategy for one, and `cell`, which of that kind.
 
-    A cell that several searches have found is in several rows: the one training serves each of them.
+    A cell that several searches have found is in several rows: the one training serves each of them. On texts a
+    published cell is a kind of its own, as an LSTM is, and its seeds stand where else cells do. Trainings that learning
+    rates were tuned on are left out.
 
     Args:
         runs: of the table `genotypes`.
         searched: as of `searches_of`.
     """
+    runs = runs[~for_tuning(runs)]
     found: dict[str, list[tuple[str, str]]] = {}
     for search in searched.to_dict("records"):
         found.setdefault(str(search["architecture"]), []).append((search["kind"], f"seed {search['seed']}"))
-    names = runs["name"].fillna("") if len(runs) else []
-    origins = [
-        (row, *origin)
-        for row, name in enumerate(names)
-        for origin in found.get(runs["architecture"].iloc[row], [(_kind_of(name), name or "unnamed")])
-    ]
-    rows = runs.iloc[[row for row, _, _ in origins]].reset_index(drop=True)
+    rows = runs.fillna({"name": ""}).to_dict("records") if len(runs) else []
+    origins = [(i, *origin) for i, row in enumerate(rows) for origin in found.get(row["architecture"], [_known(row)])]
+    rows = runs.iloc[[i for i, _, _ in origins]].reset_index(drop=True)
     return rows.assign(kind=[kind for _, kind, _ in origins], cell=[cell for _, _, cell in origins])
 
 
-def _kind_of(name: str) -> str:
-    return RANDOM_CELLS if name.startswith(RANDOM) else PUBLISHED_CELLS if name in GENOTYPES else OTHER_CELLS
+def _known(row: Mapping) -> tuple[str, str]:
+    """Kind and cell of what no search found."""
+    name = row["name"]
+    if name == LSTM or isinstance(GENOTYPES.get(name), RecurrentGenotype):
+        return name, f"seed {int(row['first_seed'] + row['seed'])}"
+    kind = RANDOM_CELLS if name.startswith(RANDOM) else PUBLISHED_CELLS if name in GENOTYPES else OTHER_CELLS
+    return kind, name or "unnamed"
 
 
 def all_tables(results: Path) -> Tables:

@@ -1,4 +1,4 @@
-"""Tables of the searches of cells, of both spaces and of what they are held against."""
+"""Tables of the searches of cells, of all spaces and of what they are held against."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +16,7 @@ from depthsearch.studies.nasbench201 import NASBench201Cell
 TABLES = ("cells", "cells_history")
 OF_A_STRATEGY = ("kind", "alpha_rate", "partial", "architect", "stages", "trial_epochs", "trial", "training")
 SIZES = ("channels", "cells")  # there the paper's progressive search is of another size than the others
+ASKED = ("channels", "cells", "n_train", "pixels", "batch_size", "first_seed", "width", "bptt", "n_words")
 FOUND = ("architecture", "skip_only", "skips", "c10", "c100", "in16", "parameters", "index", "changes")
 LOGGED = ("train_loss", "valid_loss", "valid_error", "trials", "operation_evaluations", "c10", "c100", "in16")
 SHORTS = ("c10", "c100", "in16")
@@ -49,8 +50,7 @@ def collect(results: Path) -> Tables:
 
 def _row(config: Mapping, summary: Mapping) -> dict:
     asked, history = config["configuration"], summary["history"]
-    sizes = {k: asked.get(k) for k in ("channels", "cells", "n_train", "pixels", "batch_size", "first_seed")}
-    row = sizes | {"setting": asked.get("trial_epochs", asked.get("alpha_rate"))}
+    row = {name: asked.get(name) for name in ASKED} | {"setting": asked.get("trial_epochs", asked.get("alpha_rate"))}
     row |= {"precision": asked["training"]["precision"], "diverged_epoch": summary["diverged_epoch"]}
     row |= {name: summary.get(name) for name in FOUND}
     entropy = summary.get("entropy", {})

@@ -26,6 +26,8 @@ from depthsearch.reporting.joining import (
     as_text,
     stacked,
 )
+from depthsearch.reporting.tuning import for_tuning
+from depthsearch.studies.recurrent_genotypes import LSTM
 
 WAYS = ("protocol", "precision", "epochs_limit")  # of training images, which pages show side by side
 NETWORK = ("strategy", "points", "max_depth", "width")
@@ -65,8 +67,7 @@ def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
         lines += others
         kept[CELLS] = CELLS.keys(best)
     if len(tables.get("genotypes", ())):
-        facts = ["scan", "data_set"], ["cohort", "epochs_limit"], ["architecture"]
-        best, others = fullest(tables["genotypes"], *facts)
+        best, others = _trainings(tables["genotypes"])
         lines += others
         kept[GENOTYPES] = GENOTYPES.keys(best)
     if len(tables.get("chains", ())):
@@ -84,6 +85,16 @@ def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
         lines += others
         kept[VARIATIONS] = VARIATIONS.keys(best)
     return _only(tables, kept), lines
+
+
+def _trainings(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Of genotypes; those for tuning apart, of which all learning rates are shown, and of the others one a network."""
+    tuning, lstm = for_tuning(rows), rows["name"] == LSTM
+    rows = rows.assign(tuning=tuning.map({True: "tuning", False: ""}), network=lstm.map({True: LSTM, False: ""}))
+    best, others = fullest(rows, ["scan", "data_set", "tuning"], ["cohort", "epochs_limit"], ["architecture"])
+    tuned = best["tuning"] == "tuning"
+    compared, more = fullest(best[~tuned], ["scan", "data_set", "network"], ["learning_rate"], ["architecture"])
+    return stacked([compared, best[tuned]]), others + more
 
 
 def fullest(

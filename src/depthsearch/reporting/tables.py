@@ -14,14 +14,15 @@ from depthsearch.reporting.shown import shown
 from depthsearch.running.folders import read_run, run_folders
 from depthsearch.running.study import fingerprint
 
-# first word of a study -> what `read_runs` calls it
+# how a study begins -> what `read_runs` calls it
 OF = {
     "choice": "choices",
     "cells": "cells",
+    "recurrent cells": "cells",
     "chain": "chains",
     "genotype": "genotypes",
+    "recurrent genotype": "genotypes",
     "predictor": "predictors",
-    "recurrent": "recurrent cells",
     "variation": "variations",
 }
 TABLES = ("runs", "depths", "reliability", "curves", "diverged")
@@ -65,17 +66,21 @@ def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
 
     Args:
         of: "choices" for the comparison of strategies, "cells" for searches of cells, "chains" for the depth of chains
-            of these, "genotypes" for their training, "recurrent cells" for searches and trainings of such cells,
-            "predictors" for the neural predictor, "variations" for those of a learnt depth, "depth" for all others.
+            of these, "genotypes" for their training, "predictors" for the neural predictor, "variations" for those of
+            a learnt depth, "depth" for all others.
     """
     found = []
     for folder in run_folders(results):
         run = read_run(folder)
         if run is None:
             print(f"{folder} is damaged: left out", file=sys.stderr)
-        elif of == OF.get(run[0]["configuration"].get("study", "").split(" ")[0], "depth"):
+        elif of == _table_of(run[0]["configuration"].get("study", "")):
             found.append(run)
     return found
+
+
+def _table_of(study: str) -> str:
+    return next((name for start, name in OF.items() if study.startswith(start)), "depth")
 
 
 def cohort_of(config: Mapping, *varied: str) -> str:
@@ -194,5 +199,6 @@ def write_tables(results: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path
     (results / "tables").mkdir(parents=True, exist_ok=True)
     paths = {results / "tables" / f"{name}.csv": table for name, table in tables.items()}
     for path, table in paths.items():
-        table.to_csv(path, index=False, float_format="%.6g")
+        # Numbers beside nothing, of several kinds of runs, as numbers: so they are written as they will be read back.
+        table.infer_objects().to_csv(path, index=False, float_format="%.6g")
     return list(paths)

@@ -1,16 +1,28 @@
-"""Cells trained from scratch held against random ones: an observation is a cell, intervals are Welch's."""
+"""Cells trained from scratch held against others: an observation is a cell, intervals are Welch's."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from depthsearch.cells.genotype import GENOTYPES
 from depthsearch.reporting.baselines import holm
 from depthsearch.reporting.genotypes import OTHER_CELLS, PUBLISHED_CELLS, RANDOM_CELLS
-from depthsearch.reporting.rules import ERROR_MARGIN, Interval, difference_seen
-from depthsearch.studies.plans import DARTS
+from depthsearch.reporting.rules import (
+    BETTER_RECURRENT,
+    ERROR_MARGIN,
+    SEARCH_HELPS,
+    Interval,
+    Rule,
+    difference_seen,
+)
+from depthsearch.studies.plans import DARTS, RECURRENT
+from depthsearch.studies.recurrent_genotypes import LSTM
+
+STRATEGIES = tuple(DARTS | RECURRENT)  # that search cells which are trained
 
 
 @dataclass(frozen=True)
@@ -20,19 +32,26 @@ class Measure:
     Attributes:
         column: of the table `genotypes`.
         name, unit: as a page says it; of a difference the unit of `scale` times what the table has.
+        rule: which differences are judged, and how.
         margin: what counts as little.
     """
 
     column: str
     name: str
     unit: str
+    rule: Rule
     scale: float = 1.0
     margin: float = 0.0
 
+    @property
+    def short(self) -> str:
+        """The name without a unit."""
+        return self.name.partition(" (")[0]
+
 
 MEASURES = (
-    Measure("test_error", "test error (%)", "points", 100, ERROR_MARGIN),
-    Measure("test_perplexity", "test perplexity", "of perplexity"),
+    Measure("test_error", "test error (%)", "points", SEARCH_HELPS, 100, ERROR_MARGIN),
+    Measure("test_perplexity", "test perplexity", "perplexity", BETTER_RECURRENT),
 )
 
 
@@ -49,8 +68,9 @@ def per_cell(rows: pd.DataFrame, measure: Measure) -> pd.DataFrame:
 
 
 def kinds_in(rows: pd.DataFrame) -> list[str]:
-    """The kinds of cells, searched ones first."""
-    order = {name: i for i, name in enumerate((*DARTS, PUBLISHED_CELLS, OTHER_CELLS, RANDOM_CELLS))}
+    """The kinds of cells, searched ones first, random ones last."""
+    order = {name: i for i, name in enumerate((*STRATEGIES, PUBLISHED_CELLS, *GENOTYPES, LSTM, OTHER_CELLS))}
+    order[RANDOM_CELLS] = len(order)
     return sorted(rows["kind"].unique(), key=lambda name: (order.get(name, -1), name))
 
 
@@ -77,24 +97,30 @@ def unpaired(ours: pd.Series, theirs: pd.Series) -> tuple[Interval, float]:
     return (mean, float(low), float(high), n), float(test.pvalue)
 
 
-def against_random(cells: pd.DataFrame, measure: Measure) -> pd.DataFrame:
-    """A row a kind of cells that random ones are there for: `kind`, `interval`, Holm's `p`, a `word` by `SEARCH_HELPS`.
+def differences(cells: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """A row a difference that the rule of the measure judges: `kind` minus `other`, `interval`, Holm's `p`, `word`.
 
     Args:
         cells: as of `per_cell`.
     """
     values = {kind: cells[cells["kind"] == kind]["value"] for kind in kinds_in(cells)}
-    random = values.pop(RANDOM_CELLS, None)
-    values.pop(OTHER_CELLS, None)
-    if random is None or not values:
-        return pd.DataFrame(columns=["kind", "interval", "p", "word"])
-    found = {kind: unpaired(own, random) for kind, own in values.items()}
-    corrected = holm({kind: p for kind, (_, p) in found.items()})
+    found = {(a, b): unpaired(values[a], values[b]) for a, b in _pairs(list(values), measure.rule)}
+    corrected = holm({pair: p for pair, (_, p) in found.items()})
     rows = []
-    for kind, (interval, _) in found.items():
-        word = difference_seen(interval, corrected[kind], measure.margin, "cells")
-        rows.append({"kind": kind, "interval": interval, "p": corrected[kind], "word": word})
-    return pd.DataFrame(rows)
+    for (kind, other), (interval, _) in found.items():
+        p = corrected[kind, other]
+        word = difference_seen(interval, p, measure.margin, "on both sides")
+        rows.append({"kind": kind, "other": other, "interval": interval, "p": p, "word": word})
+    return pd.DataFrame(rows, columns=["kind", "other", "interval", "p", "word"])
+
+
+def _pairs(kinds: Sequence[str], rule: Rule) -> list[tuple[str, str]]:
+    """What a rule holds against what: all kinds against random cells, or what strategies found against all others."""
+    known = [kind for kind in kinds if kind != OTHER_CELLS]
+    if rule is BETTER_RECURRENT:
+        others = [kind for kind in known if kind not in STRATEGIES]
+        return [(kind, other) for kind in known if kind in STRATEGIES for other in others]
+    return [(kind, RANDOM_CELLS) for kind in known if kind != RANDOM_CELLS] if RANDOM_CELLS in known else []
 
 
 def best_of_each(rows: pd.DataFrame) -> dict[str, dict]:
@@ -102,6 +128,6 @@ def best_of_each(rows: pd.DataFrame) -> dict[str, dict]:
     if (measure := measure_of(rows)) is None:
         return {}
     done = rows.dropna(subset=measure.column).sort_values(measure.column, kind="stable")
-    searched = done[~done["kind"].isin([PUBLISHED_CELLS, OTHER_CELLS, RANDOM_CELLS])]
+    searched = done[done["kind"].isin(STRATEGIES)]
     kinds = {"found": searched, "random": done[done["kind"] == RANDOM_CELLS]}
     return {name: own.iloc[0].to_dict() for name, own in kinds.items() if len(own)}

@@ -24,7 +24,8 @@ TUNING_TEXT = (
     "part, and every cell of the space, random, found or published, has the random cell's. No test part is looked "
     "at.",
 )
-SCAN = "scan_nasbench201_rates"
+SCAN, SCAN_TEXT = "scan_nasbench201_rates", "scan_recurrent_rates"
+FIRST_SEED = 100  # from this one on seeds are for tuning alone
 END = 0.75  # of the epochs: what comes after counts
 
 
@@ -45,3 +46,10 @@ def tuned_text(runs: pd.DataFrame) -> dict[str, float]:
     """As `tuned`, of recurrent cells: from rows with the `fall` of the entropy (nats), too."""
     moved = runs[runs["fall"] >= LEAST_FALL]
     return {str(kind): float(own["setting"].max()) for kind, own in runs.groupby("kind")} | tuned(moved)
+
+
+def for_tuning(trainings: pd.DataFrame) -> pd.Series:
+    """Which trainings, rows of the table `genotypes`, were to choose a learning rate, and nothing else."""
+    if "first_seed" not in trainings:
+        return pd.Series(False, index=trainings.index)
+    return trainings["first_seed"] >= FIRST_SEED

@@ -1,5 +1,7 @@
 """Tables and numbers as text."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 
@@ -11,10 +13,16 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
-def span(counts: pd.Series) -> str:
-    """The number that all counts are, or the least and the largest: `4`, `4 to 16`."""
+def span(counts: pd.Series, how: str = "") -> str:
+    """The number that all counts are, or the least and the largest: `4`, `4 to 16`; `how` they are formatted."""
     low, high = counts.min(), counts.max()
-    return f"{low}" if low == high else f"{low} to {high}"
+    return f"{low:{how}}" if low == high else f"{low:{how}} to {high:{how}}"
+
+
+def counts_said(rows: pd.DataFrame, words: Mapping[str, str]) -> str:
+    """Of whole numbers in some columns those that there are, in `words` such as {"layers": "{} cells"}."""
+    known = {name: rows[name].dropna().astype(int) for name in words if name in rows}
+    return ", ".join(words[name].format(span(values, ",")) for name, values in known.items() if len(values))
 
 
 def spread(values: pd.Series) -> str:

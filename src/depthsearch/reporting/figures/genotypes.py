@@ -1,5 +1,7 @@
 """Figures of cells trained from scratch: tables of `genotypes` to matplotlib, as in the others."""
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -8,22 +10,29 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from depthsearch.reporting.figures.cells import COLOURS as OF_STRATEGIES
-from depthsearch.reporting.figures.style import panels, titled
+from depthsearch.reporting.figures.style import limits, panels, titled
 from depthsearch.reporting.genotypes import OTHER_CELLS, PUBLISHED_CELLS, RANDOM_CELLS
 from depthsearch.reporting.joining import GENOTYPES
+from depthsearch.reporting.pages.recurrent import PUBLISHED
 from depthsearch.reporting.trained import interval_of, kinds_in, measure_of, per_cell
+from depthsearch.reporting.words import counts_said
+from depthsearch.studies.recurrent_genotypes import LSTM
 
 COLOURS = OF_STRATEGIES | {PUBLISHED_CELLS: "tab:gray", OTHER_CELLS: "tab:gray", RANDOM_CELLS: "k"}
-CURVES = {  # column: its label and scale; of the history, those that there are
-    "train_loss": ("training loss (nats)", 1),
-    "train_error": ("training error (%)", 100),
-    "valid_perplexity": ("validation perplexity", 1),
-    "test_error": ("test error (%)", 100),
+COLOURS |= dict(zip((*PUBLISHED, LSTM), ("tab:gray", "tab:olive", "tab:cyan", "navy"), strict=True))
+CURVES: dict[str, tuple[str, Callable[[pd.Series], pd.Series]]] = {
+    # column: its label, and how what is stored comes to have its unit; of the history, those that there are
+    "train_loss": ("training loss (nats)", lambda loss: loss),
+    "train_error": ("training error (%)", lambda share: 100 * share),
+    "valid_loss": ("validation perplexity", np.exp),
+    "test_error": ("test error (%)", lambda share: 100 * share),
 }
 
 
 def errors(rows: pd.DataFrame) -> Figure | None:
     """What cells are judged by, a dot a cell by where it is from; bars: mean and 95 % interval; band: of random ones.
+
+    What lies far out is an arrow at the edge, with its number.
 
     Args:
         rows: trainings on one data set, as of `by_origin`.
@@ -31,20 +40,29 @@ def errors(rows: pd.DataFrame) -> Figure | None:
     if (measure := measure_of(rows)) is None:
         return None
     cells, kinds = per_cell(rows, measure), kinds_in(rows)
+    values = {kind: measure.scale * cells[cells["kind"] == kind]["value"] for kind in kinds}
+    ends = limits(list(values.values()))
     figure, ax = plt.subplots(figsize=(7, 0.42 * len(kinds) + 1.7))
-    for i, kind in enumerate(kinds):
-        _cells(ax, i, kind, measure.scale * cells[cells["kind"] == kind]["value"])
+    for i, (kind, own) in enumerate(values.items()):
+        _cells(ax, i, kind, own, ends)
     ax.set_yticks(range(len(kinds)), [_counted(kind, cells) for kind in kinds], fontsize="small")
-    ax.set(xlabel=measure.name, ylim=(len(kinds) - 0.5, -0.5))
+    ax.set(xlabel=measure.name, xlim=ends, ylim=(len(kinds) - 0.5, -0.5))
     return titled(figure, f"{_size(rows)}: a dot a cell, mean and 95 % interval; gray: interval of random cells")
 
 
-def _cells(ax: Axes, i: int, kind: str, values: pd.Series) -> None:
+def _cells(ax: Axes, i: int, kind: str, values: pd.Series, ends: tuple[float, float]) -> None:
     jitter = 0.14 * np.linspace(-1, 1, len(values)) if len(values) > 1 else np.zeros(len(values))
     low, high = interval_of(values)
     if kind == RANDOM_CELLS and not np.isnan(low):
         ax.axvspan(low, high, color="k", alpha=0.12, lw=0)
-    ax.plot(values, i + jitter, "o", ms=3.5, alpha=0.6, color=COLOURS.get(kind, "tab:gray"))
+    colour = COLOURS.get(kind, "tab:gray")
+    ax.plot(values, i + jitter, "o", ms=3.5, alpha=0.6, color=colour)
+    for value, up in zip(values, jitter, strict=True):
+        if not ends[0] <= value <= ends[1]:
+            edge, marker, side = (ends[1], ">", "right") if value > ends[1] else (ends[0], "<", "left")
+            ax.plot(edge, i + up, marker, ms=5, color=colour, clip_on=False)
+            ax.annotate(f"{value:.3g}", (edge, i + up), (-6 if side == "right" else 6, 0), textcoords="offset points",
+                        ha=side, va="center", fontsize="x-small")  # fmt: skip
     if not np.isnan(low):
         ax.plot([low, high], [i + 0.28] * 2, "k-", lw=1.2)
         ax.plot(values.mean(), i + 0.28, "k|", ms=8)
@@ -62,18 +80,19 @@ def curves(rows: pd.DataFrame, history: pd.DataFrame) -> Figure | None:
         rows: trainings on one data set, as of `by_origin`.
         history: the table `genotypes_history`.
     """
-    drawn = [name for name in CURVES if name in history and history[name].notna().any()]
-    if rows.empty or not drawn:
-        return None
     both = rows[["kind", "cell"]].assign(run=GENOTYPES.keys(rows)).merge(
         history.assign(run=GENOTYPES.keys(history)), on="run"
     )  # fmt: skip
+    drawn = [name for name in CURVES if name in both and both[name].notna().any()]
+    if not drawn:
+        return None
     figure, axes = panels(len(drawn), width=3.9)
     for ax, name in zip(axes, drawn, strict=True):
         label, scale = CURVES[name]
-        for kind in kinds_in(both):
-            _curve(ax, kind, scale * both[both["kind"] == kind].groupby(["epoch", "cell"])[name].mean().dropna())
-        ax.set(xlabel="epoch", ylabel=label)
+        of_cells = scale(both.groupby(["kind", "epoch", "cell"])[name].mean().dropna())
+        for kind in kinds_in(of_cells.reset_index()):
+            _curve(ax, kind, of_cells[kind])
+        ax.set(xlabel="epoch", ylabel=label, ylim=_ends(of_cells))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     return titled(figure, f"{_size(rows)}: means over cells; band: one standard deviation of random cells")
@@ -88,10 +107,15 @@ def _curve(ax: Axes, kind: str, values: pd.Series) -> None:
         ax.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.12, lw=0)
 
 
+def _ends(of_cells: pd.Series) -> tuple[float, float]:
+    """Limits of curves (kind, epoch, cell): what `limits` lets be seen of any epoch."""
+    each = [limits([own for _, own in values.groupby("kind")]) for _, values in of_cells.groupby("epoch")]
+    return min(low for low, _ in each), max(high for _, high in each)
+
+
 def _size(rows: pd.DataFrame) -> str:
     """How large the networks and their data are, and what a training costs, in a few words."""
-    said = {"channels": "C = {}", "layers": "{} cells", "train_images": "{} images", "epochs_limit": "{} epochs"}
-    known = {name: rows[name].dropna().unique() for name in said if name in rows}
-    words = [said[name].format(f"{values[0]:g}") for name, values in known.items() if len(values) == 1]
+    said = {"channels": "C = {}", "layers": "{} cells", "width": "width {}", "train_images": "{} images"}
+    said |= {"n_train": "{} words", "n_words": "vocabulary of {}", "epochs_limit": "{} epochs"}
     spent = f"{rows['seconds'].median():.3g} s a training on {', '.join(rows['device'].unique())}"
-    return f"{rows['data_set'].iloc[0]}, {', '.join(words)}; {spent}"
+    return f"{rows['data_set'].iloc[0]}, {counts_said(rows, said)}; {spent}"

@@ -129,6 +129,22 @@ def panels(n: int, width: float = 3.6, height: float = 3.1) -> tuple[Figure, np.
     return figure, axes[0]
 
 
+def limits(groups: Sequence[pd.Series]) -> tuple[float, float]:
+    """Ends of an axis on which one value that lies far out does not hide the others.
+
+    In it are the medians of all groups, but for those above twice the median of these, and what lies no further beyond
+    them than three times as far as they lie apart, or as the quartiles of all values do.
+    """
+    medians = pd.Series([own.median() for own in groups])
+    near = medians <= 2 * medians.median()
+    medians, values = medians[near], pd.concat([own for own, is_near in zip(groups, near, strict=True) if is_near])
+    reach = 3 * max(medians.max() - medians.min(), values.quantile(0.75) - values.quantile(0.25))
+    inside = values[(values >= medians.min() - reach) & (values <= medians.max() + reach)]
+    low, high = min(inside.min(), medians.min()), max(inside.max(), medians.max())
+    pad = 0.05 * (high - low) or 0.01 * abs(high) or 1.0
+    return low - pad, high + pad
+
+
 def titled(figure: Figure, title: str) -> Figure:
     """The figure, with a title that is broken into lines of its width."""
     figure.suptitle(textwrap.fill(title, int(13 * figure.get_figwidth())), fontsize="medium")

@@ -20,6 +20,7 @@ from depthsearch.studies.nasbench201 import NASBench201Cell
 
 # At full size, as DrNAS (arXiv 2006.10355) reports them for NAS-Bench-201: test accuracy, percent.
 PAPERS = {"DARTS": (54.30, 38.97, 18.41), "DrNAS": (94.36, 73.51, 46.34)}
+TUNED_BY = {"validation loss in the end": ("end_loss", 4), "entropy, end": ("entropy_end", 3)}
 FIGURE = "![Trajectories of the searches](figures/cells_trajectory_c10.png)"
 
 
@@ -127,7 +128,8 @@ def moved_table(rows: pd.DataFrame) -> pd.DataFrame:
         row |= {"entropy, start": f"{ends[0].mean():.3f}" if len(ends[0]) else "-"}
         row |= {"entropy, end": spread(ends[1]) if len(ends[1]) else "-"}
         row |= {"changes": spread(runs["changes"]) if runs["changes"].notna().any() else "-"}
-        row |= {"skips alone": f"{int(runs['skip_only'].sum())} of {len(runs)}"}
+        if runs["skip_only"].notna().any():  # a recurrent cell has no such operation
+            row |= {"skips alone": f"{int(runs['skip_only'].sum())} of {len(runs)}"}
         row |= {"skips": spread(runs["skips"])} if "skips" in runs and runs["skips"].notna().any() else {}
         row |= {"operation evaluations": f"{runs['operation_evaluations'].mean():.3g}"}
         row |= {"seconds, median": f"{runs['seconds'].median():.3g}"}
@@ -136,24 +138,31 @@ def moved_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tuning(rows: pd.DataFrame) -> list[str]:
-    since, rule = TUNING
-    older = int((rows["started"] < since).sum())
-    age = f"The rule is of {since.replace('T', ', ')} UTC; {older} of {len(rows)} runs are older."
     return [
         "## The learning rate of alpha at the reduced size",
-        f"{rule} {age} Of random search the setting is how many epochs it trains a cell. {sizes(rows)}",
-        markdown(tuning_table(rows)),
+        f"{rule_said(TUNING, rows['started'])} Of random search the setting is how many epochs it trains a cell. "
+        f"{sizes(rows)}",
+        markdown(tuning_table(rows, tuned(rows))),
     ]
 
 
-def tuning_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a strategy and setting."""
-    taken, table = tuned(rows), []
+def rule_said(rule: tuple[str, str], started: pd.Series) -> str:
+    """What a rule of tuning says, since when, and how many of the runs are older."""
+    since, said = rule
+    older = int((started < since).sum())
+    return f"{said} The rule is of {since.replace('T', ', ')} UTC; {older} of {len(started)} runs are older."
+
+
+def tuning_table(
+    rows: pd.DataFrame, taken: Mapping[str, float], columns: Mapping[str, tuple[str, int]] = TUNED_BY
+) -> pd.DataFrame:
+    """A row a strategy and setting; `columns`, by the name that a page has for them, are means of so many decimals."""
+    table = []
     for kind, runs in _in_order(rows):
         for setting, part in runs.groupby("setting"):
             row = {"method": kind, "setting": f"{setting:g}", "n": part["seed"].nunique()}
-            row |= {"validation loss in the end": f"{part['end_loss'].mean():.4f}"}
-            row |= {"entropy, end": f"{part['entropy_end'].mean():.3f}" if part["entropy_end"].notna().all() else "-"}
+            for name, (column, decimals) in columns.items():
+                row[name] = f"{part[column].mean():.{decimals}f}" if part[column].notna().all() else "-"
             edge = setting in (runs["setting"].min(), runs["setting"].max())
             mark = "taken, the edge of what was tried" if edge else "taken"
             table.append(row | {"": mark if setting == taken.get(kind) else ""})
