@@ -20,12 +20,14 @@ from depthsearch.reporting.pages.genotypes import genotypes_page, worth_table
 from depthsearch.reporting.pages.recurrent import KINDS, alpha_rates, training_rates, tuning_part
 from depthsearch.reporting.shown import shown
 from depthsearch.reporting.trained import MEASURES, best_of_each, differences, measure_of, per_cell
+from depthsearch.reporting.tuning import FIRST_SEED, TUNING_TEXT, tuned, tuned_text
+from depthsearch.running.folders import RESULTS
 from depthsearch.running.study import fingerprint
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.genotypes import PRESETS, TrainGenotype
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.recurrent_cells import RecurrentCell
-from depthsearch.studies.recurrent_genotypes import LSTM
+from depthsearch.studies.recurrent_genotypes import LSTM, TEXT_PRESETS
 from depthsearch.studies.spirals import Spirals
 
 PERPLEXITY = next(measure for measure in MEASURES if measure.column == "test_perplexity")
@@ -356,3 +358,13 @@ def test_from_small_runs_to_a_page(tmp_path):
     assert len(figures.curves(rows, stored["genotypes_history"]).axes) == 2
     main([str(tmp_path)])
     assert (tmp_path / "genotypes.md").read_text() == page
+
+
+def test_the_reduced_size_has_the_rates_that_the_rule_takes_from_the_committed_tables():
+    found = genotypes.all_tables(RESULTS) | searches.all_tables(RESULTS)
+    alphas, networks = alpha_rates(found["cells"]), training_rates(found["genotypes"])
+    assert tuned_text(alphas) == {kind: own["alpha_rate"] for kind, own in RecurrentCell.TUNED.items()}
+    assert set(tuned(networks).values()) == {TEXT_PRESETS["reduced-text"].recipe.learning_rate}
+    for rows in (alphas, networks):
+        assert (rows["started"] >= TUNING_TEXT[0]).all() and set(rows["first_seed"]) == {FIRST_SEED}
+        assert set(rows.groupby("kind")["setting"].nunique()) == {3}  # an equal budget for all

@@ -8,7 +8,7 @@ import pandas as pd
 from depthsearch.hardware import in_words
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import cohort_of, read_runs, with_stored
+from depthsearch.reporting.tables import cohort_of, no_runs, read_runs, with_stored
 from depthsearch.studies.variations import Variation
 
 TABLES = ("variations",)
@@ -67,12 +67,11 @@ def all_tables(results: Path) -> Tables:
 
 
 def read_tables(results: Path) -> Tables:
-    """Of `all_tables` what is `shown`.
-
-    Raises:
-        FileNotFoundError: there are neither runs nor tables.
-    """
-    return shown(all_tables(results))[0]
+    """Of `all_tables` what is `shown`; an empty table where nothing is there."""
+    try:
+        return shown(all_tables(results))[0]
+    except FileNotFoundError:
+        return {name: no_runs() for name in TABLES}
 
 
 def what_varies(run: Mapping) -> str:

@@ -53,8 +53,13 @@ class RecurrentCell(CellSearch):
         "n_train": 50_000,
         "n_words": 1000,
         "epochs": 4,
-        "alpha_rate": 0.03,
         "dropout": 0.1,
+    }
+    # From `experiments/scan_recurrent_rates.py`.
+    TUNED: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "DARTS": {"alpha_rate": 0.3},
+        "DARTS 2nd order": {"alpha_rate": 0.1},
+        "DrNAS": {"alpha_rate": 0.3},
     }
     OPTIONS: ClassVar[Mapping[str, str]] = {
         "width": "of the search network (default 300)",
