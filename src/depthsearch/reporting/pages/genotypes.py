@@ -88,7 +88,7 @@ def genotypes_page(trained: pd.DataFrame, cells: pd.DataFrame, others: Sequence[
         text += _of_data(str(name), rows)
     pictures = searched[searched["space"] == DartsCell.name] if len(searched) else searched
     if len(pictures):
-        text += ["## How far the searches went, and what they cost", sizes(pictures), RATES, MOVED]
+        text += ["### How far the searches went, and what they cost", sizes(pictures), RATES, MOVED]
         text += [markdown(moved_table(pictures)), _missing(runs[~of_text], pictures, (*STRATEGIES, RANDOM_CELLS))]
     for name in pd.concat([table["data_set"] for table in (trained, cells)]).unique():
         if name in TEXTS:
