@@ -97,7 +97,7 @@ def test_every_study_goes_to_its_table():
 def test_recurrent_runs_are_in_the_tables_of_cells_and_of_trainings(tmp_path):
     entropy = {"start": {"recurrent": 1.609}, "end": {"recurrent": 1.2}}
     found = {"architecture": FOUND[0], "entropy": entropy}
-    save(tmp_path, RecurrentCell(**RecurrentCell.REDUCED), "scan_recurrent_cells", **found)
+    save(tmp_path, RecurrentCell(**RecurrentCell.REDUCED, alpha_rate=0.03), "scan_recurrent_cells", **found)
     test = {"test": {"perplexity": 70.0, "log_likelihood": -4.2}, "valid": {"perplexity": 73.0}}
     for genotype, first, rate in ((FOUND[0], 2, 20.0), (LSTM, 0, 5.0)):
         small = PRESETS["reduced-text"]
