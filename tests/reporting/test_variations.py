@@ -175,6 +175,9 @@ def test_the_page_and_its_figure():
     rows = made(ERRORS)
     page = learnt_depth_page(rows, pd.DataFrame(), [])
     assert "## D = 20" in page and "| as in the paper | as learnt | 2 |" in page and REPAIR.claim in page
+    assert (
+        "Refitted, the paper's LDN is cut at 5.0 instead of 5.0; refitted minus as learnt: test error +0.25 [" in page
+    )
     drawn = figure(rows)
     assert drawn is not None and len(drawn.axes) == 3
     assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == list(rows["variation"].unique())

@@ -48,6 +48,7 @@ def _of_depth(depth: int, rows: pd.DataFrame, ddn: pd.DataFrame) -> list[str]:
         f"## D = {depth}",
         f"{minutes:.0f} minutes of training in all, beside other work ({devices}).",
         in_words(choosing, confirming),
+        is_it_q(choosing),
         f"Seeds from {CHOOSING} on, which choose. {COLUMNS}",
         markdown(variations_table(choosing)),
     ]
@@ -75,6 +76,22 @@ def in_words(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
         hurts = "it hurts" if other[2] < 0 else "it helps" if other[1] > 0 else "no difference seen"
         said += f" {name[0].upper()}{name[1:]}: {_words(other, 1, '')}, {hurts}."
     return said
+
+
+def is_it_q(rows: pd.DataFrame) -> str:
+    """What the paper's LDN has of a q that is as good as it can be for its weights."""
+    depths = [rows[(rows["variation"] == AS_IS) & (rows["fit"] == fit)]["pruned_depth"] for fit in FITS]
+    said = [
+        f"{name} {_words(gap(rows, AS_IS, FITS[1], column), scale, unit)}"
+        for column, name, scale, unit in (
+            ("test_error", "test error", 100, "points"),
+            *((c, n, 1, "") for c, n in OFF.items()),
+        )
+    ]
+    return (
+        f"**Is it q?** Refitted, the paper's LDN is cut at {depths[1].mean():.1f} instead of {depths[0].mean():.1f}; "
+        f"refitted minus as learnt: {', '.join(said)}."
+    )
 
 
 def gap(rows: pd.DataFrame, variation: str, fit: str, column: str) -> Interval:

@@ -85,7 +85,7 @@ had been seen when they were written (runs of earlier versions, which do not say
 ### On spirals
 
 Networks are kept by their training ELBO, which no test point enters. The best DDN is chosen on test points, as in the
-paper, but of other repeats than it is judged on.
+paper, but of other repeats than it is judged on. What could make LDN err less: [learnt_depth.md](learnt_depth.md).
 
 {markdown(spiral_claims(tables))}
 
