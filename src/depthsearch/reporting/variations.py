@@ -87,8 +87,11 @@ def what_varies(run: Mapping) -> str:
 
 
 def with_words(rows: pd.DataFrame) -> pd.DataFrame:
-    """The table with `variation`, as of `what_varies`."""
-    return rows.assign(variation=[what_varies(run) for run in rows.to_dict("records")])
+    """The table with `variation`, as of `what_varies`, the paper's first, then by what varies and how far."""
+    rows = rows.assign(variation=[what_varies(run) for run in rows.to_dict("records")])
+    changed = pd.DataFrame({f"other {name}": rows[name] != value for name, value in PAPER.items()})
+    order = pd.concat([changed, rows[[*PAPER, "fit", "seed"]]], axis=1)
+    return rows.loc[order.sort_values(list(order.columns)).index]
 
 
 def taken(choosing: pd.DataFrame) -> tuple[str, str] | None:
