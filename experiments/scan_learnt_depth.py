@@ -19,7 +19,7 @@ VARIED: tuple[dict[str, Any], ...] = (
     {"prior_ratio": 0.5},
     {"patience": 2000},
 )
-CHOSEN: dict[str, Any] = {}
+CHOSEN: dict[str, Any] = {"q_rate": 100.0}
 GRID = [
     *(Variation(first_seed=100, **varied) for varied in VARIED),
     *(Variation(**varied) for varied in ({}, CHOSEN)),

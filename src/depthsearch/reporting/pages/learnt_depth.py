@@ -51,6 +51,7 @@ def _of_depth(depth: int, rows: pd.DataFrame, ddn: pd.DataFrame) -> list[str]:
         is_it_q(choosing),
         f"Seeds from {CHOOSING} on, which choose. {COLUMNS}",
         markdown(variations_table(choosing)),
+        "![Error, d_opt and AUROC of each variation](figures/learnt_depth.png)",
     ]
     if len(confirming):
         text += [f"Seeds below {CHOOSING}, which confirm:", markdown(variations_table(confirming))]
@@ -70,7 +71,8 @@ def in_words(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
         return f"{said} It is not confirmed yet: that needs {FEWEST} repeats."
     words = {"reproduced": "confirmed", "not reproduced": "not confirmed"}
     said += f" Test error, minus the paper's: {_words(interval, 100, 'points')}, "
-    said += words.get(REPAIR.judge(interval, 0.0), "undecided") + "."
+    said += words.get(REPAIR.judge(interval, 0.0), "undecided")
+    said += f"; on the seeds that chose it {_words(gap(choosing, *best, 'test_error'), 100, 'points')}."
     for column, name in OFF.items():
         other = gap(confirming, *best, column)
         hurts = "it hurts" if other[2] < 0 else "it helps" if other[1] > 0 else "no difference seen"
