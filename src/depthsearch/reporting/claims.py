@@ -21,6 +21,7 @@ from depthsearch.reporting.rules import (
     Interval,
     Rule,
 )
+from depthsearch.reporting.words import difference_said
 from depthsearch.studies.images import Images
 
 REFERENCE = 20  # the paper's preset on spirals
@@ -199,10 +200,8 @@ def _margin(most: float, reference: pd.Series) -> float:
 
 def _row(rule: Rule, quantity: str, interval: Interval, margin: float, unit: str) -> dict:
     scale = 100 if unit == "points" else 1
-    mean, low, high = (scale * v for v in interval[:3])
-    difference = "-" if np.isnan(mean) else f"{mean:+.3g} [{low:+.3g}, {high:+.3g}] {unit}"
     sign = "±" if rule is STEADY else ""
-    row = {"claim": rule.claim, "quantity": quantity, "difference": difference}
+    row = {"claim": rule.claim, "quantity": quantity, "difference": difference_said(interval, scale, unit)}
     return row | {"margin": f"{sign}{scale * margin:.2g}", "n": interval[3], "verdict": rule.judge(interval, margin)}
 
 

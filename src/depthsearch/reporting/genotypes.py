@@ -28,6 +28,7 @@ SIZES = ("channels", "layers", "pixels", "train_images", "test_images", "width",
 TRAINING = ("batch_size", "bptt", "learning_rate", "precision")
 PLAN = ("epoch", "learning_rate", "drop_path")  # of a row of the history: what was not measured
 RANDOM_CELLS, PUBLISHED_CELLS, OTHER_CELLS = "random cells", "published cells", "other cells"
+PUBLISHED = tuple(name for name, known in GENOTYPES.items() if isinstance(known, RecurrentGenotype))
 
 
 def collect(results: Path) -> Tables:
@@ -56,11 +57,9 @@ def collect(results: Path) -> Tables:
 
 def _cohort(config: Mapping) -> str:
     """Of texts the first seed and the learning rate are no part of it: an LSTM has a learning rate of its own."""
-    asked = config["configuration"]
-    if asked["study"] != TrainRecurrent.name:
+    if config["configuration"]["study"] != TrainRecurrent.name:
         return cohort_of(config, "genotype")
-    training = {name: value for name, value in asked["training"].items() if name != "learning_rate"}
-    return cohort_of({"configuration": {**asked, "training": training}}, "genotype", "first_seed")
+    return cohort_of(config, "genotype", "first_seed", of_training=["learning_rate"])
 
 
 def _row(config: Mapping, summary: Mapping) -> dict:
@@ -117,7 +116,7 @@ def by_origin(runs: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:
 def _known(row: Mapping) -> tuple[str, str]:
     """Kind and cell of what no search found."""
     name = row["name"]
-    if name == LSTM or isinstance(GENOTYPES.get(name), RecurrentGenotype):
+    if name in (LSTM, *PUBLISHED):
         return name, f"seed {int(row['first_seed'] + row['seed'])}"
     kind = RANDOM_CELLS if name.startswith(RANDOM) else PUBLISHED_CELLS if name in GENOTYPES else OTHER_CELLS
     return kind, name or "unnamed"

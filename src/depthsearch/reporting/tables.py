@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -83,9 +83,11 @@ def _table_of(study: str) -> str:
     return next((name for start, name in OF.items() if study.startswith(start)), "depth")
 
 
-def cohort_of(config: Mapping, *varied: str) -> str:
-    """The hash of a configuration without what varies among the runs of a scan."""
-    return fingerprint({k: v for k, v in config["configuration"].items() if k not in varied})
+def cohort_of(config: Mapping, *varied: str, of_training: Collection[str] = ()) -> str:
+    """The hash of a configuration without what varies among the runs of a scan, of its training too."""
+    asked = config["configuration"]
+    shared = {"training": {k: v for k, v in asked["training"].items() if k not in of_training}} if of_training else {}
+    return fingerprint({k: v for k, v in (asked | shared).items() if k not in varied})
 
 
 def _key(config: Mapping) -> dict:

@@ -7,12 +7,12 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.reporting.joining import Tables
-from depthsearch.reporting.shown import shown
+from depthsearch.reporting.shown import VARIED, shown
 from depthsearch.reporting.tables import cohort_of, no_runs, read_runs, with_stored
 from depthsearch.studies.variations import Variation
 
 TABLES = ("variations",)
-PAPER = {name: getattr(Variation(), name) for name in ("q_rate", "kl_weight", "prior_ratio", "patience")}
+PAPER = {name: getattr(Variation(), name) for name in VARIED}
 FITS = ("as learnt", "refitted")
 SHIFTED = ("log_likelihood", "auroc")
 
@@ -45,9 +45,8 @@ def collect(results: Path) -> Tables:
 
 def _cohort(asked: Mapping) -> str:
     """The hash of what all variations share; of patience and the limit on epochs, their ratio."""
-    training = {k: v for k, v in asked["training"].items() if k not in ("epochs", "patience")}
-    limit = asked["training"]["epochs"] / asked["patience"]
-    return cohort_of({"configuration": {**asked, "training": training, "limit": limit}}, *PAPER, "first_seed")
+    limited = {**asked, "limit": asked["training"]["epochs"] / asked["patience"]}
+    return cohort_of({"configuration": limited}, *PAPER, "first_seed", of_training=("epochs", "patience"))
 
 
 def _found(found: Mapping) -> dict:
@@ -86,6 +85,9 @@ def what_varies(run: Mapping) -> str:
     return ", ".join(said) or "as in the paper"
 
 
+AS_IS = what_varies(PAPER)
+
+
 def with_words(rows: pd.DataFrame) -> pd.DataFrame:
     """The table with `variation`, as of `what_varies`, the paper's first, then by what varies and how far."""
     rows = rows.assign(variation=[what_varies(run) for run in rows.to_dict("records")])
@@ -100,7 +102,7 @@ def taken(choosing: pd.DataFrame) -> tuple[str, str] | None:
     Args:
         choosing: as of `with_words`, of the seeds that choose. One of which a run diverged is not taken.
     """
-    others = choosing[(choosing["variation"] != what_varies(PAPER)) | (choosing["fit"] != FITS[0])]
+    others = choosing[(choosing["variation"] != AS_IS) | (choosing["fit"] != FITS[0])]
     means = others.groupby(["variation", "fit"], sort=False)["test_error"].agg(lambda errors: errors.mean(skipna=False))
     means = means.dropna()
     return None if means.empty else means.index[int(means.argmin())]

@@ -3,14 +3,13 @@ use which (`purposes`)."""
 
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.baselines import against_baselines
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.comparison import MODES
 from depthsearch.reporting.purposes import ORDER, by_repeat, families, off_the_data, when_to_use_which
-from depthsearch.reporting.words import markdown, span, spread
+from depthsearch.reporting.words import difference_said, markdown, span, spread
 from depthsearch.strategies import METHODS
 from depthsearch.studies.choices import ImageChoice
 
@@ -67,7 +66,7 @@ def quality_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         for mode, others in found.items():
             values = scale * runs[f"{mode}_{metric}"].dropna()
             row[mode] = spread(values) if len(values) else "-"
-            row[f"{mode} − LDN"] = _interval(others[name], scale) if name in others else "-"
+            row[f"{mode} − LDN"] = difference_said(others[name], scale) if name in others else "-"
         table.append(row)
     return pd.DataFrame(table)
 
@@ -80,7 +79,7 @@ def shift_table(shift: pd.DataFrame) -> pd.DataFrame:
     for name, runs in _in_order(rows):
         row = {"strategy": name, "log-likelihood (nats)": spread(runs["log_likelihood"])}
         row |= {"ECE (%)": spread(100 * runs["ece"]), "AUROC of entropy": spread(runs["auroc"])}
-        table.append(row | {"AUROC − LDN": _interval(others[name], 1) if name in others else "-"})
+        table.append(row | {"AUROC − LDN": difference_said(others[name], 1) if name in others else "-"})
     return pd.DataFrame(table)
 
 
@@ -161,8 +160,3 @@ def _in_order(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         runs = rows[rows["strategy"] == name]
         if len(runs):
             yield name, runs
-
-
-def _interval(interval: tuple[float, float, float, int], scale: float) -> str:
-    mean, low, high = (scale * v for v in interval[:3])
-    return "-" if np.isnan(mean) else f"{mean:+.3g} [{low:+.3g}, {high:+.3g}]"

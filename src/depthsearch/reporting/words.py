@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 
@@ -28,6 +29,12 @@ def counts_said(rows: pd.DataFrame, words: Mapping[str, str]) -> str:
 def spread(values: pd.Series) -> str:
     """Mean and standard deviation; of one value that value."""
     return f"{values.mean():.3g}" + (f" ± {values.std():.2g}" if len(values) > 1 else "")
+
+
+def difference_said(interval: tuple[float, float, float, int], scale: float = 1, unit: str = "") -> str:
+    """A difference with its interval, in a unit of which `scale` make one: `+0.5 [-0.1, +1.1] points`."""
+    mean, low, high = (scale * value for value in interval[:3])
+    return "-" if np.isnan(mean) else f"{mean:+.3g} [{low:+.3g}, {high:+.3g}] {unit}".rstrip()
 
 
 def images_said(rows: pd.DataFrame) -> str:

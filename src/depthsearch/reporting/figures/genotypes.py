@@ -11,9 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from depthsearch.reporting.figures.cells import COLOURS as OF_STRATEGIES
 from depthsearch.reporting.figures.style import limits, panels, titled
-from depthsearch.reporting.genotypes import OTHER_CELLS, PUBLISHED_CELLS, RANDOM_CELLS
+from depthsearch.reporting.genotypes import OTHER_CELLS, PUBLISHED, PUBLISHED_CELLS, RANDOM_CELLS
 from depthsearch.reporting.joining import GENOTYPES
-from depthsearch.reporting.pages.recurrent import PUBLISHED
 from depthsearch.reporting.trained import interval_of, kinds_in, measure_of, per_cell
 from depthsearch.reporting.words import counts_said
 from depthsearch.studies.recurrent_genotypes import LSTM
@@ -47,7 +46,9 @@ def errors(rows: pd.DataFrame) -> Figure | None:
         _cells(ax, i, kind, own, ends)
     ax.set_yticks(range(len(kinds)), [_counted(kind, cells) for kind in kinds], fontsize="small")
     ax.set(xlabel=measure.name, xlim=ends, ylim=(len(kinds) - 0.5, -0.5))
-    return titled(figure, f"{_size(rows)}: a dot a cell, mean and 95 % interval; gray: interval of random cells")
+    dot = "a cell, or a seed of a published cell or an LSTM" if {LSTM, *PUBLISHED} & set(kinds) else "a cell"
+    bars = "mean and 95 % interval, which may reach beyond the edge; gray: interval of random cells"
+    return titled(figure, f"{_size(rows)}: a dot is {dot}; {bars}")
 
 
 def _cells(ax: Axes, i: int, kind: str, values: pd.Series, ends: tuple[float, float]) -> None:

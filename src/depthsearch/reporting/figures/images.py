@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from depthsearch.reporting.claims import best_ddn, depths_of
 from depthsearch.reporting.figures.style import (
@@ -50,7 +51,7 @@ def image_posteriors(tables: Tables) -> Figure | None:
             points(likelihood, blocks, "max_depth", f"DDN_{metric}", "DDN of this depth", COLOURS["DDN"])
         likelihood.set(xlabel="depth d", ylabel=LABELS[metric])
         likelihood.legend(frameon=False, fontsize="x-small")
-    beside = f"; DDN {repeats(ddn)}, that of depth 0 lies far below" if len(ddn) else ""
+    beside = f"; DDN {repeats(ddn)}, that of depth 0, which lies far below, left out" if len(ddn) else ""
     return titled(figure, f"q(d) of LDN, {_made(ldn)}{beside}")
 
 
@@ -63,13 +64,15 @@ def image_depths(tables: Tables) -> Figure | None:
     if ldn.empty:
         return None
     sets = ldn["data_set"].unique()
-    figure, axes = plt.subplots(5, len(sets), figsize=(3.8 * len(sets), 12), squeeze=False)
+    figure, axes = plt.subplots(5, len(sets), figsize=(3.8 * len(sets), 12), sharex="col", squeeze=False)
     for column, name in zip(axes.T, sets, strict=True):
         here, other = (with_blocks(t[t["data_set"] == name]) for t in (ldn, ddn))
         for variant, depth, label in (("LDN-95", "pruned", "LDN-95 (d_opt)"), ("LDN-E", "expected", "LDN-E (mean)")):
             points(column[0], here, "max_depth", f"{depth}_depth", label, COLOURS[variant])
         column[0].plot([0, here["max_depth"].max()], [0, here["max_depth"].max()], "k:", lw=1, label="d = D")
-        column[0].set(title=name, xlabel=LABELS["max_depth"], ylabel="chosen depth")
+        column[0].set(title=name, ylabel="chosen depth")
+        column[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        column[-1].set_xlabel(LABELS["max_depth"])
         for ax, metric, variants in (
             (column[1], "test_log_likelihood", ("DDN", "LDN-95")),
             (column[2], "test_log_likelihood", ("LDN-E", "LDN-95", "LDN-full")),
@@ -86,7 +89,7 @@ def image_depths(tables: Tables) -> Figure | None:
                 value = scale_of(metric) * best[f"DDN_{metric}"].mean()
                 label = f"best DDN (D = {depths_of(best)})"
                 ax.axhline(value, color=COLOURS["DDN"], ls="--", lw=1, label=label)
-            ax.set(xlabel=LABELS["max_depth"], ylabel=LABELS[metric])
+            ax.set_ylabel(LABELS[metric])
         for ax in column:
             ax.legend(frameon=False, fontsize="small")
     return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}; D = 0, the stem alone, is far off and left out")
@@ -115,8 +118,8 @@ def image_speedups(tables: Tables) -> Figure | None:
         return None
     figure, axes = panels(len(sets))
     for ax, name in zip(axes, sets, strict=True):
-        for device, rows in ldn[ldn["data_set"] == name].groupby("device"):
-            points(ax, rows, "max_depth", "saved", str(device), COLOURS["LDN-95"])
+        for i, (device, rows) in enumerate(ldn[ldn["data_set"] == name].groupby("device")):
+            points(ax, rows, "max_depth", "saved", str(device), f"C{i}")
         ax.legend(frameon=False, fontsize="x-small", title="LDN-95 against DDN, on", title_fontsize="x-small")
         ax.axhline(0, color="k", lw=0.8, ls=":")
         ax.set(xlabel=LABELS["max_depth"], ylabel="time saved (%)", title=name)

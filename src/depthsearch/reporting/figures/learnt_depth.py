@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.figures.style import repeats, titled
 from depthsearch.reporting.rules import CHOOSING
-from depthsearch.reporting.variations import FITS, PAPER, what_varies, with_words
+from depthsearch.reporting.variations import AS_IS, FITS, with_words
 
 PANELS = (
     ("test_error", 100, "test error of LDN-95 (%)"),
@@ -36,7 +36,7 @@ def variations(rows: pd.DataFrame) -> Figure | None:
                 mean, low, high, _ = (scale * value for value in paired(part[column]))
                 style = {"color": COLOURS[fit], "label": fit if i == 0 else None, "ms": 4}
                 ax.errorbar(mean, i + aside, xerr=[[mean - low], [high - mean]], fmt="o", lw=1.2, capsize=2, **style)
-        paper = rows[(rows["variation"] == what_varies(PAPER)) & (rows["fit"] == FITS[0])]
+        paper = rows[(rows["variation"] == AS_IS) & (rows["fit"] == FITS[0])]
         ax.axvline(scale * paper[column].mean(), color=COLOURS[FITS[0]], lw=0.8, ls=":")
         ax.set_xlabel(label)
     axes[0].set_yticks(range(len(names)), names, fontsize="small")

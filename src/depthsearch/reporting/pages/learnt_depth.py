@@ -8,8 +8,8 @@ import pandas as pd
 from depthsearch.reporting.claims import best_ddn, paired
 from depthsearch.reporting.pages.results import not_shown
 from depthsearch.reporting.rules import CHOOSING, FEWEST, REPAIR, Interval, rules_table
-from depthsearch.reporting.variations import FITS, PAPER, taken, what_varies, with_words
-from depthsearch.reporting.words import markdown, spread
+from depthsearch.reporting.variations import AS_IS, FITS, taken, with_words
+from depthsearch.reporting.words import difference_said, markdown, spread
 
 INTRO = """Generated from the saved runs by `make figures`; no number here is typed. On spirals one run of LDN errs more
 than the best fixed depth ([claim 2](README.md#claims-of-the-paper)), and q lags behind the exact posterior over depth
@@ -24,7 +24,6 @@ predictive entropy, for telling moved points from others."""
 ANEW = """*Retrained at d_opt*: the deterministic network of the depth that LDN-95 of the same repeat chose, and the
 best DDN as in claim 2, from the scans of the spiral experiments, which were run at another time."""
 OFF = {"test_log_likelihood": "test log-likelihood", "shift_auroc": "AUROC off the data"}  # what must not be hurt
-AS_IS = what_varies(PAPER)
 
 
 def learnt_depth_page(rows: pd.DataFrame, ddn: pd.DataFrame, others: Sequence[str]) -> str:
@@ -70,13 +69,13 @@ def in_words(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
     if interval[3] < FEWEST:
         return f"{said} It is not confirmed yet: that needs {FEWEST} repeats."
     words = {"reproduced": "confirmed", "not reproduced": "not confirmed"}
-    said += f" Test error, minus the paper's: {_words(interval, 100, 'points')}, "
+    said += f" Test error, minus the paper's: {difference_said(interval, 100, 'points')}, "
     said += words.get(REPAIR.judge(interval, 0.0), "undecided")
-    said += f"; on the seeds that chose it {_words(gap(choosing, *best, 'test_error'), 100, 'points')}."
+    said += f"; on the seeds that chose it {difference_said(gap(choosing, *best, 'test_error'), 100, 'points')}."
     for column, name in OFF.items():
         other = gap(confirming, *best, column)
         hurts = "it hurts" if other[2] < 0 else "it helps" if other[1] > 0 else "no difference seen"
-        said += f" {name[0].upper()}{name[1:]}: {_words(other, 1, '')}, {hurts}."
+        said += f" {name[0].upper()}{name[1:]}: {difference_said(other)}, {hurts}."
     return said
 
 
@@ -84,7 +83,7 @@ def is_it_q(rows: pd.DataFrame) -> str:
     """What the paper's LDN has of a q that is as good as it can be for its weights."""
     depths = [rows[(rows["variation"] == AS_IS) & (rows["fit"] == fit)]["pruned_depth"] for fit in FITS]
     said = [
-        f"{name} {_words(gap(rows, AS_IS, FITS[1], column), scale, unit)}"
+        f"{name} {difference_said(gap(rows, AS_IS, FITS[1], column), scale, unit)}"
         for column, name, scale, unit in (
             ("test_error", "test error", 100, "points"),
             *((c, n, 1, "") for c, n in OFF.items()),
@@ -106,14 +105,14 @@ def gap(rows: pd.DataFrame, variation: str, fit: str, column: str) -> Interval:
 
 
 def variations_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a variation and fit, in the order of the scan; errors in percent."""
+    """A row a variation and fit, in the order of `with_words`; errors in percent."""
     table = []
     for (variation, fit), part in rows.groupby(["variation", "fit"], sort=False):
         done = part[part["diverged_epoch"].isna()]
         row = {"variation": variation, "q": fit, "n": len(part), "d_opt": spread(done["pruned_depth"])}
         row |= {"KL (nats)": f"{done['kl_to_exact'].mean():.2f}", "test error (%)": spread(100 * done["test_error"])}
         paper = variation == AS_IS and fit == FITS[0]
-        minus = "-" if paper else _words(gap(rows, str(variation), str(fit), "test_error"), 100, "")
+        minus = "-" if paper else difference_said(gap(rows, str(variation), str(fit), "test_error"), 100)
         row |= {"minus the paper's": minus, "log-likelihood (nats)": spread(done["test_log_likelihood"])}
         row |= {"AUROC off the data": spread(done["shift_auroc"])}
         row |= {"log-likelihood there, median": f"{done['shift_log_likelihood'].median():.3g}"}
@@ -136,13 +135,6 @@ def retrained_table(rows: pd.DataFrame, ddn: pd.DataFrame) -> pd.DataFrame:
         for name, others in (("retrained at d_opt", anew), ("the best DDN", best)):
             both = (own["test_error"] - others).dropna()
             row |= {f"n, {name}": len(both), f"{name} (%)": spread(100 * others[both.index])}
-            row |= {f"LDN-95 minus {name}": _words(paired(both), 100, "points")}
+            row |= {f"LDN-95 minus {name}": difference_said(paired(both), 100, "points")}
         table.append(row)
     return pd.DataFrame(table)
-
-
-def _words(interval: Interval, scale: float, unit: str) -> str:
-    mean, low, high = (scale * value for value in interval[:3])
-    if np.isnan(mean):
-        return "-"
-    return f"{mean:+.3g} [{low:+.3g}, {high:+.3g}]" + f" {unit}".rstrip()

@@ -2,14 +2,12 @@
 
 import pandas as pd
 
-from depthsearch.cells.genotype import GENOTYPES, RecurrentGenotype
-from depthsearch.reporting.genotypes import RANDOM_CELLS
+from depthsearch.reporting.genotypes import PUBLISHED, RANDOM_CELLS
 from depthsearch.reporting.pages.cells import TUNED_BY, moved_table, rule_said, tuning_table
 from depthsearch.reporting.tuning import SCAN_TEXT, TUNING_TEXT, for_tuning, tuned, tuned_text
 from depthsearch.reporting.words import counts_said, markdown
 from depthsearch.studies.recurrent_genotypes import LSTM
 
-PUBLISHED = tuple(name for name, known in GENOTYPES.items() if isinstance(known, RecurrentGenotype))
 KINDS = ("DARTS", "DARTS 2nd order", "DrNAS", *PUBLISHED, LSTM, RANDOM_CELLS)  # that the rule holds against each other
 JUDGED = """The search learns its mixing weights on the validation part, and a training keeps the epoch that is best
 there, so cells are judged on the test part alone, which nothing has looked at. Of an LSTM and of a published cell each
