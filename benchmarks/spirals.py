@@ -4,9 +4,10 @@
 
 The original-style loop trains one network at a time with torch's own modules, a DataLoader with 3 workers re-made
 every epoch, the head called once per depth, and loss and error read back every step. Ours is the step of
-`depthsearch.learning.loop`, the best-state bookkeeping included, eager and compiled, for 1, 4 and 16 replicates.
-All are timed in this one run, in turns of a second so that a machine that slows down slows all of them, and the
-medians compared; the first step, which compiles, is not counted but printed.
+`depthsearch.learning.loop`, the best-state bookkeeping included, on one thread, as scans run it: by torch's operations
+("eager") and by `native/chain.cpp` ("compiled"), for 1, 4 and 16 replicates. All are timed in this one run, in turns of
+a second so that a machine that slows down slows all of them, and the medians compared. The floor is what the products
+of a step alone would take at the speed of one large product, timed in the same turns.
 """
 
 import argparse
@@ -25,9 +26,14 @@ from torch.utils.data import DataLoader, TensorDataset
 from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet
 from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
-from depthsearch.hardware import benchmark_header, can_compile
+from depthsearch.hardware import benchmark_header, keep_freed_memory
 from depthsearch.learning.method import Training
 from depthsearch.learning.replicates import Replicates
+from depthsearch.native import library
+
+WIDTH, N_TRAIN, LARGE = 20, 200, 1024
+FLOPS = 6 * WIDTH**2 * N_TRAIN  # of a block in a step: one product forward and two backward
+LARGE_FLOPS = 2 * LARGE**3
 
 
 class Block(nn.Module):
@@ -59,6 +65,7 @@ def side_by_side(max_depth: int, n_replicates: int, compiled: bool) -> Callable[
     splits = [spiral_split(2000, 720.0, 0.2, seed) for seed in range(n_replicates)]
     networks = [mlp_resnet(max_depth) for _ in splits]
     depths = [CategoricalDepth(geometric_prior(max_depth)) for _ in splits]
+    keep_freed_memory()
     replicates = Replicates(networks, depths, Training(), compiled)
     data = Split.stack(splits)
     generators = [torch.Generator() for _ in range(n_replicates)]
@@ -73,6 +80,16 @@ def side_by_side(max_depth: int, n_replicates: int, compiled: bool) -> Callable[
         value.tolist()
 
     return epoch
+
+
+def large_product() -> Callable[[], None]:
+    """A function that multiplies two large matrices."""
+    a, b, out = (torch.rand(LARGE, LARGE) for _ in range(3))
+
+    def step() -> None:
+        torch.mm(a, b, out=out)
+
+    return step
 
 
 @dataclass
@@ -107,31 +124,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message="This DataLoader will create")
-    modes = [False, True] if can_compile(torch.device("cpu")) else [False]
-    cores = torch.get_num_threads()
+    cores, begin = torch.get_num_threads(), time.perf_counter()
+    modes = [False, True] if library("chain", torch.float32) is not None else [False]
     print(benchmark_header(torch.device("cpu")))
+    print(f"compiling took {time.perf_counter() - begin:.1f} s")
     for depth in options.depths:
-        torch.compiler.reset()  # shapes of other depths count against a limit on recompilation
         original = Measured("original-style", 1, cores, original_style(depth))
         ours = []
         for compiled in modes:
             for n in (1, 4, 16):
-                threads = cores if n == 16 else 1  # the best of either
-                torch.set_num_threads(threads)
-                way = Measured("compiled" if compiled else "eager", n, threads, side_by_side(depth, n, compiled))
-                begin = time.perf_counter()
-                way.step()
-                print(f"D = {depth}, {n} replicates, {way.name}: first step {time.perf_counter() - begin:.1f} s")
+                torch.set_num_threads(1)
+                way = Measured("compiled" if compiled else "eager", n, 1, side_by_side(depth, n, compiled))
                 ours.append(way)
+        product = Measured("product", 1, 1, large_product())
         for _ in range(options.rounds):
-            for way in (original, *ours):
+            for way in (original, *ours, product):
                 way.measure(options.seconds)
+        floor = FLOPS * depth * product.seconds / LARGE_FLOPS
         print(f"\nD = {depth}: original-style loop {1e3 * original.seconds:.1f} ms a model-epoch, {cores} threads")
-        print("replicates  mode      threads  ms a model-epoch  model-epochs/s  times original")
+        print(f"floor {1e3 * floor:.3f} ms: a large product runs at {LARGE_FLOPS / product.seconds / 1e9:.0f} GFLOP/s")
+        print("replicates  mode      ms a model-epoch  model-epochs/s  times original  times floor")
         for way in ours:
             print(
-                f"{way.n_replicates:10d}  {way.name:8s}  {way.threads:7d}  {1e3 * way.seconds:16.3f}  "
-                f"{1 / way.seconds:14.0f}  {original.seconds / way.seconds:14.0f}"
+                f"{way.n_replicates:10d}  {way.name:8s}  {1e3 * way.seconds:16.3f}  {1 / way.seconds:14.0f}  "
+                f"{original.seconds / way.seconds:14.0f}  {way.seconds / floor:11.1f}"
             )
         print(flush=True)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from depthsearch.depth.networks import DepthNetwork
+from depthsearch.depth.networks import DepthNetwork, MLPNetwork
 
 CHOICE = "depth"  # the one name in `choices`
 MIXES = ("features", "logits")
@@ -69,10 +69,14 @@ def mix_depths(network: DepthNetwork, x: Tensor, weights: Tensor, mix: str = "fe
 
     `mix` is that of a `DepthSpace`.
     """
-    weights = weights.movedim(-1, 0)
-    seen = network.activations(x, max_depth=len(weights) - 1)
-    stacked = torch.stack(seen) if mix == "features" else network.read_out(seen)
-    mixed = (weights.reshape(*stacked.shape[:-2], 1, 1) * stacked).sum(0, keepdim=True)
+    weights, deepest = weights.movedim(-1, 0), weights.shape[-1] - 1
+    if isinstance(network, MLPNetwork) and network.is_fused(x):
+        # Its head is linear: for weights that sum to one, as these do in training, both are the same.
+        mix, seen = "logits", network(x, max_depth=deepest)
+    else:
+        activations = network.activations(x, max_depth=deepest)
+        seen = torch.stack(activations) if mix == "features" else network.read_out(activations)
+    mixed = (weights.reshape(*seen.shape[:-2], 1, 1) * seen).sum(0, keepdim=True)
     return network.read_out(list(mixed), network.max_depth) if mix == "features" else mixed
 
 

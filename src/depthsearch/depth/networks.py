@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from depthsearch.depth.chain import Chain, Sizes
+from depthsearch.native import library
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -114,6 +117,9 @@ def _track(running_mean: Tensor, running_var: Tensor, mean: Tensor, var: Tensor,
     running_var.lerp_(var * (n / max(n - 1, 1)), momentum)
 
 
+EPS, MOMENTUM = 1e-5, 0.1  # of batch norm, as torch has them
+
+
 class _Norm(nn.BatchNorm1d):
     """Batch norm over the last axis, with replicate axes: input (..., features, B)."""
 
@@ -138,21 +144,59 @@ class MLPBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, width)
-        self.norm = _Norm(width)
+        self.norm = _Norm(width, EPS, MOMENTUM)
 
     def forward(self, a: Tensor) -> Tensor:
         return a + self.norm(F.relu(self.linear.weight @ a + self.linear.bias.unsqueeze(-1)))
 
 
 class MLPNetwork(DepthNetwork):
-    """What `mlp_resnet` makes. `chain.py` has its training gradient written out by hand."""
+    """What `mlp_resnet` makes.
+
+    With `fused` set, R of them with a replicate axis are trained on a CPU by `chain.cpp` where it can be compiled; the
+    results are the same up to rounding, but cannot be differentiated twice.
+    """
 
     stem: _Stem
     head: _LinearHead
+    fused = False
 
     def __init__(self, max_depth: int, width: int, in_features: int, n_classes: int) -> None:
         blocks = (MLPBlock(width) for _ in range(max_depth))
         super().__init__(_Stem(in_features, width), blocks, _LinearHead(width, n_classes))
+
+    def forward(self, x: Tensor, max_depth: int | None = None, min_depth: int = 0) -> Tensor:
+        if not self.is_fused(x):
+            return super().forward(x, max_depth, min_depth)
+        blocks = list(self.blocks)[: self._checked(max_depth, min_depth)]
+        parameters = [p for module in (self.stem, *blocks, self.head) for p in module.parameters()]
+        flat = torch.cat([p.flatten(1) for p in parameters], dim=1)
+        logits, moments = self._pass(flat, x, None, len(blocks), min_depth)
+        for norm, mean, var in zip((b.norm for b in blocks), *moments.permute(2, 1, 0, 3), strict=True):
+            _track(norm.running_mean, norm.running_var, mean, var, x.shape[1], norm.momentum)
+        return logits.mT
+
+    def is_fused(self, x: Tensor) -> bool:
+        """Whether a batch goes through `chain.cpp`."""
+        return self.training and self.fused and x.device.type == "cpu" and library("chain", x.dtype) is not None
+
+    def log_likelihoods(self, parameters: Tensor, statistics: Tensor, x: Tensor, y: Tensor, min_depth: int) -> Tensor:
+        """Mean log-likelihoods (S, R) of the depths min_depth..D, fused, with these tensors for the network's own.
+
+        Args:
+            parameters: (R, P), in the order of `named_parameters()`.
+            statistics: (R, D * 2 * w or more), running mean and variance of each block in turn; updated in place.
+            x, y: a batch (R, B, in_features), (R, B).
+        """
+        found, moments = self._pass(parameters, x, y, self.max_depth, min_depth)
+        running_mean, running_var = statistics[:, : moments[0].numel()].view(moments.shape).unbind(2)
+        _track(running_mean, running_var, moments[:, :, 0], moments[:, :, 1], x.shape[1], MOMENTUM)
+        return found
+
+    def _pass(self, parameters: Tensor, x: Tensor, y: Tensor | None, max_depth: int, min_depth: int) -> tuple:
+        _, batch, features = x.shape
+        sizes = Sizes(max_depth, self.stem.out_features, features, self.head.out_features, batch, min_depth)
+        return Chain.apply(sizes, EPS, parameters, x, y)
 
 
 def mlp_resnet(max_depth: int, width: int = 20, in_features: int = 2, n_classes: int = 2) -> MLPNetwork:

@@ -33,10 +33,6 @@ class FlatState:
         self.n_parameters = sum(self._shapes[name].numel() for name in self._parameters)
         self._hold(torch.cat([t.flatten(1) for t in tensors.values()], dim=1))
 
-    def size_of(self, module: str) -> int:
-        """How many parameters of a replicate belong to a module."""
-        return sum(self._shapes[name].numel() for name in self._parameters if name.startswith(f"{module}."))
-
     def views(self, state: Tensor) -> dict[str, Tensor]:
         """The named tensors that lie in rows (..., P + Q)."""
         parts = state.split([shape.numel() for shape in self._shapes.values()], dim=-1)

@@ -29,7 +29,8 @@ class DepthLearner:
         splits: R data sets of equal sizes, on the device of the networks.
         training: how to train.
         seeds: R seeds, of the order of minibatches.
-        compiled: use `torch.compile` for the networks of this package; it pays on long runs.
+        compiled: train the networks of this package by what has to be compiled first: `chain.cpp` on spirals, functions
+            of `fused.py` on images.
         resume: R checkpoints of the same epoch to go on from.
         method: what is maximised and how depth is learnt, the paper's if not given.
         selection: which epoch is kept.
@@ -173,9 +174,9 @@ class DepthLearner:
                 self._alive[row] = None
 
     def _compact(self) -> None:
-        """Drops the rows of stopped replicates: at each halving, not at each stop, since other shapes compile anew."""
+        """Drops the rows of stopped replicates."""
         rows = [row for row, r in enumerate(self._alive) if r is not None]
-        if len(rows) <= len(self._alive) // 2:
+        if len(rows) < len(self._alive):
             self._best.keep(rows)
             self._replicates.keep(rows)
             self._alive, self._generators = [self._alive[row] for row in rows], [self._generators[row] for row in rows]

@@ -14,7 +14,6 @@ from depthsearch.depth.networks import DepthNetwork, MLPNetwork, stack_modules
 from depthsearch.depth.objectives import log_likelihood
 from depthsearch.depth.posteriors import DepthPosterior
 from depthsearch.depth.pruning import expected_depth
-from depthsearch.learning.chain import objective_gradient
 from depthsearch.learning.flat import FlatState
 from depthsearch.learning.method import PAPER, Method, Training
 
@@ -44,12 +43,12 @@ class Replicates:
         self.learning_rate, self.epoch = training.learning_rate, 0
         self.network = stack_modules(networks) if self.has_axis else copy.deepcopy(networks[0])
         for module in self.network.modules():
-            if isinstance(module, Bottleneck):
+            if isinstance(module, Bottleneck | MLPNetwork):
                 module.fused = compiled
         self.network.train()
         self.depth = stack_modules(depths)
         self._flat = FlatState({"network": self.network, "depth": self.depth}, set() if self.has_axis else {"network"})
-        self._n_own = self._flat.size_of("network")  # counted once: a step is short
+        self._n_own = sum(p.numel() for p in self.network.parameters()) // len(self.state)
         self.velocity = torch.zeros_like(self.state[:, : self._flat.n_parameters])
 
     @property
@@ -75,17 +74,19 @@ class Replicates:
 
     def gradient(self, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
         """The objective on a batch (R,), and its gradient (R, P) with respect to the parameters."""
-        if isinstance(self.network, MLPNetwork) and self.method.depthwise:
-            own, statistics = self.state[:, : self._n_own], self.state[:, self.velocity.shape[1] :]
-            chain = (self.network, self.depth, own, statistics)
-            return objective_gradient(*chain, x, y, n_train, self.compiled, self.method.objective)
-        values = self.value(x, y, n_train)
-        parameters = self._flat.parameters
+        network = self.network
+        if isinstance(network, MLPNetwork) and self.method.depthwise and network.is_fused(x):
+            own = self.state[:, : self._n_own].detach().requires_grad_()
+            statistics = self.state[:, self.velocity.shape[1] :]
+            found = network.log_likelihoods(own, statistics, x, y, self.depth.min_depth)
+            values, parameters = self.method.objective(found, self.depth, n_train), [own, *self.depth.parameters()]
+        else:
+            values, parameters = self.value(x, y, n_train), self._flat.parameters
         gradients = torch.autograd.grad(values.sum(), parameters, materialize_grads=True)
         return values.detach(), torch.cat([g.reshape(len(values), -1) for g in gradients], dim=1)
 
     def value(self, x: Tensor, y: Tensor, n_train: int) -> Tensor:
-        """The objective on a batch (R,), to be differentiated."""
+        """The objective on a batch (R,), to be differentiated with respect to the modules' parameters."""
         return self.method.objective(log_likelihood(self.outputs(x), y).mean(-1), self.depth, n_train)
 
     def outputs(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from depthsearch.data.images import IMAGE_SETS
-from depthsearch.hardware import products_in
+from depthsearch.hardware import can_compile, products_in
 from depthsearch.learning.replicates import Replicates
 from depthsearch.studies.depth import DepthStudy, seeded
 from depthsearch.studies.images import Images
@@ -20,7 +20,8 @@ DEPTH, STEPS = 4, 3  # of the network that is timed, and how many steps
 def training_seconds(study: DepthStudy, n: int, device: torch.device) -> float:
     """Seconds that n repeats take to train together, if none stops before its last epoch.
 
-    A step of a shallow network is timed, uncompiled, and grows with the number of blocks. Evaluations are left out.
+    A step of a shallow network is timed, on images uncompiled, and grows with the number of blocks. Evaluations are
+    left out.
     """
     points = _points(study)
     steps = study.training.epochs * math.ceil(points / study.training.batch_size)
@@ -39,7 +40,8 @@ def _points(study: DepthStudy) -> int:
 def _step_seconds(study: DepthStudy, n: int, batch: int, device: torch.device) -> float:
     networks = [seeded(seed, study.network).to(device) for seed in range(n)]
     posteriors = [seeded(seed, study.posterior).to(device) for seed in range(n)]
-    replicates = Replicates(networks, posteriors, study.training)
+    compiled = not isinstance(study, Images) and can_compile(device)
+    replicates = Replicates(networks, posteriors, study.training, compiled)
     shape = (2,)
     if isinstance(study, Images):
         known = IMAGE_SETS[study.data_set]

@@ -29,7 +29,6 @@ class Spirals(DepthStudy):
 
     name: ClassVar[str] = "spirals"
     quick_epochs: ClassVar[int] = 300
-    compile_from: ClassVar[int] = 40_000
 
     @property
     def group(self) -> str:

@@ -9,7 +9,6 @@ from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, mlp
 from depthsearch.depth.networks import stack_modules
 from depthsearch.depth.objectives import marginal_likelihood
 from depthsearch.hardware import can_compile
-from depthsearch.learning.chain import objective_gradient
 from depthsearch.learning.method import Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.strategies.bayesian import MarginalLikelihood
@@ -78,14 +77,13 @@ def test_the_marginal_likelihood_goes_the_same_way(compiled):
     torch.testing.assert_close(replicates.velocity, gradient, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("parity", ["mlp"], indirect=True)
-def test_parity_with_the_original(parity):
+def test_parity_with_the_original(parity, compiled):
     numbers, network, depth = parity
-    stacked = stack_modules([network]), stack_modules([depth])
-    parameters = flat(stacked[0].parameters())
-    statistics = flat(b for name, b in stacked[0].named_buffers() if "running" in name)
+    replicates = Replicates([network], [depth], Training(), compiled)
     x, y = numbers["x"][None], numbers["y"][None]
-    value, gradient = objective_gradient(*stacked, parameters, statistics, x, y, int(numbers["n_train"]))
+    value, gradient = replicates.gradient(x, y, int(numbers["n_train"]))
     torch.testing.assert_close(value[0], -numbers["objective"], rtol=0, atol=1e-10)
     names = [name for name, _ in network.named_parameters()] + ["q_logits"]
     expected = torch.cat([numbers[f"grad:{name}"].flatten() for name in names])

@@ -1,0 +1,54 @@
+"""C++ compiled on the machine that it runs on, for steps that are too small, or too many operations, for torch."""
+
+import ctypes
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Sums may not be reordered, and what is not a number stays so: that a network diverges has to be seen.
+FLAGS = ("-O3", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-shared", "-fPIC")
+TYPES = {torch.float32: "float", torch.float64: "double"}
+
+
+@cache
+def library(name: str, dtype: torch.dtype) -> Any:
+    """The functions of `<name>.cpp` for tensors of this type on the CPU; None, with a warning, if it cannot be had."""
+    source, compiler, messages = Path(__file__).with_name(f"{name}.cpp"), _compiler(), []
+    if compiler is None or dtype not in TYPES:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.so")
+        for more in (["-march=native", "-fopenmp"], ["-march=native"], []):
+            command = [compiler, *FLAGS, *more, f"-DREAL={TYPES[dtype]}", "-o", str(path), str(source)]
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True)
+                return ctypes.CDLL(str(path))
+            except (OSError, subprocess.CalledProcessError) as failed:
+                messages.append(getattr(failed, "stderr", None) or str(failed))
+    warnings.warn(f"training runs uncompiled: {compiler} fails on {source.name}: {messages[-1].strip()}", stacklevel=2)
+    return None
+
+
+def call(function: Any, *arguments: ctypes.Structure | Tensor | float | None) -> None:
+    """Calls a function of a library: tensors, which have to be contiguous, and structures go as pointers."""
+    function(*map(_converted, arguments))
+
+
+def _compiler() -> str | None:
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), "g++", "clang++", "c++"))), None)
+
+
+def _converted(argument: Any) -> Any:
+    if isinstance(argument, Tensor):
+        return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, ctypes.Structure):
+        return ctypes.byref(argument)
+    return ctypes.c_double(argument) if isinstance(argument, float) else argument

@@ -1,0 +1,149 @@
+"""`chain.cpp` against the plain modules."""
+
+import math
+import warnings
+
+import pytest
+import torch
+
+from depthsearch import mlp_resnet, native
+from depthsearch.depth.choice import mix_depths
+from depthsearch.depth.networks import stack_modules
+from depthsearch.depth.objectives import log_likelihood
+from depthsearch.hardware import can_compile
+
+if not can_compile(torch.device("cpu")):
+    pytest.skip("no C++ compiler", allow_module_level=True)
+
+
+def networks(depth, width, features=2, classes=2, dtype=torch.float64, r=3):
+    """R networks side by side in training mode, plain and fused, of the same weights."""
+    torch.manual_seed(0)
+    made = [mlp_resnet(depth, width, features, classes).to(dtype) for _ in range(r)]
+    for parameter in (p for network in made for p in network.parameters()):
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    plain, fused = stack_modules(made), stack_modules(made)
+    fused.fused = True
+    return plain.train(), fused.train()
+
+
+def check(plain, fused, ours, theirs, close, **tolerance):
+    """Equal values, gradients of a weighted sum of them, and running statistics."""
+    close(ours, theirs, **tolerance)
+    weights = torch.linspace(-1, 1, ours.numel(), dtype=ours.dtype).view(ours.shape)
+    gradients = [
+        torch.autograd.grad((values * weights).sum(), list(network.parameters()), materialize_grads=True)
+        for network, values in ((fused, ours), (plain, theirs))
+    ]
+    for a, b in zip(*gradients, strict=True):
+        close(a, b, **tolerance)
+    for a, b in zip(fused.buffers(), plain.buffers(), strict=True):
+        if a.is_floating_point():
+            close(a, b, **tolerance)
+
+
+# Widths and batches that fill tiles and vectors, and that leave a rest of every kind.
+SIZES = [(0, 5, 1, 2, 1), (1, 1, 2, 2, 3), (3, 7, 3, 4, 9), (4, 12, 2, 3, 33), (2, 20, 2, 10, 200)]
+
+
+@pytest.mark.parametrize(("depth", "width", "features", "classes", "batch"), SIZES)
+def test_logits_of_every_depth(depth, width, features, classes, batch):
+    plain, fused = networks(depth, width, features, classes)
+    x = torch.randn(3, batch, features, dtype=torch.float64)
+    assert fused.is_fused(x) and not plain.is_fused(x) and not fused.eval().is_fused(x)
+    fused.train()
+    for first in {0, depth // 2, depth}:
+        ours, theirs = (network(x, min_depth=first) for network in (fused, plain))
+        check(plain, fused, ours, theirs, torch.testing.assert_close, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("depth", "width", "features", "classes", "batch"), SIZES)
+def test_log_likelihoods_of_every_depth(depth, width, features, classes, batch):
+    plain, fused = networks(depth, width, features, classes)
+    x, y = torch.randn(3, batch, features, dtype=torch.float64), torch.randint(classes, (3, batch))
+    flat = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1).requires_grad_()
+    running = [b for b in fused.buffers() if b.is_floating_point()]
+    statistics = torch.cat(
+        [*(b.flatten(1) for b in running), torch.full((3, 2), 7.0, dtype=x.dtype)], 1
+    )  # more may come after them
+    for first in {0, depth}:
+        ours = fused.log_likelihoods(flat, statistics, x, y, first)
+        theirs = log_likelihood(plain(x, min_depth=first), y).mean(-1)
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+        weights = torch.linspace(-1, 1, ours.numel(), dtype=ours.dtype).view(ours.shape)
+        (gradient,) = torch.autograd.grad((ours * weights).sum(), flat)
+        of_plain = torch.autograd.grad((theirs * weights).sum(), list(plain.parameters()), materialize_grads=True)
+        torch.testing.assert_close(gradient, torch.cat([g.flatten(1) for g in of_plain], 1), rtol=1e-9, atol=1e-10)
+    expected = torch.cat([*(b.flatten(1) for b in plain.buffers() if b.is_floating_point()), statistics[:, -2:]], 1)
+    torch.testing.assert_close(statistics, expected, rtol=1e-10, atol=1e-10)
+    assert (statistics[:, -2:] == 7).all()
+
+
+@pytest.mark.parametrize("mix", ["features", "logits"])
+def test_a_mixture_of_the_first_depths(mix):
+    plain, fused = networks(5, 10)
+    x, start = torch.randn(3, 17, 2, dtype=torch.float64), torch.randn(3, 4, dtype=torch.float64)
+    alphas = [start.clone().requires_grad_() for _ in range(2)]  # weights that sum to one, as those of all strategies
+    ours, theirs = (mix_depths(n, x, a.softmax(-1), mix) for n, a in zip((fused, plain), alphas, strict=True))
+    of_weights = [
+        torch.autograd.grad(v.square().sum(), a, retain_graph=True)[0]
+        for v, a in zip((ours, theirs), alphas, strict=True)
+    ]
+    torch.testing.assert_close(of_weights[0], of_weights[1], rtol=1e-9, atol=1e-9)
+    check(plain, fused, ours, theirs, torch.testing.assert_close, rtol=1e-9, atol=1e-9)
+
+
+def test_single_precision_and_each_network_on_its_own():
+    plain, fused = networks(8, 20, dtype=torch.float32)
+    x = torch.randn(3, 150, 2)
+    ours, theirs = fused(x), plain(x)
+    check(plain, fused, ours, theirs, torch.testing.assert_close, rtol=1e-3, atol=1e-4)
+    _, again = networks(8, 20, dtype=torch.float32)
+    for tensors in (
+        again._parameters,
+        *(m._parameters for m in again.modules()),
+        *(m._buffers for m in again.modules()),
+    ):
+        for name, tensor in tensors.items():
+            tensors[name] = torch.nn.Parameter(tensor[1:2]) if isinstance(tensor, torch.nn.Parameter) else tensor[1:2]
+    assert torch.equal(again(x[1:2]), ours[:, 1:2])  # whatever trains beside it
+
+
+def test_what_is_not_a_number_is_seen_to():
+    _, fused = networks(2, 5, dtype=torch.float32)
+    x, y = torch.randn(3, 8, 2), torch.zeros(3, 8, dtype=torch.int64)
+    flat = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1)
+    flat[1, 0], flat[2] = math.nan, flat[2] * 1e20
+    found = fused.log_likelihoods(flat, torch.zeros(3, 20), x, y, 0)
+    assert found[:, 0].isfinite().all() and found[:, 1].isnan().all() and not found[:, 2].isfinite().all()
+
+
+def test_what_does_not_belong_together_is_refused():
+    _, fused = networks(2, 5)
+    x, y = torch.randn(3, 8, 2, dtype=torch.float64), torch.zeros(3, 8, dtype=torch.int64)
+    flat, statistics = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1), torch.zeros(3, 20)
+    for bad in (
+        (flat[:, 1:], x, y),
+        (flat, x[..., :1], y),
+        (flat, x, y[:, 1:]),
+        (flat.float(), x, y),
+        (flat[:2], x, y),
+    ):
+        with pytest.raises(ValueError, match="of one type, got"):
+            fused.log_likelihoods(bad[0], statistics, bad[1], bad[2], 0)
+    for labels in (y + 2, y - 1, y.int()):
+        with pytest.raises(ValueError, match="labels must be whole numbers from 0 to 1"):
+            fused.log_likelihoods(flat, statistics, x, labels, 0)
+
+
+def test_without_a_compiler_that_works_the_modules_are_trained(monkeypatch):
+    native.library.cache_clear()
+    monkeypatch.setattr(native, "_compiler", lambda: "no-such-compiler")
+    plain, fused = networks(2, 5)
+    x = torch.randn(3, 8, 2, dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"runs uncompiled: no-such-compiler fails on chain\.cpp"):
+        assert not fused.is_fused(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once
+        assert torch.equal(fused(x), plain(x))
+    native.library.cache_clear()
