@@ -1,14 +1,25 @@
-"""What one state of the recurrent search cell adds to all later nodes, with its gradient written out.
+"""What one state of the recurrent search cell adds to all later nodes.
 
-The elementwise work on 36 edges takes as long as the matrix products if it is left to autograd: each operation then
-goes over memory on its own and keeps its result for the way back. Here nothing is kept but the products, everything
-else is computed anew, and a tanh costs what a sigmoid does.
+The elementwise work on 36 edges takes as long as the matrix products if it is left to torch: each operation goes over
+memory on its own, and keeps its result for the way back. On a CPU with a compiler `native/mixture.cpp` does it all in
+one pass each way, and nothing is kept but what came in.
 """
+
+import ctypes
 
 import torch
 from torch import Tensor
 
+from depthsearch.native import call, library
+
 Pair = tuple[Tensor, Tensor]
+
+
+def mixture(state: Tensor, product: Tensor, weights: Tensor, waiting: Tensor) -> Pair:
+    """As `plain_mixture`, natively where that can be."""
+    given = (state, product, weights, waiting)
+    alike = {(t.device.type, t.dtype) for t in given} == {("cpu", state.dtype)}
+    return (Mixture.apply if alike and library("mixture", state.dtype) is not None else plain_mixture)(*given)
 
 
 def plain_mixture(state: Tensor, product: Tensor, weights: Tensor, waiting: Tensor) -> Pair:
@@ -33,65 +44,49 @@ def plain_mixture(state: Tensor, product: Tensor, weights: Tensor, waiting: Tens
     return node.squeeze(1), waiting
 
 
+class Sizes(ctypes.Structure):
+    """Of `mixture.cpp`."""
+
+    _fields_ = tuple((name, ctypes.c_int) for name in ("batch", "nodes", "width", "threads"))
+
+
 class Mixture(torch.autograd.Function):
-    """`plain_mixture`, faster and in less memory; under `create_graph=True` the plain one is differentiated."""
+    """`plain_mixture` by `mixture.cpp`; under `create_graph=True` the plain one is differentiated."""
 
     @staticmethod
     def forward(ctx, state: Tensor, product: Tensor, weights: Tensor, waiting: Tensor) -> Pair:  # type: ignore[override]
-        gates, candidates = product[:, 0].sigmoid(), product[:, 1]
-        of_tanh, of_relu, of_sigmoid, of_identity, of_all = _columns(weights)
-        sigmoid, double = _sigmoids(candidates)
-        positive = torch.gt(candidates, 0, out=torch.empty_like(gates))  # as numbers at once: ten times faster
-        slope = positive.mul_(of_relu).add_(of_identity)  # of two of the four
-        mixed = (candidates * slope).addcmul_(sigmoid, of_sigmoid).addcmul_(double, 2 * of_tanh).sub_(of_tanh)
-        difference = mixed.addcmul_(state.unsqueeze(1), of_all, value=-1)
-        nodes = torch.addcmul(waiting, state.unsqueeze(1), of_all).addcmul_(gates, difference)
-        if any(ctx.needs_input_grad):
-            slope.addcmul_(sigmoid.addcmul_(sigmoid, sigmoid, value=-1), of_sigmoid)  # x - x^2, the sigmoid's own slope
-            slope.addcmul_(double.addcmul_(double, double, value=-1), 4 * of_tanh)
-            ctx.save_for_backward(state, product, weights, gates, difference, slope)
-        return nodes[:, 0].clone(), nodes[:, 1:]
+        state, product, weights, waiting = (t.contiguous() for t in (state, product, weights, waiting))
+        ctx.save_for_backward(state, product, weights)
+        node, others = torch.empty_like(state), torch.empty_like(waiting[:, 1:])
+        function = library("mixture", state.dtype).mixture_forward
+        call(function, _sizes(waiting), state, product, weights, waiting, node, others)
+        return node, others
 
     @staticmethod
-    def backward(ctx, grad_node: Tensor, grad_waiting: Tensor):  # type: ignore[override]
-        state, product, weights, gates, difference, slope = ctx.saved_tensors
-        grad, needs = torch.cat([grad_node.unsqueeze(1), grad_waiting], dim=1), ctx.needs_input_grad[:3]
+    def backward(ctx, of_node: Tensor, of_others: Tensor):  # type: ignore[override]
+        state, product, weights = ctx.saved_tensors
         if torch.is_grad_enabled():
+            grad, needs = torch.cat([of_node.unsqueeze(1), of_others], dim=1), ctx.needs_input_grad[:3]
             # Views, or the gradient of one input would run on into those that it is made of.
             inputs = state, product, weights = [x.view_as(x) for x in (state, product, weights)]
             outputs = plain_mixture(state, product, weights, grad.new_zeros(()))  # `waiting` is of no account here
             wanted = [x for x, needed in zip(inputs, needs, strict=True) if needed]
-            found = iter(torch.autograd.grad(outputs, wanted, (grad_node, grad_waiting), create_graph=True))
-            return *(next(found) if needed else None for needed in needs), grad
-        of_mixed = grad * gates
-        of_kept = grad - of_mixed
-        of_weights = _of_weights(of_mixed, of_kept, state, product[:, 1]) if needs[2] else None
-        of_product = torch.empty_like(product)
-        torch.mul(difference, of_kept, out=of_product[:, 0]).mul_(gates)
-        torch.mul(slope, of_mixed, out=of_product[:, 1])
-        return of_kept.mul_(_columns(weights)[-1]).sum(1), of_product, of_weights, grad
+            gradients = iter(torch.autograd.grad(outputs, wanted, (of_node, of_others), create_graph=True))
+            return *(next(gradients) if needed else None for needed in needs), grad
+        of_node, of_others = of_node.contiguous(), of_others.contiguous()
+        of_state, of_product = torch.empty_like(state), torch.empty_like(product)
+        of_weights, of_waiting = state.new_empty(len(state), *weights.shape), torch.empty_like(product[:, 0])
+        found = (of_state, of_product, of_weights, of_waiting)
+        function = library("mixture", state.dtype).mixture_backward
+        call(function, _sizes(of_waiting), state, product, weights, of_node, of_others, *found)
+        return of_state, of_product, of_weights.sum(0), of_waiting
+
+
+def _sizes(nodes: Tensor) -> Sizes:
+    return Sizes(*nodes.shape, torch.get_num_threads())
 
 
 def _columns(weights: Tensor) -> tuple[Tensor, ...]:
     """The weights of tanh, relu, sigmoid, identity and of all four, each (k, 1)."""
     _, *columns = weights.unsqueeze(-1).unbind(1)
     return *columns, weights[:, 1:].sum(1, keepdim=True)
-
-
-def _sigmoids(candidates: Tensor) -> Pair:
-    """The sigmoids of x and of 2 x: tanh(x) = 2 sigmoid(2 x) - 1 takes a third of the time that a tanh does."""
-    return candidates.sigmoid(), (candidates * 2).sigmoid_()
-
-
-def _of_weights(of_mixed: Tensor, of_kept: Tensor, state: Tensor, candidates: Tensor) -> Tensor:
-    """Gradient of the weights (k, 5)."""
-    sigmoid, double = _sigmoids(candidates)
-
-    def total(product: Tensor) -> Tensor:
-        return product.sum(0).sum(-1)
-
-    kept = total(of_kept * state.unsqueeze(1))
-    tanh = 2 * total(double.mul_(of_mixed)) - total(of_mixed)
-    relu, of_sigmoid = (total(f.mul_(of_mixed)) for f in (candidates.relu(), sigmoid))
-    identity = total(candidates * of_mixed)
-    return torch.stack([torch.zeros_like(kept), tanh + kept, relu + kept, of_sigmoid + kept, identity + kept], dim=1)

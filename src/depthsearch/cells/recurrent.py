@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from depthsearch.cells.genotype import ACTIVATIONS, N_NODES, Genotype, RecurrentGenotype
 from depthsearch.cells.genotype import genotype as genotype_of
 from depthsearch.cells.language import LanguageModel, initial_weight, masked
-from depthsearch.cells.mixture import Mixture
+from depthsearch.cells.mixture import mixture as mix
 
 OPERATIONS = ("none", *ACTIVATIONS)
 N_EDGES = N_NODES * (N_NODES + 1) // 2
@@ -86,7 +86,7 @@ class SearchCell(_Cell):
         waiting = state.new_zeros(len(state), N_NODES, state.shape[1])  # what the states so far add to later nodes
         for matrix, weights in zip(matrices.values(), mixture, strict=True):
             product = (masked(state, mask) @ matrix).unflatten(1, (2, len(weights), -1))
-            node, waiting = Mixture.apply(state, product, weights, waiting)
+            node, waiting = mix(state, product, weights, waiting)
             state = self.norm(node)
             total = total + state
         return total / N_NODES
