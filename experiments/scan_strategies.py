@@ -4,9 +4,9 @@ from depthsearch.running.scan import run_scan
 from depthsearch.studies.choices import ImageChoice, SpiralChoice, every_way
 from depthsearch.studies.pools import search_pools
 
-SPIRALS = [SpiralChoice(stop_angle=float(angle), max_depth=16, width=20) for angle in (180, 360, 540, 720, 900)]
+SPIRALS = [SpiralChoice(stop_angle=float(angle), max_depth=20, width=20) for angle in (180, 360, 540, 720, 900)]
 GRID = [
-    *(study for preset in SPIRALS for study in every_way(preset, {10: range(0, 17, 2), 40: range(0, 17, 4)})),
+    *(study for preset in SPIRALS for study in every_way(preset, {10: range(0, 21, 2), 40: range(0, 21, 4)})),
     *every_way(ImageChoice(data_set="digits", max_depth=8, width=32), {16: range(0, 9, 2)}),
     *every_way(ImageChoice(data_set="Fashion-MNIST", max_depth=6, width=32), {16: range(0, 7, 2)}),
 ]

@@ -10,7 +10,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from depthsearch.reporting import chains, comparison, genotypes, prediction, searches, tables, variations, verdict
+from depthsearch.reporting import (
+    chains,
+    comparison,
+    genotypes,
+    prediction,
+    rates,
+    searches,
+    tables,
+    variations,
+    verdict,
+)
 from depthsearch.reporting.joining import Tables, join
 from depthsearch.reporting.maps import store_maps
 from depthsearch.reporting.pages.cells import cells_page
@@ -71,7 +81,7 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
 def _of(place: Path) -> Tables:
     found: Tables = {}
     missing = None
-    for kind in (tables, comparison, searches, chains, prediction, genotypes, variations):
+    for kind in (tables, comparison, rates, searches, chains, prediction, genotypes, variations):
         try:
             found |= kind.all_tables(place)
         except FileNotFoundError as nothing:
@@ -89,7 +99,7 @@ def write_pages(results: Path, found: Tables) -> None:
     if "strategies" in found:
         choices, left = comparison.shown_tables(found)
         strategies, compared = strategies_part(choices, left), choices["strategies"]
-        (results / "strategies.md").write_text(verdict.details(choices))
+        (results / "strategies.md").write_text(verdict.details(choices, found.get("strategies_tuning")))
     if "predictor_runs" in found:
         (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
     (results / "README.md").write_text(results_page(scans, compared, others, strategies, benchmarks_part(results)))

@@ -12,11 +12,13 @@ from depthsearch.reporting.baselines import with_baselines
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.shown import shown
 from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
+from depthsearch.reporting.tuning import DEPTH_SCAN
 from depthsearch.strategies import METHODS
 from depthsearch.studies.pools import pool_row
 
 TABLES = ("strategies", "strategies_pool", "strategies_shift", "strategies_curves")
-OF_A_STRATEGY = ("kind", "max_depth", "width", "points", "pool", "selection")  # and of a network; all else is shared
+# What is of a strategy, or of a network; all else is shared.
+OF_A_STRATEGY = ("kind", "max_depth", "width", "points", "pool", "selection", "rate")
 MODES = ("searched", "truncated", "retrained")
 
 
@@ -37,7 +39,9 @@ def collect(results: Path) -> Tables:
     rows: dict[str, list[dict]] = {name: [] for name in TABLES}
     for config, summary in read_runs(results, "choices"):
         asked, which = config["configuration"], {"configuration": config["hash"]}
-        making = {"cohort": cohort_of(config, *OF_A_STRATEGY), "started": config["started"]}
+        making = {"cohort": _cohort(config), "started": config["started"]}
+        if config["scan"] == DEPTH_SCAN:  # they choose a learning rate, and serve for nothing else
+            continue
         if asked["kind"] == "DDN":
             rows["strategies_pool"].append(pool_row(config, summary) | which | making)
             continue
@@ -56,6 +60,12 @@ def collect(results: Path) -> Tables:
             columns = ("epoch", "depth_entropy", "expected_depth", "pruned_depth", "valid_log_likelihood")
             rows["strategies_curves"].append(key | {k: point[k] for k in columns})
     return with_retrained({name: pd.DataFrame(found) for name, found in rows.items()})
+
+
+def _cohort(config: Mapping) -> str:
+    """The hash of what all strategies share: all but the learning rate of a network that has a tuned one."""
+    tuned = "rate" in config["configuration"]
+    return cohort_of(config, *OF_A_STRATEGY, of_training=("learning_rate",) if tuned else ())
 
 
 def _found(summary: Mapping, width: int) -> dict:

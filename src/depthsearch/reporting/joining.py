@@ -49,6 +49,9 @@ CHOICES = Family(
 POOL = Family(
     ("data_set", "max_depth", "width", "points", "epochs_limit", "configuration", "seed"), mains=("strategies_pool",)
 )
+TUNINGS = Family(
+    ("data_set", "kind", "max_depth", "setting", "epochs_limit", "configuration", "seed"), mains=("strategies_tuning",)
+)
 CELLS = Family(
     ("scan", "data_set", "kind", "epochs_limit", "configuration", "seed"), mains=("cells",), details=("cells_history",)
 )
@@ -70,7 +73,7 @@ GENOTYPES = Family(
 VARIATIONS = Family(
     ("scan", "data_set", "max_depth", "epochs_limit", "configuration", "seed", "fit"), mains=("variations",)
 )
-FAMILIES = (RUNS, CHOICES, POOL, CELLS, CHAINS, PREDICTIONS, GENOTYPES, VARIATIONS)
+FAMILIES = (RUNS, CHOICES, POOL, TUNINGS, CELLS, CHAINS, PREDICTIONS, GENOTYPES, VARIATIONS)
 
 
 def join(ours: Mapping[str, pd.DataFrame], theirs: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:

@@ -24,8 +24,20 @@ TUNING_TEXT = (
     "part, and every cell of the space, random, found or published, has the random cell's. No test part is looked "
     "at.",
 )
-SCAN, SCAN_TEXT = "scan_nasbench201_rates", "scan_recurrent_rates"
+# Of ways of choosing a depth.
+TUNING_DEPTH = (
+    "2026-11-28T18:02",
+    "Every strategy has three learning rates and eight runs of each: spirals of 450 and of 810 degrees, which the "
+    "comparison does not have, four repeats. It is that of the weights of depths for those that mix depths (0.003, "
+    "0.02, 0.1), of the network for the others (0.03, 0.1, 0.3); the networks of the pool, of depth 8 and 16, stand "
+    "for manual search, random search, the predictor and what is retrained. Taken is the rate of the highest "
+    "validation log-likelihood of the network as searched, a mean over its runs, where a run that diverged counts as "
+    'minus infinity; of equals the lowest rate. No test point is looked at. "DARTS (paper)" has the paper\'s rate, and '
+    "no tuning. For images the rates of alpha are the same, and all networks have the paper's.",
+)
+SCAN, SCAN_TEXT, DEPTH_SCAN = "scan_nasbench201_rates", "scan_recurrent_rates", "scan_strategy_rates"
 FIRST_SEED = 100  # from this one on seeds are for tuning alone
+TUNED_BY = {"validation loss in the end": ("end_loss", 4), "entropy, end": ("entropy_end", 3)}
 END = 0.75  # of the epochs: what comes after counts
 
 
@@ -53,3 +65,33 @@ def for_tuning(trainings: pd.DataFrame) -> pd.Series:
     if "first_seed" not in trainings:
         return pd.Series(False, index=trainings.index)
     return trainings["first_seed"] >= FIRST_SEED
+
+
+def rule_said(rule: tuple[str, str], started: pd.Series) -> str:
+    """What a rule of tuning says, since when, and how many of the runs are older."""
+    since, said = rule
+    older = int((started < since).sum())
+    return f"{said} The rule is of {since.replace('T', ', ')} UTC; {older} of {len(started)} runs are older."
+
+
+def tuning_table(
+    rows: pd.DataFrame,
+    taken: Mapping[str, float],
+    order: Sequence[str],
+    columns: Mapping[str, tuple[str, int]] = TUNED_BY,
+) -> pd.DataFrame:
+    """A row a strategy and setting, in this order of strategies and all others after them.
+
+    `columns`, by the name that a page has for them, are means of so many decimals.
+    """
+    table = []
+    for kind in sorted(rows["kind"].unique(), key=lambda kind: order.index(kind) if kind in order else len(order)):
+        runs = rows[rows["kind"] == kind]
+        for setting, part in runs.groupby("setting"):
+            row = {"method": kind, "setting": f"{setting:g}", "n": len(part)}
+            for name, (column, decimals) in columns.items():
+                row[name] = f"{part[column].mean():.{decimals}f}" if part[column].notna().all() else "-"
+            edge = setting in (runs["setting"].min(), runs["setting"].max())
+            mark = "taken, the edge of what was tried" if edge else "taken"
+            table.append(row | {"": mark if setting == taken.get(kind) else ""})
+    return pd.DataFrame(table)

@@ -9,6 +9,7 @@ from depthsearch.reporting.baselines import against_baselines
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.comparison import MODES
 from depthsearch.reporting.purposes import ORDER, by_repeat, families, off_the_data, when_to_use_which
+from depthsearch.reporting.rates import tuning_part
 from depthsearch.reporting.words import difference_said, markdown, span, spread
 from depthsearch.strategies import METHODS
 from depthsearch.studies.choices import ImageChoice
@@ -122,8 +123,8 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
     return "\n\n".join(text)
 
 
-def details(tables: Mapping[str, pd.DataFrame]) -> str:
-    """The text of results/strategies.md: the other metrics, and what happens off the data."""
+def details(tables: Mapping[str, pd.DataFrame], rates: pd.DataFrame | None = None) -> str:
+    """The text of results/strategies.md: the other metrics, what happens off the data, how rates were chosen."""
     text = [
         "# Ways of choosing a depth: all metrics",
         "Generated, as [the verdict](README.md) is. " + HOW_TO_READ.strip(),
@@ -138,6 +139,7 @@ def details(tables: Mapping[str, pd.DataFrame]) -> str:
                 "Off the data, as searched: means over all amounts of shift",
                 markdown(shift_table(shifts[family])),
             ]
+    text += tuning_part(rates) if rates is not None and len(rates) else []
     return "\n\n".join(text) + "\n"
 
 

@@ -1,6 +1,6 @@
 """The comparison of strategies: one way of choosing a depth, or one network of the pool that some of them search."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +16,7 @@ from depthsearch.learning.method import PAPER, Method, Selection, Training
 from depthsearch.learning.trained import Trained
 from depthsearch.measuring.choices import costs_of, evaluate_choice
 from depthsearch.strategies import METHODS, SEARCHES
+from depthsearch.strategies.mixing import Mixing
 from depthsearch.studies.depth import DepthStudy
 from depthsearch.studies.images import read_once, threads_for
 from depthsearch.studies.spirals import Spirals
@@ -35,12 +36,16 @@ class Choice(DepthStudy):
         points: "train", or "all" for training on the held-out points too, with no selection but by the training
             objective: what is retrained at the chosen depth.
         pool: of a search, the hash of the networks that it chooses among: one that grew is searched anew.
+        rate: the learning rate that is tuned: of the weights of depths where these are mixed, else of the network; None
+            for that of the preset.
     """
 
     width: int = 20
     points: str = "train"
     pool: str = ""
+    rate: float | None = None
 
+    TUNED: ClassVar[Mapping[str, float]] = {}  # rates that `every_way` gives, by kind, where they are not the preset's
     SHARE: ClassVar[float]
     EVERY: ClassVar[int]
     compile_from: ClassVar[int] = 10_000  # what is compiled serves other data sets and strategies too
@@ -51,7 +56,13 @@ class Choice(DepthStudy):
 
     @property
     def method(self) -> Method:
-        return METHODS.get(self.kind, PAPER)
+        method = METHODS.get(self.kind, PAPER)
+        return replace(method, learning_rate=self.rate) if isinstance(method, Mixing) and self.rate else method
+
+    @property
+    def training(self) -> Training:
+        mixes = isinstance(METHODS.get(self.kind), Mixing)
+        return replace(super().training, **({"learning_rate": self.rate} if self.rate and not mixes else {}))
 
     @property
     def selection(self) -> Selection:
@@ -75,8 +86,7 @@ class Choice(DepthStudy):
         return FixedDepth(self.max_depth) if self.kind not in METHODS else self.method.posterior(self.max_depth)
 
     def configuration(self) -> dict:
-        asked = super().configuration()
-        return asked if self.pool else {k: v for k, v in asked.items() if k != "pool"}
+        return {k: v for k, v in super().configuration().items() if k not in ("pool", "rate") or v}
 
     def evaluate(self, learned: Trained, seed: int, device: torch.device, data: Path) -> dict:
         summary = super().evaluate(learned, seed, device, data)
@@ -91,6 +101,8 @@ class Choice(DepthStudy):
     def problem(self, data: Path | None = None) -> str | None:
         if self.kind not in {"DDN", *METHODS, *SEARCHES}:
             return f"no strategy {self.kind!r}; there are {', '.join([*METHODS, *SEARCHES])}"
+        if self.rate is not None and not self.rate > 0:
+            return f"a learning rate is above 0, got {self.rate:g}"
         return super().problem(data)
 
 
@@ -103,7 +115,9 @@ class SpiralChoice(Choice):
     name: ClassVar[str] = "choice on spirals"
     SHARE: ClassVar[float] = 0.25
     EVERY: ClassVar[int] = 10
+    TUNED: ClassVar[Mapping[str, float]] = {"exact posterior": 0.03, "normal": 0.03}
     quick_epochs: ClassVar[int] = 200
+    compile_from: ClassVar[int] = Spirals.compile_from
 
     @property
     def spirals(self) -> Spirals:
@@ -180,7 +194,7 @@ class ImageChoice(Choice):
 def every_way(preset: Choice, other_widths: dict[int, Sequence[int]]) -> list[Choice]:
     """Every method at the preset's depth and width, and the pool: all depths at that width, some at others."""
     depths = {preset.width: range(preset.max_depth + 1), **other_widths}
-    return [replace(preset, kind=kind) for kind in METHODS] + [
+    return [replace(preset, kind=kind, rate=preset.TUNED.get(kind)) for kind in METHODS] + [
         replace(preset, kind="DDN", max_depth=d, width=w, points=points)
         for points in ("train", "all")
         for w in sorted(depths)

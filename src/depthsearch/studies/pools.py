@@ -38,7 +38,7 @@ def search_pools(wanted: Sequence[Wanted], data: Path) -> None:
                 print(f"{preset.group}, repeat {repeat}: {waiting} networks of the pool are not there yet")
                 continue
             for kind in SEARCHES:
-                study = replace(preset, kind=kind, pool=which)
+                study = replace(preset, kind=kind, pool=which, rate=None)
                 _search(study, folder.parents[1] / folder_name(study) / folder.name, pool, data)
 
 

@@ -14,13 +14,12 @@ from depthsearch.reporting.pages.chains import chains_part
 from depthsearch.reporting.pages.results import not_shown
 from depthsearch.reporting.rules import BETTER_CELLS, rules_table
 from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
-from depthsearch.reporting.tuning import TUNING, tuned
+from depthsearch.reporting.tuning import TUNING, rule_said, tuned, tuning_table
 from depthsearch.reporting.words import images_said, markdown, span, spread
 from depthsearch.studies.nasbench201 import NASBench201Cell
 
 # At full size, as DrNAS (arXiv 2006.10355) reports them for NAS-Bench-201: test accuracy, percent.
 PAPERS = {"DARTS": (54.30, 38.97, 18.41), "DrNAS": (94.36, 73.51, 46.34)}
-TUNED_BY = {"validation loss in the end": ("end_loss", 4), "entropy, end": ("entropy_end", 3)}
 FIGURE = "![Trajectories of the searches](figures/cells_trajectory_c10.png)"
 
 
@@ -142,31 +141,8 @@ def _tuning(rows: pd.DataFrame) -> list[str]:
         "## The learning rate of alpha at the reduced size",
         f"{rule_said(TUNING, rows['started'])} Of random search the setting is how many epochs it trains a cell. "
         f"{sizes(rows)}",
-        markdown(tuning_table(rows, tuned(rows))),
+        markdown(tuning_table(rows, tuned(rows), list(NASBench201Cell.PLANS))),
     ]
-
-
-def rule_said(rule: tuple[str, str], started: pd.Series) -> str:
-    """What a rule of tuning says, since when, and how many of the runs are older."""
-    since, said = rule
-    older = int((started < since).sum())
-    return f"{said} The rule is of {since.replace('T', ', ')} UTC; {older} of {len(started)} runs are older."
-
-
-def tuning_table(
-    rows: pd.DataFrame, taken: Mapping[str, float], columns: Mapping[str, tuple[str, int]] = TUNED_BY
-) -> pd.DataFrame:
-    """A row a strategy and setting; `columns`, by the name that a page has for them, are means of so many decimals."""
-    table = []
-    for kind, runs in _in_order(rows):
-        for setting, part in runs.groupby("setting"):
-            row = {"method": kind, "setting": f"{setting:g}", "n": part["seed"].nunique()}
-            for name, (column, decimals) in columns.items():
-                row[name] = f"{part[column].mean():.{decimals}f}" if part[column].notna().all() else "-"
-            edge = setting in (runs["setting"].min(), runs["setting"].max())
-            mark = "taken, the edge of what was tried" if edge else "taken"
-            table.append(row | {"": mark if setting == taken.get(kind) else ""})
-    return pd.DataFrame(table)
 
 
 def spread_of(values: pd.Series) -> str:

@@ -3,8 +3,17 @@
 import pandas as pd
 
 from depthsearch.reporting.genotypes import PUBLISHED, RANDOM_CELLS
-from depthsearch.reporting.pages.cells import TUNED_BY, moved_table, rule_said, tuning_table
-from depthsearch.reporting.tuning import SCAN_TEXT, TUNING_TEXT, for_tuning, tuned, tuned_text
+from depthsearch.reporting.pages.cells import moved_table
+from depthsearch.reporting.tuning import (
+    SCAN_TEXT,
+    TUNED_BY,
+    TUNING_TEXT,
+    for_tuning,
+    rule_said,
+    tuned,
+    tuned_text,
+    tuning_table,
+)
 from depthsearch.reporting.words import counts_said, markdown
 from depthsearch.studies.recurrent_genotypes import LSTM
 
@@ -56,11 +65,11 @@ def tuning_part(trained: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     if len(searched):
         entropies = {"entropy, start": ("entropy_start", 3), **TUNED_BY, "fall of the entropy": ("fall", 3)}
         text += [f"Of alpha, in searches of {counts_said(searched, SEARCHED)}:"]
-        text.append(markdown(tuning_table(searched, tuned_text(searched.dropna(subset="end_loss")), entropies)))
+        text.append(markdown(tuning_table(searched, tuned_text(searched.dropna(subset="end_loss")), KINDS, entropies)))
     if len(networks):
         by = {"validation perplexity": ("end_loss", 2)}
         text += ["Of training; these networks are left out of what is said above, and of its figures:"]
-        text.append(markdown(tuning_table(networks, tuned(networks.dropna(subset="end_loss")), by)))
+        text.append(markdown(tuning_table(networks, tuned(networks.dropna(subset="end_loss")), (), by)))
     return text
 
 

@@ -1,0 +1,76 @@
+"""The learning rate of each way of choosing a depth: what it is of, how it was chosen, that budgets were equal."""
+
+import dataclasses
+import json
+import math
+
+import pandas as pd
+import pytest
+from conftest import scan_script
+
+from depthsearch.reporting import comparison, rates
+from depthsearch.reporting.tuning import DEPTH_SCAN, TUNING_DEPTH, tuned
+from depthsearch.running.folders import RESULTS, run_folders
+from depthsearch.strategies import METHODS
+from depthsearch.strategies.mixing import Mixing
+from depthsearch.studies.choices import ImageChoice, SpiralChoice, every_way
+
+
+@pytest.mark.parametrize("kind", [*METHODS, "DDN"])
+def test_a_rate_is_that_of_alpha_or_of_the_network_and_comes_back(kind):
+    plain, study = SpiralChoice(kind=kind, max_depth=3), SpiralChoice(kind=kind, max_depth=3, rate=0.07)
+    mixes = isinstance(METHODS.get(kind), Mixing)
+    assert study.training.learning_rate == (plain.training.learning_rate if mixes else 0.07)
+    assert getattr(study.method, "learning_rate", None) == (0.07 if mixes else None)
+    assert dataclasses.replace(study.training, learning_rate=plain.training.learning_rate) == plain.training
+    assert SpiralChoice.from_configuration(json.loads(json.dumps(study.configuration()))) == dataclasses.replace(
+        study, epochs=study.training.epochs
+    )
+    assert "rate" not in plain.configuration()
+
+
+def test_a_rate_of_nothing_is_refused():
+    assert "learning rate is above 0" in (SpiralChoice(rate=0.0).problem() or "")
+
+
+def _rate(study):
+    """The one that is tuned."""
+    return study.method.learning_rate if isinstance(study.method, Mixing) else study.training.learning_rate
+
+
+def test_what_is_compared_has_what_the_rule_takes_from_the_committed_table():
+    rows = rates.all_tables(RESULTS)["strategies_tuning"]
+    taken = tuned(rows)
+    spirals = [study for study in every_way(SpiralChoice(), {}) if study.kind != "DARTS (paper)"]
+    assert {study.kind: _rate(study) for study in spirals} == taken
+    for study in every_way(ImageChoice(), {}):
+        if study.kind not in METHODS or not isinstance(METHODS[study.kind], Mixing):
+            assert study.rate is None and _rate(study) == 0.1  # the paper's
+        elif study.kind != "DARTS (paper)":
+            assert _rate(study) == taken[study.kind]
+    assert (rows["started"] >= TUNING_DEPTH[0]).all()
+    assert set(rows.groupby("kind")["setting"].nunique()) == {3}  # an equal budget for all
+    assert set(rows.groupby(["kind", "max_depth", "data_set", "setting"])["seed"].nunique()) == {4}
+    assert not {s.group for s in spirals} & set(rows["data_set"])
+
+
+@pytest.mark.slow
+def test_runs_of_the_tuning_are_in_no_table_of_the_comparison(tmp_path):
+    options = ("0", "--quick", "--epochs", 4, "--repeats", 1, "--rates", 0.03, 0.1, "--results", tmp_path)
+    out = scan_script(*options, name="strategy_rates")
+    assert out.returncode == 0, out.stderr
+    tables = comparison.collect(tmp_path)
+    assert tables["strategies"].empty and tables["strategies_pool"].empty
+    rows = rates.collect(tmp_path)["strategies_tuning"]
+    assert len(rows) == len(list(run_folders(tmp_path))) and set(rows["setting"]) == {0.03, 0.1}
+    assert set(rows["scan"]) == {DEPTH_SCAN} and (rows["end_loss"] > 0).all()
+
+
+def test_a_rate_at_which_a_run_diverged_is_not_taken():
+    made = {"kind": "LDN", "started": "2027", "data_set": "spirals450", "seed": 0}
+    rows = pd.DataFrame([made | {"setting": 0.1, "end_loss": 0.4}, made | {"setting": 0.3, "end_loss": 0.1}])
+    assert tuned(rows) == {"LDN": 0.3}
+    worse = pd.concat([rows, pd.DataFrame([made | {"setting": 0.3, "end_loss": math.inf}])])
+    assert tuned(worse) == {"LDN": 0.1}
+    text = "\n".join(rates.tuning_part(worse))
+    assert "| LDN | 0.1 | 1 | -0.4000 | taken, the edge of what was tried |" in text and "0 of 3 runs are older" in text
