@@ -55,11 +55,14 @@ def _t_test(d: np.ndarray) -> Any:
         return ttest_1samp(d, 0)
 
 
-def spiral_claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The claims on spirals, a row a quantity: paired difference with its interval, margin, n, verdict."""
-    ldn, ddn = ldn_and_ddn(tables["runs"], "spirals")
+def spiral_claims(tables: dict[str, pd.DataFrame], protocol: str = "") -> pd.DataFrame:
+    """The claims on spirals, a row a quantity: paired difference with its interval, margin, n, verdict.
+
+    `protocol` is `FAIR` or, for the paper's, nothing.
+    """
+    ldn, ddn = ldn_and_ddn(tables["runs"], f"spirals{protocol}")
     rows = _of_depth_scans(ldn, ddn, REFERENCE)
-    angle = of_scan(tables["runs"], "scan_spiral_complexity")
+    angle = of_scan(tables["runs"], f"scan_spiral_complexity{protocol}")
     if len(angle):
         slopes = 360 * _slopes(angle, "stop_angle")
         rows.append(_row(DIFFICULTY, "slope of d_opt against the angle", paired(slopes), 0, "layers a turn"))

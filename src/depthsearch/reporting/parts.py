@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
+FAIR = "_fair"  # at the end of the name of a scan of spirals: its networks were selected on points held out
+
 
 def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
     """The rows of one scan."""
@@ -11,7 +13,7 @@ def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
 
 
 def ldn_and_ddn(table: pd.DataFrame, family: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the depth scans on "spirals" or "images", but for DDN of other limits on epochs than any LDN."""
+    """The rows of the depth scans on "spirals", "spirals_fair" or "images", but for DDN of limits that no LDN has."""
     ldn, ddn = of_scan(table, f"scan_max_depth_{family}"), of_scan(table, f"scan_deterministic_depth_{family}")
     return ldn, ddn[ddn["epochs_limit"].isin(ldn["epochs_limit"])] if len(ldn) and len(ddn) else ddn
 
@@ -33,12 +35,13 @@ def cohorts(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, pd.DataFr
     keys = ["protocol", "precision", "epochs_limit"]
     if "protocol" not in tables["runs"]:
         return {}
-    ways = tables["runs"][keys].dropna().drop_duplicates().sort_values(keys, ascending=[True, True, False])
+    of_images = tables["runs"][tables["runs"]["scan"].str.endswith("_images")]
+    ways = of_images[keys].dropna().drop_duplicates().sort_values(keys, ascending=[True, True, False])
     parts = {}
     for way in ways.to_dict("records"):
         name = f"{way['protocol']}_{way['precision']}_{way['epochs_limit']}epochs"
         parts[name] = {
-            key: table[(table[keys] == pd.Series(way)).all(axis=1)]
+            key: table[(table[keys] == pd.Series(way)).all(axis=1) & table["scan"].str.endswith("_images")]
             for key, table in tables.items()
             if "protocol" in table
         }

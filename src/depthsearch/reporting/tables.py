@@ -10,9 +10,11 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.reporting.joining import Tables, as_text, in_order_of, join
+from depthsearch.reporting.parts import FAIR
 from depthsearch.reporting.shown import shown
 from depthsearch.running.folders import read_run, run_folders
 from depthsearch.running.study import fingerprint
+from depthsearch.studies.spirals import Spirals
 
 # how a study begins -> what `read_runs` calls it
 OF = {
@@ -94,7 +96,10 @@ def _key(config: Mapping) -> dict:
     asked, training = config["configuration"], config["configuration"]["training"]
     values = {k: v for k, v in asked.items() if not isinstance(v, Mapping) and k != "study"}
     how = {"precision": training["precision"], "configuration": config["hash"], "seed": config["seed"]}
-    return {"scan": config["scan"], **values, **how, "epochs_limit": training["epochs"]}
+    # What is trained otherwise is another scan, for all that looks for its rows; of images a cohort (`parts.cohorts`).
+    fair = asked["study"] == Spirals.name and asked.get("protocol") == "fair"
+    scan = f"{config['scan']}{FAIR if fair else ''}"
+    return {"scan": scan, **values, **how, "epochs_limit": training["epochs"]}
 
 
 def _row(config: Mapping, summary: Mapping) -> dict:

@@ -1,13 +1,15 @@
 """The spiral experiments (section 4.1 of the paper)."""
 
-from dataclasses import dataclass
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
 from depthsearch.depth.networks import DepthNetwork, mlp_resnet
-from depthsearch.learning.method import Training
+from depthsearch.learning.method import Selection, Training
 from depthsearch.studies.depth import DepthStudy
 
 
@@ -20,12 +22,15 @@ class Spirals(DepthStudy):
         n: data points, 10 % of them for training.
         stop_angle: degrees that each arm turns.
         noise: width of the uniform noise.
+        protocol: "paper" keeps the epoch of the best objective on the training points. "fair" trains on three quarters
+            of these and keeps the epoch of the best objective on the last quarter, which also serves to choose a depth.
     """
 
     width: int = 20
     n: int = 2000
     stop_angle: float = 720.0
     noise: float = 0.2
+    protocol: str = "paper"
 
     name: ClassVar[str] = "spirals"
     quick_epochs: ClassVar[int] = 300
@@ -50,15 +55,38 @@ class Spirals(DepthStudy):
     def preset(self) -> Training:
         return Training()
 
+    @property
+    def selection(self) -> Selection:
+        return Selection(every=10) if self.protocol == "fair" else Selection()
+
+    def configuration(self) -> dict:
+        asked = super().configuration()  # runs of before there was a choice are of the paper's
+        return {k: v for k, v in asked.items() if k != "protocol" or v != "paper"}
+
     def title(self) -> str:
         name = f"{self.kind}_depth{self.max_depth}_width{self.width}_n{self.n}"
+        name += "_fair" if self.protocol == "fair" else ""
         return f"{name}_angle{self.stop_angle:g}_noise{self.noise:g}_epochs{self.training.epochs}"
 
     def split(self, seed: int, root: Path = Path()) -> Split:
-        return spiral_split(self.n, self.stop_angle, self.noise, seed)
+        split = spiral_split(self.n, self.stop_angle, self.noise, seed)
+        return split.hold_out(0.25, seed) if self.protocol == "fair" else split
 
     def network(self) -> DepthNetwork:
         return mlp_resnet(self.max_depth, self.width)
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--protocol",
+            choices=("paper", "fair"),
+            default="paper",
+            help="select epochs by the training points, or by a quarter of them held out (default %(default)s)",
+        )
+
+    @classmethod
+    def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
+        return super().chosen([replace(study, protocol=options.protocol) for study in studies], options)
 
     def problem(self, data: Path | None = None) -> str | None:
         if self.width < 1:

@@ -61,6 +61,8 @@ class Variation(Spirals):
                 return f"{name} must be above 0, got {getattr(self, name):g}"
         if self.first_seed < 0:
             return f"the first seed must not be negative, got {self.first_seed}"
+        if self.protocol != "paper":
+            return "variations are of the paper's protocol: leave --protocol out"
         return super().problem(data)
 
     def learner(

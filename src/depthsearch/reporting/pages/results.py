@@ -17,7 +17,7 @@ from depthsearch.reporting.pages.images import (
     protocol_gap,
     test_metrics,
 )
-from depthsearch.reporting.parts import of_scan
+from depthsearch.reporting.parts import FAIR, of_scan
 from depthsearch.reporting.rules import FEWEST, rules_table
 from depthsearch.reporting.words import markdown, spread
 from depthsearch.studies.spirals import Spirals
@@ -89,13 +89,26 @@ paper, but of other repeats than it is judged on. What could make LDN err less: 
 
 {markdown(spiral_claims(tables))}
 
-### On images
+{_fair(tables)}### On images
 
 {image_runs(tables)}
 
 {markdown(image_claims(tables))}
 
 {protocol_gap(tables)}"""
+
+
+def _fair(tables: Tables) -> str:
+    """The claims on spirals of which a quarter of the training points was held out, where they were run."""
+    judged = spiral_claims(tables, FAIR)
+    if judged.empty:
+        return ""
+    return f"""The same with a quarter of the training points held out. By these epochs are selected, training stops and
+a depth is chosen for the DDN:
+
+{markdown(judged)}
+
+"""
 
 
 def _images(tables: Tables) -> str:
@@ -120,7 +133,7 @@ The spiral settings are the paper's: D = {paper.max_depth}, width {paper.width},
 training, arms that turn by {paper.stop_angle:g} degrees, noise of {paper.noise:g}; varied as listed, and with a noise
 of 0.15 where the number of points or the angle is. A grid shorter than its script's was thinned to the machine at hand.
 Minutes are the wall time of training on the hardware named, divided among the repeats trained side by side and summed.
-Beside some scans other work ran, so they are upper bounds.
+Beside some scans other work ran, so they are upper bounds. A name that ends in `{FAIR}` is of `--protocol fair`.
 
 {markdown(costs(tables))}{not_shown(others)}"""
 

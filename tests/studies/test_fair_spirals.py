@@ -1,0 +1,47 @@
+"""The fair protocol on spirals: what is held out, what selects, and that its runs stay apart from the paper's."""
+
+import pytest
+import torch
+from conftest import scan_script
+
+from depthsearch.reporting import tables
+from depthsearch.reporting.claims import spiral_claims
+from depthsearch.reporting.pages.results import results_page
+from depthsearch.reporting.parts import FAIR, cohorts, ldn_and_ddn
+from depthsearch.studies.spirals import Spirals
+from depthsearch.studies.variations import Variation
+
+
+def test_a_quarter_of_the_training_points_is_held_out_and_selects():
+    paper, fair = Spirals(), Spirals(protocol="fair")
+    whole, split = paper.split(3), fair.split(3)
+    assert whole.x_valid is None and paper.selection.every == 1
+    assert (len(split.y_train), len(split.y_valid)) == (150, 50) and torch.equal(split.x_test, whole.x_test)
+    points = torch.cat([split.x_train, split.x_valid])
+    assert torch.equal(points[points[:, 0].argsort()], whole.x_train[whole.x_train[:, 0].argsort()])
+    assert fair.selection.by == "elbo" and fair.selection.settle == 0
+
+
+def test_a_configuration_of_the_papers_protocol_is_what_it_was():
+    assert "protocol" not in Spirals().configuration() and "fair" not in Spirals().title()
+    asked = Spirals(protocol="fair").configuration()
+    assert asked["protocol"] == "fair" and Spirals.from_configuration(asked).protocol == "fair"
+    assert Spirals.from_configuration(Spirals().configuration()).protocol == "paper"
+    assert "leave --protocol out" in (Variation(protocol="fair").problem() or "")
+
+
+@pytest.mark.slow
+def test_fair_runs_are_judged_beside_the_papers(tmp_path):
+    for name in ("max_depth_spirals", "deterministic_depth_spirals"):
+        for protocol in ("paper", "fair"):
+            options = ("--quick", "--epochs", 20, "--depths", 5, 20, "--repeats", 2, "--protocol", protocol)
+            out = scan_script("0", *options, "--results", tmp_path, name=name)
+            assert out.returncode == 0, out.stderr
+    found = tables.read_tables(tmp_path)
+    (paper, papers_ddn), (fair, fair_ddn) = (ldn_and_ddn(found["runs"], f"spirals{which}") for which in ("", FAIR))
+    assert [len(rows) for rows in (paper, papers_ddn, fair, fair_ddn)] == [4, 4, 4, 4]
+    assert set(fair["protocol"]) == {"fair"} and paper["protocol"].isna().all() and not cohorts(found)
+    judged = {which: spiral_claims(found, which)["quantity"].str.cat() for which in ("", FAIR)}
+    assert "best on validation points" in judged[FAIR] and "best on other repeats" in judged[""]
+    page = results_page(found, tables.no_runs(), [], "", "")
+    assert "The same with a quarter of the training points held out" in page and f"scan_max_depth_spirals{FAIR}" in page
