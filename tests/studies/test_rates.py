@@ -44,14 +44,20 @@ def test_what_is_compared_has_what_the_rule_takes_from_the_committed_table():
     spirals = [study for study in every_way(SpiralChoice(), {}) if study.kind != "DARTS (paper)"]
     assert {study.kind: _rate(study) for study in spirals} == taken
     for study in every_way(ImageChoice(), {}):
-        if study.kind not in METHODS or not isinstance(METHODS[study.kind], Mixing):
+        if not isinstance(METHODS.get(study.kind), Mixing):
             assert study.rate is None and _rate(study) == 0.1  # the paper's
         elif study.kind != "DARTS (paper)":
-            assert _rate(study) == taken[study.kind]
+            assert study.rate == _rate(study) == taken[study.kind]  # said in its configuration
     assert (rows["started"] >= TUNING_DEPTH[0]).all()
     assert set(rows.groupby("kind")["setting"].nunique()) == {3}  # an equal budget for all
     assert set(rows.groupby(["kind", "max_depth", "data_set", "setting"])["seed"].nunique()) == {4}
     assert not {s.group for s in spirals} & set(rows["data_set"])
+
+
+@pytest.mark.parametrize("preset", [SpiralChoice(), ImageChoice()])
+def test_all_that_is_compared_is_one_cohort(preset):
+    configurations = [{"configuration": study.configuration()} for study in every_way(preset, {10: (0, 2)})]
+    assert len({comparison.shared_by_strategies(config) for config in configurations}) == 1
 
 
 @pytest.mark.slow

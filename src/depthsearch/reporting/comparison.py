@@ -38,10 +38,10 @@ def collect(results: Path) -> Tables:
     """
     rows: dict[str, list[dict]] = {name: [] for name in TABLES}
     for config, summary in read_runs(results, "choices"):
-        asked, which = config["configuration"], {"configuration": config["hash"]}
-        making = {"cohort": _cohort(config), "started": config["started"]}
         if config["scan"] == DEPTH_SCAN:  # they choose a learning rate, and serve for nothing else
             continue
+        asked, which = config["configuration"], {"configuration": config["hash"]}
+        making = {"cohort": shared_by_strategies(config), "started": config["started"]}
         if asked["kind"] == "DDN":
             rows["strategies_pool"].append(pool_row(config, summary) | which | making)
             continue
@@ -62,10 +62,9 @@ def collect(results: Path) -> Tables:
     return with_retrained({name: pd.DataFrame(found) for name, found in rows.items()})
 
 
-def _cohort(config: Mapping) -> str:
-    """The hash of what all strategies share: all but the learning rate of a network that has a tuned one."""
-    tuned = "rate" in config["configuration"]
-    return cohort_of(config, *OF_A_STRATEGY, of_training=("learning_rate",) if tuned else ())
+def shared_by_strategies(config: Mapping) -> str:
+    """The hash of what all strategies share on a data set; each has a learning rate of its own."""
+    return cohort_of(config, *OF_A_STRATEGY, of_training=("learning_rate",))
 
 
 def _found(summary: Mapping, width: int) -> dict:

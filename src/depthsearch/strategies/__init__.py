@@ -40,4 +40,4 @@ ARCHITECTS: dict[str, Mixing] = {
     "DrNAS progressive": DrNAS(warm_up=0.2),
 }
 
-__all__ = ["ARCHITECTS", "METHODS", "SEARCHES"]
+__all__ = ["ARCHITECTS", "METHODS", "SEARCHES", "TUNED"]

@@ -15,7 +15,7 @@ from depthsearch.depth.posteriors import DepthPosterior, FixedDepth
 from depthsearch.learning.method import PAPER, Method, Selection, Training
 from depthsearch.learning.trained import Trained
 from depthsearch.measuring.choices import costs_of, evaluate_choice
-from depthsearch.strategies import METHODS, SEARCHES
+from depthsearch.strategies import METHODS, SEARCHES, TUNED
 from depthsearch.strategies.mixing import Mixing
 from depthsearch.studies.depth import DepthStudy
 from depthsearch.studies.images import read_once, threads_for
@@ -45,10 +45,10 @@ class Choice(DepthStudy):
     pool: str = ""
     rate: float | None = None
 
-    TUNED: ClassVar[Mapping[str, float]] = {}  # rates that `every_way` gives, by kind, where they are not the preset's
+    # Rates that `every_way` gives, by kind, where they are not the preset's; of alpha everywhere.
+    TUNED: ClassVar[Mapping[str, float]] = dict.fromkeys(("DARTS", "DARTS 2nd order", "DrNAS"), TUNED)
     SHARE: ClassVar[float]
     EVERY: ClassVar[int]
-    compile_from: ClassVar[int] = 10_000  # what is compiled serves other data sets and strategies too
 
     @property
     def cost(self) -> float:
@@ -115,9 +115,8 @@ class SpiralChoice(Choice):
     name: ClassVar[str] = "choice on spirals"
     SHARE: ClassVar[float] = 0.25
     EVERY: ClassVar[int] = 10
-    TUNED: ClassVar[Mapping[str, float]] = {"exact posterior": 0.03, "normal": 0.03}
+    TUNED: ClassVar[Mapping[str, float]] = {**Choice.TUNED, "exact posterior": 0.03, "normal": 0.03}
     quick_epochs: ClassVar[int] = 200
-    compile_from: ClassVar[int] = Spirals.compile_from
 
     @property
     def spirals(self) -> Spirals:
@@ -139,6 +138,9 @@ class SpiralChoice(Choice):
     def preset(self) -> Training:
         return Training(epochs=1500, patience=300, eval_every=10_000)
 
+    def compiles(self, device: torch.device) -> bool:
+        return self.spirals.compiles(device)
+
     def points_of(self, seed: int, root: Path) -> Split:
         return self.spirals.split(seed)
 
@@ -157,6 +159,7 @@ class ImageChoice(Choice):
 
     name: ClassVar[str] = "choice on images"
     MOST_IMAGES: ClassVar[int] = 6000
+    compile_from: ClassVar[int] = 10_000  # what is compiled serves other data sets and strategies too
     SHARE: ClassVar[float] = 0.1
     EVERY: ClassVar[int] = 1
     quick_epochs: ClassVar[int] = 8

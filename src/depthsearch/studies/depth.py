@@ -129,6 +129,10 @@ class DepthStudy:
                 return str(missing)
         return None
 
+    def compiles(self, device: torch.device) -> bool:
+        """Whether what trains the network faster can be compiled here."""
+        return can_compile(device)
+
     def learner(
         self, seeds: Sequence[int], device: torch.device, data: Path, resume: Sequence[dict] = ()
     ) -> DepthLearner:
@@ -136,7 +140,7 @@ class DepthStudy:
         networks = [seeded(seed, self.network).to(device) for seed in seeds]
         depths = [seeded(seed, self.posterior).to(device) for seed in seeds]
         steps = self.training.epochs * math.ceil(len(splits[0].y_train) / self.training.batch_size)
-        compiled = self.max_depth * steps >= self.compile_from and can_compile(device)
+        compiled = self.max_depth * steps >= self.compile_from and self.compiles(device)
         return DepthLearner(
             networks,
             depths,

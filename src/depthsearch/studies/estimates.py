@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from depthsearch.data.images import IMAGE_SETS
-from depthsearch.hardware import can_compile, products_in
+from depthsearch.hardware import products_in
 from depthsearch.learning.replicates import Replicates
 from depthsearch.studies.depth import DepthStudy, seeded
 from depthsearch.studies.images import Images
@@ -40,7 +40,7 @@ def _points(study: DepthStudy) -> int:
 def _step_seconds(study: DepthStudy, n: int, batch: int, device: torch.device) -> float:
     networks = [seeded(seed, study.network).to(device) for seed in range(n)]
     posteriors = [seeded(seed, study.posterior).to(device) for seed in range(n)]
-    compiled = not isinstance(study, Images) and can_compile(device)
+    compiled = not isinstance(study, Images) and study.compiles(device)
     replicates = Replicates(networks, posteriors, study.training, compiled)
     shape = (2,)
     if isinstance(study, Images):

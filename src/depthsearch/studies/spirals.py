@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
 from depthsearch.depth.networks import DepthNetwork, mlp_resnet
 from depthsearch.learning.method import Selection, Training
+from depthsearch.native import library
 from depthsearch.studies.depth import DepthStudy
 
 
@@ -54,6 +57,9 @@ class Spirals(DepthStudy):
     @property
     def preset(self) -> Training:
         return Training()
+
+    def compiles(self, device: torch.device) -> bool:
+        return device.type == "cpu" and library("chain", torch.float32) is not None
 
     @property
     def selection(self) -> Selection:
