@@ -22,6 +22,7 @@ from depthsearch.cells.lstm import lstm_width
 from depthsearch.cells.mixture import Mixture, plain_mixture
 from depthsearch.cells.recurrent import N_NODES, OPERATIONS
 from depthsearch.learning.text import activation_penalty, temporal_penalty
+from depthsearch.native import library
 
 PARITY = Path(__file__).parents[1] / "parity"
 COUNTS = json.loads((PARITY / "counts.json").read_text())["darts_rnn"]
@@ -121,6 +122,13 @@ def test_the_space_that_has_chosen_is_the_network_of_the_genotype():
         torch.testing.assert_close(ours, theirs, **EXACT)
 
 
+@pytest.fixture
+def needs_compiler():
+    if library("mixture", torch.float64) is None:
+        pytest.skip("no C++ compiler")
+
+
+@pytest.mark.usefixtures("needs_compiler")
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("wanted", [(True,) * 4, (True, True, False, True), (False, False, True, False)])
 def test_mixture_is_the_plain_one_with_both_derivatives(k, wanted):
@@ -137,6 +145,26 @@ def test_mixture_is_the_plain_one_with_both_derivatives(k, wanted):
     own = [x for x, w in zip(inputs, wanted, strict=True) if w]
     for ours, plain in zip(*(torch.autograd.grad(o, own, grad) for o in outputs), strict=True):
         torch.testing.assert_close(ours, plain, **EXACT)
+
+
+@pytest.mark.usefixtures("needs_compiler")
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+@pytest.mark.parametrize("width", [32, 37])  # whole vectors, and a rest
+def test_mixture_of_wide_states_on_any_number_of_threads(width, dtype, close):
+    torch.manual_seed(0)
+    shapes = (9, width), (9, 2, 4, width), (4, 5), (9, 4, width)
+    inputs = [(3 * torch.randn(s)).to(dtype).requires_grad_() for s in shapes]
+    plain, found = plain_mixture(*inputs), []
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        outputs = Mixture.apply(*inputs)
+        found.append([*outputs, *torch.autograd.grad(outputs, inputs, [o.detach() for o in plain])])
+    torch.set_num_threads(before)
+    theirs = [*plain, *torch.autograd.grad(plain, inputs, [o.detach() for o in plain])]
+    for one, two, other in zip(*found, theirs, strict=True):
+        assert torch.equal(one, two)
+        torch.testing.assert_close(one, other, rtol=close, atol=close * max(1, other.detach().abs().max().item()))
 
 
 @pytest.mark.parametrize(("size", "words", "width"), [("ptb_850", 10000, 850), ("wt2_700", 33278, 700)])

@@ -10,9 +10,8 @@ from depthsearch import mlp_resnet, native
 from depthsearch.depth.choice import mix_depths
 from depthsearch.depth.networks import stack_modules
 from depthsearch.depth.objectives import log_likelihood
-from depthsearch.hardware import can_compile
 
-if not can_compile(torch.device("cpu")):
+if native.library("chain", torch.float32) is None:
     pytest.skip("no C++ compiler", allow_module_level=True)
 
 
@@ -43,7 +42,7 @@ def check(plain, fused, ours, theirs, close, **tolerance):
 
 
 # Widths and batches that fill tiles and vectors, and that leave a rest of every kind.
-SIZES = [(0, 5, 1, 2, 1), (1, 1, 2, 2, 3), (3, 7, 3, 4, 9), (4, 12, 2, 3, 33), (2, 20, 2, 10, 200)]
+SIZES = [(0, 5, 1, 2, 1), (1, 1, 2, 2, 3), (3, 7, 3, 4, 9), (4, 12, 2, 3, 33), (2, 20, 2, 10, 200), (1, 5, 2, 2, 64)]
 
 
 @pytest.mark.parametrize(("depth", "width", "features", "classes", "batch"), SIZES)
@@ -136,14 +135,58 @@ def test_what_does_not_belong_together_is_refused():
             fused.log_likelihoods(flat, statistics, x, labels, 0)
 
 
-def test_without_a_compiler_that_works_the_modules_are_trained(monkeypatch):
+@pytest.fixture
+def no_compiler_that_works(monkeypatch):
     native.library.cache_clear()
     monkeypatch.setattr(native, "_compiler", lambda: "no-such-compiler")
+    yield
+    native.library.cache_clear()
+
+
+def test_without_a_compiler_that_works_the_modules_are_trained(no_compiler_that_works):
     plain, fused = networks(2, 5)
-    x = torch.randn(3, 8, 2, dtype=torch.float64)
-    with pytest.warns(UserWarning, match=r"runs uncompiled: no-such-compiler fails on chain\.cpp"):
+    x, flat = torch.randn(3, 8, 2, dtype=torch.float64), torch.zeros(3, 117, dtype=torch.float64)
+    with pytest.warns(UserWarning, match=r"runs uncompiled: .*no-such-compiler"):
         assert not fused.is_fused(x)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
         assert torch.equal(fused(x), plain(x))
-    native.library.cache_clear()
+    with pytest.raises(RuntimeError, match=r"no C\+\+ compiler that works here"):
+        fused.log_likelihoods(flat, flat, x, torch.zeros(3, 8, dtype=torch.int64), 0)
+
+
+def test_without_any_compiler_there_is_none_and_nothing_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert native.library.__wrapped__("chain", torch.float32) is None
+
+
+def test_a_deep_network_in_single_precision_has_as_good_a_gradient_as_the_modules():
+    exact, _ = networks(100, 20, dtype=torch.float64)
+    plain, fused = networks(100, 20, dtype=torch.float32)
+    for network in (plain, fused):
+        for own, its in zip(network.parameters(), exact.parameters(), strict=True):
+            own.data.copy_(its)
+    x, y = torch.randn(3, 200, 2, dtype=torch.float64), torch.randint(2, (3, 200))
+    gradients = {}
+    for name, network in (("exact", exact), ("plain", plain)):
+        found = log_likelihood(network(x.to(next(network.parameters()).dtype)), y).mean(-1)
+        gradients[name] = torch.autograd.grad(found.sum(), list(network.parameters()))
+    flat = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1).requires_grad_()
+    found = fused.log_likelihoods(flat, torch.zeros(3, 4000), x.float(), y, 0)
+    (ours,) = torch.autograd.grad(found.sum(), flat)
+    theirs, true = (torch.cat([g.flatten(1) for g in gradients[name]], 1) for name in ("plain", "exact"))
+    errors = [(g.double() - true).norm() / true.norm() for g in (ours, theirs)]
+    assert errors[0] < 3 * errors[1] + 1e-6
+
+
+@pytest.mark.parametrize("scale", [1, 30])
+def test_log_likelihoods_in_single_precision(scale):
+    """The exponential of the float library, on logits near and far apart."""
+    plain, fused = networks(3, 20, classes=4, dtype=torch.float32)
+    x, y = scale * torch.randn(3, 150, 2), torch.randint(4, (3, 150))
+    flat = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1)
+    ours, theirs = fused.log_likelihoods(flat, torch.zeros(3, 120), x, y, 0), log_likelihood(plain(x), y).mean(-1)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)

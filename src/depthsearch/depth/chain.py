@@ -1,4 +1,7 @@
-"""The chain of `mlp_resnet` in training mode as one operation, by `native/chain.cpp`."""
+"""The chain of `mlp_resnet` in training mode as one operation, by `native/chain.cpp`, on a CPU.
+
+It runs on one thread, and has a gradient for the parameters alone, not for inputs.
+"""
 
 import ctypes
 
@@ -9,7 +12,7 @@ from depthsearch.native import call, library
 
 
 class Sizes(ctypes.Structure):
-    """As there."""
+    """`Sizes` of chain.cpp."""
 
     _fields_ = tuple((name, ctypes.c_int) for name in ("depth", "width", "features", "classes", "batch", "first"))
 
@@ -29,25 +32,33 @@ class Chain(torch.autograd.Function):
 
     Raises:
         ValueError: shapes or types do not belong together, or a label is not in 0..C - 1.
+        RuntimeError: there is no `library` for it.
     """
 
     @staticmethod
     def forward(ctx, sizes: Sizes, eps: float, parameters: Tensor, x: Tensor, y: Tensor | None):  # type: ignore[override]
         r, functions, parameters = len(x), library("chain", x.dtype), parameters.contiguous()
-        _check(sizes, parameters, x, y, functions.parameter_count(ctypes.byref(sizes)))
+        if functions is None:
+            raise RuntimeError(f"no C++ compiler that works here, or tensors of {x.dtype}: use the modules")
+        counts = [ctypes.c_longlong() for _ in ("parameters", "kept")]
+        functions.count(ctypes.byref(sizes), *map(ctypes.byref, counts))
+        _check(sizes, parameters, x, y, counts[0].value)
         moments = x.new_empty(r, sizes.depth, 2, sizes.width)
-        kept = x.new_empty(r, functions.kept_size(ctypes.byref(sizes)))
+        kept = x.new_empty(r, counts[1].value)
         out = x.new_empty(sizes.depth + 1 - sizes.first, r, *(() if y is not None else (sizes.classes, sizes.batch)))
-        ctx.network, ctx.scored = (sizes, r, eps, parameters, moments, kept), int(y is not None)
-        call(functions.chain_forward, *ctx.network, x.contiguous(), None if y is None else y.contiguous(), out)
+        ctx.how, ctx.scored = (sizes, r, eps), int(y is not None)
+        tensors = (parameters, moments, kept)
+        call(functions.chain_forward, *ctx.how, *tensors, x.contiguous(), None if y is None else y.contiguous(), out)
+        ctx.save_for_backward(*tensors)
         ctx.mark_non_differentiable(moments)
         return out, moments
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor, _):  # type: ignore[override]
-        gradient = grad.new_zeros(ctx.network[3].shape)
-        call(library("chain", grad.dtype).chain_backward, *ctx.network, ctx.scored, grad.contiguous(), gradient)
+        parameters, moments, kept = ctx.saved_tensors
+        gradient, function = torch.zeros_like(parameters), library("chain", grad.dtype).chain_backward
+        call(function, *ctx.how, parameters, moments, kept, ctx.scored, grad.contiguous(), gradient)
         return None, None, gradient, None, None
 
 

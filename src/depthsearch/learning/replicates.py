@@ -39,7 +39,7 @@ class Replicates:
         self.has_axis = isinstance(networks[0], MLPNetwork)
         if len(networks) > 1 and not self.has_axis:
             raise ValueError("only networks of mlp_resnet train side by side; give one at a time")
-        self.training, self.compiled, self.method = training, compiled, method
+        self.training, self.method = training, method
         self.learning_rate, self.epoch = training.learning_rate, 0
         self.network = stack_modules(networks) if self.has_axis else copy.deepcopy(networks[0])
         for module in self.network.modules():
@@ -76,7 +76,7 @@ class Replicates:
         """The objective on a batch (R,), and its gradient (R, P) with respect to the parameters."""
         network = self.network
         if isinstance(network, MLPNetwork) and self.method.depthwise and network.is_fused(x):
-            own = self.state[:, : self._n_own].detach().requires_grad_()
+            own = self.state[:, : self._n_own].clone().requires_grad_()  # the state changes: it has the statistics too
             statistics = self.state[:, self.velocity.shape[1] :]
             found = network.log_likelihoods(own, statistics, x, y, self.depth.min_depth)
             values, parameters = self.method.objective(found, self.depth, n_train), [own, *self.depth.parameters()]

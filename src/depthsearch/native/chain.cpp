@@ -102,7 +102,7 @@ static void add_row_sums(const Real* a, int rows, int stride, Real* out) {
 // What a network has, in the order of its flat parameters, or of their gradient.
 struct Parts {
     Real *stem, *stem_bias, *blocks, *head, *head_bias;
-    int w;
+    long long w;  // wide networks have more parameters than an int counts
 
     Parts(const Sizes& s, Real* p) : w(s.width) {
         stem = p;
@@ -111,8 +111,9 @@ struct Parts {
         head = blocks + s.depth * w * (w + 3);
         head_bias = head + s.classes * w;
     }
-    static long size(const Sizes& s) {
-        return s.width * (s.features + 1L) + s.depth * s.width * (s.width + 3L) + s.classes * (s.width + 1L);
+    static long long size(const Sizes& s) {
+        const long long w = s.width;
+        return w * (s.features + 1) + w * s.depth * (w + 3) + s.classes * (w + 1);
     }
     Real* weight(int i) const { return blocks + i * w * (w + 3); }
     Real* bias(int i) const { return weight(i) + w * w; }
@@ -120,18 +121,19 @@ struct Parts {
     Real* shift(int i) const { return scale(i) + w; }
 };
 
-// What is kept of a network for the way back: its input, its last activation, what the batch norms saw. The other
-// activations are what is left when each block's part is taken off again.
+// What is kept of a network for the way back: its input, all activations, what the batch norms saw.
 struct Kept {
-    Real *x, *activation, *hidden, *residuals;
-    int size, of_head;
+    Real *x, *inputs, *hidden, *residuals;
+    long long size, of_head;
 
-    Kept(const Sizes& s, Real* kept) : size(s.width * padded(s.batch)), of_head(s.classes * padded(s.batch)) {
+    Kept(const Sizes& s, Real* kept) : size(padded(s.batch)), of_head(size * s.classes) {
+        size *= s.width;
         x = kept;
-        activation = x + s.features * padded(s.batch);
-        hidden = activation + size;
+        inputs = x + s.features * padded(s.batch);
+        hidden = inputs + (s.depth + 1) * size;
         residuals = hidden + s.depth * size;
     }
+    Real* input(int i) const { return inputs + i * size; }
     Real* of_norm(int i) const { return hidden + i * size; }
     Real* residual(int i) const { return residuals + i * of_head; }  // of the i-th depth that has a head
 };
@@ -168,9 +170,9 @@ static void forward(const Sizes& s, const Parts& p, const Kept& kept, const Real
     const int w = s.width, stride = padded(s.batch);
     for (int f = 0; f < s.features; f++)
         for (int n = 0; n < stride; n++) kept.x[f * stride + n] = n < s.batch ? x[n * s.features + f] : Real(0);
-    Real* a = kept.activation;
-    product({p.stem, s.features, 1}, w, kept.x, s.features, a, stride, p.stem_bias);
+    product({p.stem, s.features, 1}, w, kept.x, s.features, kept.input(0), stride, p.stem_bias);
     for (int i = 0; i <= s.depth; i++) {
+        const Real* a = kept.input(i);
         if (i >= s.first) {
             Real* logits = kept.residual(i - s.first);
             product({p.head, w, 1}, s.classes, a, w, logits, stride, p.head_bias);
@@ -182,7 +184,7 @@ static void forward(const Sizes& s, const Parts& p, const Kept& kept, const Real
                     std::copy_n(logits + c * stride, s.batch, of_depth + c * s.batch);
         }
         if (i == s.depth) break;
-        Real *hidden = kept.of_norm(i), *mean = moments + i * 2 * w, *variance = mean + w;
+        Real *hidden = kept.of_norm(i), *mean = moments + i * 2 * w, *variance = mean + w, *out = kept.input(i + 1);
         product({p.weight(i), w, 1}, w, a, w, hidden, stride, p.bias(i));
         for (int j = 0; j < w; j++) {
             Real* h = hidden + j * stride;
@@ -205,7 +207,7 @@ static void forward(const Sizes& s, const Parts& p, const Kept& kept, const Real
             std::fill(h + s.batch, h + stride, Real(0));
             Real gain = p.scale(i)[j] / std::sqrt(variance[j] + eps), shift = p.shift(i)[j];
             for (int n = 0; n < stride; n += LANES)
-                at(a + j * stride + n) += shift + (at(h + n) - mean[j]) * gain;
+                at(out + j * stride + n) = at(a + j * stride + n) + shift + (at(h + n) - mean[j]) * gain;
         }
     }
 }
@@ -213,8 +215,7 @@ static void forward(const Sizes& s, const Parts& p, const Kept& kept, const Real
 static void backward(const Sizes& s, const Parts& p, const Kept& kept, bool scored, const Real* given, int next_depth,
                      const Real* moments, Real eps, const Parts& g, Real* scratch) {
     const int w = s.width, stride = padded(s.batch), size = w * stride;
-    Real *a = scratch, *grad = a + size, *d_linear = grad + size, *d_head = d_linear + size;
-    std::copy_n(kept.activation, size, a);
+    Real *grad = scratch, *d_linear = grad + size, *d_head = d_linear + size;
     std::fill(grad, grad + size, Real(0));
     for (int i = s.depth; i >= 0; i--) {
         if (i < s.depth) {
@@ -229,7 +230,7 @@ static void backward(const Sizes& s, const Parts& p, const Kept& kept, bool scor
                         total.add(half, d_v);
                         with_centred.add(half, d_v * (v - mean[j]));
                     }
-                Real inverse = 1 / std::sqrt(variance[j] + eps), gain = inverse * p.scale(i)[j], shift = p.shift(i)[j];
+                Real inverse = 1 / std::sqrt(variance[j] + eps), gain = inverse * p.scale(i)[j];
                 Real d_shift = total.total(), d_scale = with_centred.total() * inverse;
                 Real offset = d_shift / s.batch, slope = d_scale * inverse / s.batch;
                 for (int n = 0; n < stride; n += STEP)
@@ -237,14 +238,13 @@ static void backward(const Sizes& s, const Parts& p, const Kept& kept, bool scor
                         Vec v = at(h + n + half * LANES), d_v = at(d + n + half * LANES);
                         d_v = v > 0 ? (d_v - offset - (v - mean[j]) * slope) * gain : Vec{};  // 0 where the pads are
                         at(out + n + half * LANES) = d_v;
-                        at(a + j * stride + n + half * LANES) -= shift + (v - mean[j]) * gain;
                         d_bias.add(half, d_v);
                     }
                 g.bias(i)[j] += d_bias.total();
                 g.scale(i)[j] += d_scale;
                 g.shift(i)[j] += d_shift;
             }
-            outer(d_linear, w, a, w, stride, g.weight(i), w, 1);
+            outer(d_linear, w, kept.input(i), w, stride, g.weight(i), w, 1);
             product({p.weight(i), 1, w}, w, d_linear, w, grad, stride, nullptr);
         }
         if (i >= s.first) {
@@ -254,7 +254,7 @@ static void backward(const Sizes& s, const Parts& p, const Kept& kept, bool scor
                     d_head[c * stride + n] = scored        ? residual[c * stride + n] * (*of_depth / s.batch)
                                              : n < s.batch ? of_depth[c * s.batch + n]
                                                            : 0;
-            outer(a, w, d_head, s.classes, stride, g.head, 1, w);
+            outer(kept.input(i), w, d_head, s.classes, stride, g.head, 1, w);
             add_row_sums(d_head, s.classes, stride, g.head_bias);
             product({p.head, 1, w}, w, d_head, s.classes, grad, stride, nullptr);
         }
@@ -265,18 +265,20 @@ static void backward(const Sizes& s, const Parts& p, const Kept& kept, bool scor
 
 // All tensors are contiguous, R networks in front: parameters and gradient (R, P), moments (R, D, 2, w).
 
-extern "C" long parameter_count(const Sizes* s) { return Parts::size(*s); }
-
-extern "C" int kept_size(const Sizes* s) {
-    return padded(s->batch) * (s->features + (s->depth + 1) * s->width + (s->depth + 1 - s->first) * s->classes);
+extern "C" void count(const Sizes* s, long long* parameters, long long* kept) {
+    const long long rows = s->features + (2LL * s->depth + 1) * s->width + (s->depth + 1LL - s->first) * s->classes;
+    *parameters = Parts::size(*s);
+    *kept = rows * padded(s->batch);
 }
 
 // x (R, B, F), y (R, B) -> log-likelihoods (S, R), or logits (S, R, C, B) where there is no y.
 extern "C" void chain_forward(const Sizes* s, int networks, double eps, Real* parameters, Real* moments, Real* kept,
                               const Real* x, const long long* y, Real* out) {
     const int of_network = y ? 1 : s->classes * s->batch;
+    long long of_parameters, of_kept;
+    count(s, &of_parameters, &of_kept);
     for (long r = 0; r < networks; r++)
-        forward(*s, Parts(*s, parameters + r * Parts::size(*s)), Kept(*s, kept + r * kept_size(s)),
+        forward(*s, Parts(*s, parameters + r * of_parameters), Kept(*s, kept + r * of_kept),
                 x + r * s->batch * s->features, y ? y + r * s->batch : nullptr, out + r * of_network,
                 networks * of_network, moments + r * s->depth * 2 * s->width, eps);
 }
@@ -285,9 +287,11 @@ extern "C" void chain_forward(const Sizes* s, int networks, double eps, Real* pa
 extern "C" void chain_backward(const Sizes* s, int networks, double eps, Real* parameters, Real* moments, Real* kept,
                                int scored, const Real* given, Real* gradient) {
     const int of_network = scored ? 1 : s->classes * s->batch;
-    std::vector<Real> scratch((3 * s->width + s->classes) * padded(s->batch));
+    long long of_parameters, of_kept;
+    count(s, &of_parameters, &of_kept);
+    std::vector<Real> scratch((2LL * s->width + s->classes) * padded(s->batch));
     for (long r = 0; r < networks; r++)
-        backward(*s, Parts(*s, parameters + r * Parts::size(*s)), Kept(*s, kept + r * kept_size(s)), scored,
+        backward(*s, Parts(*s, parameters + r * of_parameters), Kept(*s, kept + r * of_kept), scored,
                  given + r * of_network, networks * of_network, moments + r * s->depth * 2 * s->width, eps,
-                 Parts(*s, gradient + r * Parts::size(*s)), scratch.data());
+                 Parts(*s, gradient + r * of_parameters), scratch.data());
 }
