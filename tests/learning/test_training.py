@@ -12,25 +12,53 @@ from depthsearch.learning.loop import train
 from depthsearch.learning.method import Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.depths import evaluate
+from depthsearch.native import library
 from depthsearch.studies.depth import seeded
 
 
-def run(seeds, epochs, kind="LDN", max_depth=10, n=2000, **training):
+def run(seeds, epochs, kind="LDN", max_depth=10, n=2000, options=(), **training):
     networks = [seeded(seed, lambda: mlp_resnet(max_depth)) for seed in seeds]
     depths = [CategoricalDepth(geometric_prior(max_depth)) if kind == "LDN" else FixedDepth(max_depth) for _ in seeds]
     splits = [spiral_split(n, 720.0, 0.2, seed) for seed in seeds]
-    return train(networks, depths, splits, Training(epochs=epochs, **training), seeds)
+    return train(networks, depths, splits, Training(epochs=epochs, **training), seeds, **dict(options))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["LDN", "DDN"])
 def test_a_replicate_does_not_depend_on_who_trains_beside_it(kind):
-    together = run(range(8), 200, kind, max_depth=20)
-    for seed in (0, 5):
-        (alone,) = run([seed], 200, kind, max_depth=20)
-        torch.testing.assert_close(
-            torch.tensor(together[seed].objective), torch.tensor(alone.objective), rtol=1e-4, atol=1e-7
-        )
+    """But for the last digit of a sum over depths, whose order torch chooses, and which grows from step to step."""
+    if library("chain", torch.float32) is None:
+        pytest.skip("no C++ compiler")
+    options = {"compiled": True}
+    for how in ({"epochs": 60}, {"epochs": 4, "batch_size": 64}):
+        together = run(range(8), kind=kind, max_depth=20, options=options, **how)
+        for seed in (0, 5):
+            (alone,) = run([seed], kind=kind, max_depth=20, options=options, **how)
+            if kind == "DDN":  # there is no such sum
+                assert together[seed].objective == alone.objective
+            assert together[seed].objective == pytest.approx(alone.objective, rel=1e-4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_networks_that_stop_leave_the_others_as_they_are_and_so_does_an_interruption(compiled):
+    if compiled and library("chain", torch.float32) is None:
+        pytest.skip("no C++ compiler")
+    saved = {}
+
+    def keep(learner):
+        saved[learner.epoch] = learner.checkpoint()
+
+    seeds, how, options = range(4), {"max_depth": 6, "patience": 4}, {"compiled": compiled}
+    whole = run(seeds, 80, options=options | {"on_epoch": keep}, **how)
+    stops = sorted({len(one.objective) for one in whole})
+    assert len(stops) > 1 and stops[0] < 80
+    between = saved[stops[0] + 1]  # one has stopped, another has not
+    rows = [i for i, row in enumerate(between) if row["epoch"] == stops[0] + 1]
+    saved_rows = {"resume": [between[i] for i in rows]}
+    resumed = run([seeds[i] for i in rows], 80, options=options | saved_rows, **how)
+    for i, one in zip(rows, resumed, strict=True):
+        if compiled:
+            assert one.objective == whole[i].objective
+        torch.testing.assert_close(torch.tensor(one.objective), torch.tensor(whole[i].objective), rtol=1e-3, atol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_numbers():
@@ -188,8 +216,8 @@ def test_minibatches_are_seeded_and_cover_the_data():
     (small_steps,) = run([0], 1, n=2000, batch_size=64)
     (whole,) = run([0], 1, n=2000)
     assert small_steps.objective[0] != whole.objective[0]
-    together = run([0, 1], 30, n=2000, batch_size=64)
-    torch.testing.assert_close(torch.tensor(together[0].objective), torch.tensor(a.objective), rtol=1e-3, atol=1e-5)
+    together = run([0, 1], 5, n=2000, batch_size=64)
+    torch.testing.assert_close(torch.tensor(together[0].objective), torch.tensor(a.objective[:5]), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.slow
