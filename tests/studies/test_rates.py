@@ -78,5 +78,10 @@ def test_a_rate_at_which_a_run_diverged_is_not_taken():
     assert tuned(rows) == {"LDN": 0.3}
     worse = pd.concat([rows, pd.DataFrame([made | {"setting": 0.3, "end_loss": math.inf}])])
     assert tuned(worse) == {"LDN": 0.1}
-    text = "\n".join(rates.tuning_part(worse))
+    compared = pd.DataFrame({"data_set": ["digits", "spirals360"], "started": ["2026-11-28T17:00", "2026-11-29T00:00"]})
+    text = "\n".join(rates.tuning_part(worse, compared))
+    assert (
+        "not run again since: digits. There" in text
+        and "not run again" not in rates.tuning_part(worse, compared[1:])[-1]
+    )
     assert "| LDN | 0.1 | 1 | -0.4000 | taken, the edge of what was tried |" in text and "0 of 3 runs are older" in text

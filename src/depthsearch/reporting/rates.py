@@ -12,6 +12,9 @@ from depthsearch.reporting.words import markdown
 from depthsearch.strategies import METHODS
 
 TABLES = ("strategies_tuning",)
+OLDER = """Compared before this rule, and not run again since: {}. There the weights of depths had a rate of 0.02,
+chosen without a record, and a network of the pool stopped as soon as its validation points were fitted, where the
+others were given half of the epochs."""
 
 
 def collect(results: Path) -> Tables:
@@ -43,9 +46,11 @@ def all_tables(results: Path) -> Tables:
     return with_stored(results, collect(results), TABLES)
 
 
-def tuning_part(rows: pd.DataFrame) -> list[str]:
-    """How the learning rates of the strategies were chosen."""
+def tuning_part(rows: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
+    """How the learning rates of the strategies were chosen, and which data sets were `compared` before."""
     rows = rows.assign(log_likelihood=-rows["end_loss"])
     by = {"validation log-likelihood (nats)": ("log_likelihood", 4)}
     table = tuning_table(rows, tuned(rows), [*METHODS], by).replace({"method": {"DDN": "pool"}})
-    return ["## Learning rates", rule_said(TUNING_DEPTH, rows["started"]), markdown(table)]
+    text = ["## Learning rates", rule_said(TUNING_DEPTH, rows["started"]), markdown(table)]
+    older = compared.loc[compared["started"] < TUNING_DEPTH[0], "data_set"] if len(compared) else compared
+    return text + ([f"{OLDER.format(', '.join(sorted(older.unique())))}"] if len(older) else [])

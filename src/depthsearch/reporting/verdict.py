@@ -139,7 +139,7 @@ def details(tables: Mapping[str, pd.DataFrame], rates: pd.DataFrame | None = Non
                 "Off the data, as searched: means over all amounts of shift",
                 markdown(shift_table(shifts[family])),
             ]
-    text += tuning_part(rates) if rates is not None and len(rates) else []
+    text += tuning_part(rates, tables["strategies"]) if rates is not None and len(rates) else []
     return "\n\n".join(text) + "\n"
 
 
