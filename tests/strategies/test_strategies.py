@@ -475,7 +475,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path):
 def test_dry_run_lists_the_grid(tmp_path):
     options = ("0", "--dry-run", "--repeats", 8, "--results", tmp_path, "--datasets", "spirals180")
     lines = scan_script(*options, name="strategies").stdout.splitlines()
-    assert lines[-1] == f"{8 * (9 + 2 * 31)} runs missing"
+    assert lines[-1] == f"{8 * (9 + 2 * (21 + 11 + 6))} runs missing"
 
 
 def test_a_pool_that_grew_is_searched_anew(tmp_path):
