@@ -52,5 +52,5 @@ def tuning_part(rows: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
     by = {"validation log-likelihood (nats)": ("log_likelihood", 4)}
     table = tuning_table(rows, tuned(rows), [*METHODS], by).replace({"method": {"DDN": "pool"}})
     text = ["## Learning rates", rule_said(TUNING_DEPTH, rows["started"]), markdown(table)]
-    older = compared.loc[compared["started"] < TUNING_DEPTH[0], "data_set"] if len(compared) else compared
-    return text + ([f"{OLDER.format(', '.join(sorted(older.unique())))}"] if len(older) else [])
+    older = set(compared.loc[compared["started"] < TUNING_DEPTH[0], "data_set"]) if len(compared) else set()
+    return [*text, OLDER.format(", ".join(sorted(older)))] if older else text
