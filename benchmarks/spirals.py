@@ -65,7 +65,6 @@ def side_by_side(max_depth: int, n_replicates: int, compiled: bool) -> Callable[
     splits = [spiral_split(2000, 720.0, 0.2, seed) for seed in range(n_replicates)]
     networks = [mlp_resnet(max_depth) for _ in splits]
     depths = [CategoricalDepth(geometric_prior(max_depth)) for _ in splits]
-    keep_freed_memory()
     replicates = Replicates(networks, depths, Training(), compiled)
     data = Split.stack(splits)
     generators = [torch.Generator() for _ in range(n_replicates)]
@@ -128,6 +127,7 @@ def main() -> None:
     modes = [False, True] if library("chain", torch.float32) is not None else [False]
     print(benchmark_header(torch.device("cpu")))
     print(f"compiling took {time.perf_counter() - begin:.1f} s")
+    keep_freed_memory()
     for depth in options.depths:
         original = Measured("original-style", 1, cores, original_style(depth))
         ours = []

@@ -11,8 +11,11 @@ from depthsearch.depth.choice import mix_depths
 from depthsearch.depth.networks import stack_modules
 from depthsearch.depth.objectives import log_likelihood
 
-if native.library("chain", torch.float32) is None:
-    pytest.skip("no C++ compiler", allow_module_level=True)
+
+@pytest.fixture(autouse=True)
+def needs_compiler():
+    if native.library("chain", torch.float32) is None:
+        pytest.skip("no C++ compiler")
 
 
 def networks(depth, width, features=2, classes=2, dtype=torch.float64, r=3):

@@ -12,7 +12,8 @@ struct Sizes {
 struct Options {
     Real tanh, relu, sigmoid, identity, all;
 
-    explicit Options(const Real* w) : tanh(w[1]), relu(w[2]), sigmoid(w[3]), identity(w[4]), all(w[1] + w[2] + w[3] + w[4]) {}
+    explicit Options(const Real* w)
+        : tanh(w[1]), relu(w[2]), sigmoid(w[3]), identity(w[4]), all(w[1] + w[2] + w[3] + w[4]) {}
 };
 
 // Numbers n.. of a row of `width`: what lies beyond is 0, or is left alone.
@@ -30,39 +31,55 @@ static void store(Real* row, int n, int width, Vec v) {
         std::memcpy(row + n, &v, (width - n) * sizeof(Real));
 }
 
+// e^-|x|: of it both the sigmoid and the tanh of x are made.
+static Vec decay(Vec x) { return exponential(x < 0 ? x : -x); }
+
+static Vec logistic(Vec x, Vec decay) {
+    Vec one = Vec{} + 1;
+    return (x < 0 ? decay : one) / (1 + decay);
+}
+
 struct Activations {
     Vec tanh, relu, sigmoid;
 
     explicit Activations(Vec h) {
-        Vec e = exponential(h < 0 ? h : -h), one = Vec{} + 1;
-        sigmoid = (h < 0 ? e : one) / (1 + e);
-        Vec size = (1 - e * e) / (1 + e * e);
+        Vec e = decay(h), size = (1 - e * e) / (1 + e * e);
+        sigmoid = logistic(h, e);
         tanh = h < 0 ? -size : size;
         relu = h < 0 ? Vec{} : h;
     }
 
-    Vec mixed(const Options& o, Vec h) const { return o.tanh * tanh + o.relu * relu + o.sigmoid * sigmoid + o.identity * h; }
+    Vec mixed(const Options& o, Vec h) const {
+        return o.tanh * tanh + o.relu * relu + o.sigmoid * sigmoid + o.identity * h;
+    }
     Vec slope(const Options& o, Vec h) const {
-        Vec one = Vec{} + 1;
-        return o.tanh * (1 - tanh * tanh) + o.relu * (h > 0 ? one : Vec{}) + o.sigmoid * (sigmoid - sigmoid * sigmoid) + o.identity;
+        Vec one = Vec{} + 1, of_relu = h > 0 ? one : Vec{};
+        return o.tanh * (1 - tanh * tanh) + o.relu * of_relu + o.sigmoid * (sigmoid - sigmoid * sigmoid) + o.identity;
     }
 };
 
-static Vec sigmoid(Vec x) {
-    Vec e = exponential(x < 0 ? x : -x), one = Vec{} + 1;
-    return (x < 0 ? e : one) / (1 + e);
+// Rows of point b and edge i: of a product or its gradient (B, 2, k, w), of all nodes (B, k, w), and of nodes in two
+// tensors, the first (B, w) and the others (B, k - 1, w).
+
+template <typename T>
+static T* gate_row(T* product, long b, int i, const Sizes& s) {
+    return product + (b * 2 * s.nodes + i) * s.width;
 }
 
-// Of a point b: gates and candidates (2, k, w) of the edges, and k rows, the first of one tensor, the others of another.
+template <typename T>
+static T* candidate_row(T* product, long b, int i, const Sizes& s) {
+    return gate_row(product, b, s.nodes + i, s);
+}
 
-struct Rows {
-    const Real *product, *first, *others;
-    const Sizes& s;
+template <typename T>
+static T* all_row(T* nodes, long b, int i, const Sizes& s) {
+    return nodes + (b * s.nodes + i) * s.width;
+}
 
-    const Real* gate(int i) const { return product + i * s.width; }
-    const Real* candidate(int i) const { return product + (s.nodes + i) * s.width; }
-    const Real* row(int i) const { return i == 0 ? first : others + (i - 1) * s.width; }
-};
+template <typename T>
+static T* node_row(T* first, T* others, long b, int i, const Sizes& s) {
+    return i == 0 ? first + b * s.width : others + (b * (s.nodes - 1) + i - 1) * s.width;
+}
 
 // state (B, w), product (B, 2, k, w), weights (k, 5), waiting (B, k, w) -> node (B, w), others (B, k - 1, w).
 extern "C" void mixture_forward(const Sizes* sizes, const Real* state, const Real* product, const Real* weights,
@@ -70,14 +87,15 @@ extern "C" void mixture_forward(const Sizes* sizes, const Real* state, const Rea
     const Sizes& s = *sizes;
 #pragma omp parallel for num_threads(s.threads)
     for (long b = 0; b < s.batch; b++) {
-        const Rows in{product + b * 2 * s.nodes * s.width, nullptr, nullptr, s};
+        const Real* own = state + b * s.width;
         for (int i = 0; i < s.nodes; i++) {
             const Options o(weights + 5 * i);
-            const Real *before = waiting + (b * s.nodes + i) * s.width, *own = state + b * s.width;
-            Real* out = i == 0 ? node + b * s.width : others + (b * (s.nodes - 1) + i - 1) * s.width;
+            const Real *gates = gate_row(product, b, i, s), *candidates = candidate_row(product, b, i, s);
+            const Real* before = all_row(waiting, b, i, s);
+            Real* out = node_row(node, others, b, i, s);
             for (int n = 0; n < s.width; n += LANES) {
-                Vec h = load(in.candidate(i), n, s.width), kept = o.all * load(own, n, s.width);
-                Vec mixed = Activations(h).mixed(o, h), gate = sigmoid(load(in.gate(i), n, s.width));
+                Vec h = load(candidates, n, s.width), kept = o.all * load(own, n, s.width);
+                Vec g = load(gates, n, s.width), gate = logistic(g, decay(g)), mixed = Activations(h).mixed(o, h);
                 store(out, n, s.width, load(before, n, s.width) + kept + gate * (mixed - kept));
             }
         }
@@ -91,19 +109,20 @@ extern "C" void mixture_backward(const Sizes* sizes, const Real* state, const Re
     const Sizes& s = *sizes;
 #pragma omp parallel for num_threads(s.threads)
     for (long b = 0; b < s.batch; b++) {
-        const Rows in{product + b * 2 * s.nodes * s.width, of_node + b * s.width,
-                      of_others + b * (s.nodes - 1) * s.width, s};
         const Real* own = state + b * s.width;
-        Real *of_own = of_state + b * s.width, *of_gates = of_product + b * 2 * s.nodes * s.width;
+        Real* of_own = of_state + b * s.width;
         std::fill(of_own, of_own + s.width, Real(0));
         for (int i = 0; i < s.nodes; i++) {
             const Options o(weights + 5 * i);
-            Real *of_gate = of_gates + i * s.width, *of_candidate = of_gate + s.nodes * s.width;
-            Real* passed_on = of_waiting + (b * s.nodes + i) * s.width;
+            const Real *gates = gate_row(product, b, i, s), *candidates = candidate_row(product, b, i, s);
+            const Real* given = node_row(of_node, of_others, b, i, s);
+            Real *of_gate = gate_row(of_product, b, i, s), *of_candidate = candidate_row(of_product, b, i, s);
+            Real* passed_on = all_row(of_waiting, b, i, s);
             Vec totals[5] = {};
             for (int n = 0; n < s.width; n += LANES) {
-                Vec h = load(in.candidate(i), n, s.width), x = load(own, n, s.width), d = load(in.row(i), n, s.width);
-                Vec gate = sigmoid(load(in.gate(i), n, s.width)), of_mixed = d * gate, of_kept = d - of_mixed;
+                Vec h = load(candidates, n, s.width), x = load(own, n, s.width), d = load(given, n, s.width);
+                Vec g = load(gates, n, s.width), gate = logistic(g, decay(g)), of_mixed = d * gate;
+                Vec of_kept = d - of_mixed;
                 Activations f(h);
                 store(passed_on, n, s.width, d);
                 store(of_own, n, s.width, load(of_own, n, s.width) + of_kept * o.all);

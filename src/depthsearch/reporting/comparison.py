@@ -12,7 +12,6 @@ from depthsearch.reporting.baselines import with_baselines
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.shown import shown
 from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
-from depthsearch.reporting.tuning import DEPTH_SCAN
 from depthsearch.strategies import METHODS
 from depthsearch.studies.pools import pool_row
 
@@ -38,8 +37,6 @@ def collect(results: Path) -> Tables:
     """
     rows: dict[str, list[dict]] = {name: [] for name in TABLES}
     for config, summary in read_runs(results, "choices"):
-        if config["scan"] == DEPTH_SCAN:  # they choose a learning rate, and serve for nothing else
-            continue
         asked, which = config["configuration"], {"configuration": config["hash"]}
         making = {"cohort": shared_by_strategies(config), "started": config["started"]}
         if asked["kind"] == "DDN":

@@ -35,16 +35,14 @@ def cohorts(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, pd.DataFr
     keys = ["protocol", "precision", "epochs_limit"]
     if "protocol" not in tables["runs"]:
         return {}
-    of_images = tables["runs"][tables["runs"]["scan"].str.endswith("_images")]
-    ways = of_images[keys].dropna().drop_duplicates().sort_values(keys, ascending=[True, True, False])
+    images = {
+        name: table[table["scan"].str.endswith("_images")] for name, table in tables.items() if "protocol" in table
+    }
+    ways = images["runs"][keys].dropna().drop_duplicates().sort_values(keys, ascending=[True, True, False])
     parts = {}
     for way in ways.to_dict("records"):
         name = f"{way['protocol']}_{way['precision']}_{way['epochs_limit']}epochs"
-        parts[name] = {
-            key: table[(table[keys] == pd.Series(way)).all(axis=1) & table["scan"].str.endswith("_images")]
-            for key, table in tables.items()
-            if "protocol" in table
-        }
+        parts[name] = {key: table[(table[keys] == pd.Series(way)).all(axis=1)] for key, table in images.items()}
     return parts
 
 

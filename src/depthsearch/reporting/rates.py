@@ -7,7 +7,7 @@ import pandas as pd
 from depthsearch.hardware import in_words
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.tables import cohort_of, read_runs, with_stored
-from depthsearch.reporting.tuning import DEPTH_SCAN, TUNING_DEPTH, rule_said, tuned, tuning_table
+from depthsearch.reporting.tuning import TUNING_DEPTH, rule_said, tuned, tuning_table
 from depthsearch.reporting.words import markdown
 from depthsearch.strategies import METHODS
 
@@ -24,9 +24,7 @@ def collect(results: Path) -> Tables:
     log-likelihood as searched (nats), infinite of a run that diverged.
     """
     rows = []
-    for config, summary in read_runs(results, "choices"):
-        if config["scan"] != DEPTH_SCAN:
-            continue
+    for config, summary in read_runs(results, "rates"):
         asked = config["configuration"]
         row = {"scan": config["scan"]} | {k: asked[k] for k in ("data_set", "kind", "max_depth")}
         row |= {"setting": asked["rate"], "seed": config["seed"], "epochs_limit": asked["training"]["epochs"]}

@@ -12,7 +12,8 @@ from depthsearch.hardware import in_words
 from depthsearch.reporting.joining import Tables, as_text, in_order_of, join
 from depthsearch.reporting.parts import FAIR
 from depthsearch.reporting.shown import shown
-from depthsearch.running.folders import read_run, run_folders
+from depthsearch.reporting.tuning import DEPTH_SCAN
+from depthsearch.running.folders import read_config, read_run, run_folders
 from depthsearch.running.study import fingerprint
 from depthsearch.studies.spirals import Spirals
 
@@ -67,18 +68,25 @@ def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
     """`config.json` and summary of every finished run.
 
     Args:
-        of: "choices" for the comparison of strategies, "cells" for searches of cells, "chains" for the depth of chains
-            of these, "genotypes" for their training, "predictors" for the neural predictor, "variations" for those of
-            a learnt depth, "depth" for all others.
+        of: "choices" for the comparison of strategies, "rates" for the runs that chose its learning rates, "cells" for
+            searches of cells, "chains" for the depth of chains of these, "genotypes" for their training, "predictors"
+            for the neural predictor, "variations" for those of a learnt depth, "depth" for all others.
     """
     found = []
     for folder in run_folders(results):
+        config = read_config(folder)
+        if config is not None and of != _kind_of(config):
+            continue  # a summary is read once, not by each kind of table
         run = read_run(folder)
         if run is None:
             print(f"{folder} is damaged: left out", file=sys.stderr)
-        elif of == _table_of(run[0]["configuration"].get("study", "")):
+        else:
             found.append(run)
     return found
+
+
+def _kind_of(config: Mapping) -> str:
+    return "rates" if config.get("scan") == DEPTH_SCAN else _table_of(config["configuration"].get("study", ""))
 
 
 def _table_of(study: str) -> str:

@@ -161,14 +161,20 @@ def finished(folder: Path, mend: bool = True) -> bool:
     return whole
 
 
+def read_config(folder: Path) -> dict | None:
+    """`config.json` of a run, which unlike its summary is small; None where it is damaged."""
+    config = _read_json(folder / CONFIG)
+    return config if config is not None and isinstance(config.get("configuration"), dict) else None
+
+
 def read_run(folder: Path) -> tuple[dict, dict] | None:
     """Configuration (`config.json`) and summary of a finished run; None where one of them is damaged.
 
     A summary is sound where it has the keys that its study requires, or of a run whose loss was no longer finite
     (`diverged_epoch`) those that every run has.
     """
-    config, summary = _read_json(folder / CONFIG), _read_json(folder / SUMMARY)
-    if config is None or summary is None or not isinstance(config.get("configuration"), dict):
+    config, summary = read_config(folder), _read_json(folder / SUMMARY)
+    if config is None or summary is None:
         return None
     needed = set(ALWAYS)
     if summary.get("diverged_epoch") is None:
