@@ -63,18 +63,17 @@ def test_logits_of_every_depth(depth, width, features, classes, batch):
 def test_log_likelihoods_of_every_depth(depth, width, features, classes, batch):
     plain, fused = networks(depth, width, features, classes)
     x, y = torch.randn(3, batch, features, dtype=torch.float64), torch.randint(classes, (3, batch))
-    flat = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1).requires_grad_()
+    flat = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1)
     running = [b for b in fused.buffers() if b.is_floating_point()]
     statistics = torch.cat(
         [*(b.flatten(1) for b in running), torch.full((3, 2), 7.0, dtype=x.dtype)], 1
     )  # more may come after them
     for first in {0, depth}:
-        ours = fused.log_likelihoods(flat, statistics, x, y, first)
         theirs = log_likelihood(plain(x, min_depth=first), y).mean(-1)
+        slopes = torch.linspace(-1, 1, theirs.numel(), dtype=theirs.dtype).view(theirs.shape)
+        ours, gradient = fused.gradient(flat, statistics, x, y, first, slopes)
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
-        weights = torch.linspace(-1, 1, ours.numel(), dtype=ours.dtype).view(ours.shape)
-        (gradient,) = torch.autograd.grad((ours * weights).sum(), flat)
-        of_plain = torch.autograd.grad((theirs * weights).sum(), list(plain.parameters()), materialize_grads=True)
+        of_plain = torch.autograd.grad((theirs * slopes).sum(), list(plain.parameters()), materialize_grads=True)
         torch.testing.assert_close(gradient, torch.cat([g.flatten(1) for g in of_plain], 1), rtol=1e-9, atol=1e-10)
     expected = torch.cat([*(b.flatten(1) for b in plain.buffers() if b.is_floating_point()), statistics[:, -2:]], 1)
     torch.testing.assert_close(statistics, expected, rtol=1e-10, atol=1e-10)
@@ -116,26 +115,30 @@ def test_what_is_not_a_number_is_seen_to():
     x, y = torch.randn(3, 8, 2), torch.zeros(3, 8, dtype=torch.int64)
     flat = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1)
     flat[1, 0], flat[2] = math.nan, flat[2] * 1e20
-    found = fused.log_likelihoods(flat, torch.zeros(3, 20), x, y, 0)
+    found, gradient = fused.gradient(flat, torch.zeros(3, 20), x, y, 0, torch.ones(3, 3))
     assert found[:, 0].isfinite().all() and found[:, 1].isnan().all() and not found[:, 2].isfinite().all()
+    assert gradient[0].isfinite().all() and gradient[1].isnan().any()  # each network on its own
 
 
 def test_what_does_not_belong_together_is_refused():
     _, fused = networks(2, 5)
     x, y = torch.randn(3, 8, 2, dtype=torch.float64), torch.zeros(3, 8, dtype=torch.int64)
     flat, statistics = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1), torch.zeros(3, 20)
+    slopes = torch.ones(3, 3, dtype=torch.float64)
     for bad in (
-        (flat[:, 1:], x, y),
-        (flat, x[..., :1], y),
-        (flat, x, y[:, 1:]),
-        (flat.float(), x, y),
-        (flat[:2], x, y),
+        (flat[:, 1:], x, y, slopes),
+        (flat, x[..., :1], y, slopes),
+        (flat, x, y[:, 1:], slopes),
+        (flat.float(), x, y, slopes),
+        (flat[:2], x, y, slopes),
+        (flat, x, y, slopes[1:]),
+        (flat, x, y, slopes.float()),
     ):
         with pytest.raises(ValueError, match="of one type, got"):
-            fused.log_likelihoods(bad[0], statistics, bad[1], bad[2], 0)
+            fused.gradient(bad[0], statistics, bad[1], bad[2], 0, bad[3])
     for labels in (y + 2, y - 1, y.int()):
         with pytest.raises(ValueError, match="labels must be whole numbers from 0 to 1"):
-            fused.log_likelihoods(flat, statistics, x, labels, 0)
+            fused.gradient(flat, statistics, x, labels, 0, slopes)
 
 
 @pytest.fixture
@@ -155,7 +158,7 @@ def test_without_a_compiler_that_works_the_modules_are_trained(no_compiler_that_
         warnings.simplefilter("error")  # said once
         assert torch.equal(fused(x), plain(x))
     with pytest.raises(RuntimeError, match=r"no C\+\+ compiler that works here"):
-        fused.log_likelihoods(flat, flat, x, torch.zeros(3, 8, dtype=torch.int64), 0)
+        fused.gradient(flat, flat, x, torch.zeros(3, 8, dtype=torch.int64), 0, torch.ones(3, 3).double())
 
 
 def test_without_any_compiler_there_is_none_and_nothing_is_said(monkeypatch, tmp_path):
@@ -177,9 +180,8 @@ def test_a_deep_network_in_single_precision_has_as_good_a_gradient_as_the_module
     for name, network in (("exact", exact), ("plain", plain)):
         found = log_likelihood(network(x.to(next(network.parameters()).dtype)), y).mean(-1)
         gradients[name] = torch.autograd.grad(found.sum(), list(network.parameters()))
-    flat = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1).requires_grad_()
-    found = fused.log_likelihoods(flat, torch.zeros(3, 4000), x.float(), y, 0)
-    (ours,) = torch.autograd.grad(found.sum(), flat)
+    flat = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1)
+    _, ours = fused.gradient(flat, torch.zeros(3, 4000), x.float(), y, 0, torch.ones(101, 3))
     theirs, true = (torch.cat([g.flatten(1) for g in gradients[name]], 1) for name in ("plain", "exact"))
     errors = [(g.double() - true).norm() / true.norm() for g in (ours, theirs)]
     assert errors[0] < 3 * errors[1] + 1e-6
@@ -191,5 +193,6 @@ def test_log_likelihoods_in_single_precision(scale):
     plain, fused = networks(3, 20, classes=4, dtype=torch.float32)
     x, y = scale * torch.randn(3, 150, 2), torch.randint(4, (3, 150))
     flat = torch.cat([p.detach().flatten(1) for p in fused.parameters()], 1)
-    ours, theirs = fused.log_likelihoods(flat, torch.zeros(3, 120), x, y, 0), log_likelihood(plain(x), y).mean(-1)
+    ours, _ = fused.gradient(flat, torch.zeros(3, 120), x, y, 0, torch.ones(4, 3))
+    theirs = log_likelihood(plain(x), y).mean(-1)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)

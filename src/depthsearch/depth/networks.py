@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depthsearch.depth.chain import Chain, Sizes
+from depthsearch.depth.chain import Chain, Sizes, chain_gradient
 from depthsearch.native import library
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -171,7 +171,7 @@ class MLPNetwork(DepthNetwork):
         blocks = list(self.blocks)[: self._checked(max_depth, min_depth)]
         parameters = [p for module in (self.stem, *blocks, self.head) for p in module.parameters()]
         flat = torch.cat([p.flatten(1) for p in parameters], dim=1)
-        logits, moments = self._pass(flat, x, None, len(blocks), min_depth)
+        logits, moments = Chain.apply(self._sizes(x, len(blocks), min_depth), EPS, flat, x)
         for norm, mean, var in zip((b.norm for b in blocks), *moments.permute(2, 1, 0, 3), strict=True):
             _track(norm.running_mean, norm.running_var, mean, var, x.shape[1], norm.momentum)
         return logits.mT
@@ -180,23 +180,29 @@ class MLPNetwork(DepthNetwork):
         """Whether a batch goes through `chain.cpp`."""
         return self.training and self.fused and x.device.type == "cpu" and library("chain", x.dtype) is not None
 
-    def log_likelihoods(self, parameters: Tensor, statistics: Tensor, x: Tensor, y: Tensor, min_depth: int) -> Tensor:
+    def gradient(
+        self, parameters: Tensor, statistics: Tensor, x: Tensor, y: Tensor, min_depth: int, slopes: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Mean log-likelihoods (S, R) of the depths min_depth..D, fused, with these tensors for the network's own.
 
         Args:
             parameters: (R, P), in the order of `named_parameters()`.
             statistics: (R, D * 2 * w or more), running mean and variance of each block in turn; updated in place.
             x, y: a batch (R, B, in_features), (R, B).
+            slopes: (S, R).
+
+        Returns:
+            them, and the gradient (R, P) of the sum of slopes x log-likelihoods.
         """
-        found, moments = self._pass(parameters, x, y, self.max_depth, min_depth)
+        sizes = self._sizes(x, self.max_depth, min_depth)
+        found, moments, gradient = chain_gradient(sizes, EPS, parameters, x, y, slopes)
         running_mean, running_var = statistics[:, : moments[0].numel()].view(moments.shape).unbind(2)
         _track(running_mean, running_var, moments[:, :, 0], moments[:, :, 1], x.shape[1], MOMENTUM)
-        return found
+        return found, gradient
 
-    def _pass(self, parameters: Tensor, x: Tensor, y: Tensor | None, max_depth: int, min_depth: int) -> tuple:
+    def _sizes(self, x: Tensor, max_depth: int, min_depth: int) -> Sizes:
         _, batch, features = x.shape
-        sizes = Sizes(max_depth, self.stem.out_features, features, self.head.out_features, batch, min_depth)
-        return Chain.apply(sizes, EPS, parameters, x, y)
+        return Sizes(max_depth, self.stem.out_features, features, self.head.out_features, batch, min_depth)
 
 
 def mlp_resnet(max_depth: int, width: int = 20, in_features: int = 2, n_classes: int = 2) -> MLPNetwork:

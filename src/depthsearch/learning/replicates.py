@@ -74,16 +74,17 @@ class Replicates:
 
     def gradient(self, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
         """The objective on a batch (R,), and its gradient (R, P) with respect to the parameters."""
-        network = self.network
-        if isinstance(network, MLPNetwork) and self.method.depthwise and network.is_fused(x):
-            own = self.state[:, : self._n_own].clone().requires_grad_()  # the state changes: it has the statistics too
-            statistics = self.state[:, self.velocity.shape[1] :]
-            found = network.log_likelihoods(own, statistics, x, y, self.depth.min_depth)
-            values, parameters = self.method.objective(found, self.depth, n_train), [own, *self.depth.parameters()]
+        network, slopes, own = self.network, self.method.slopes(self.depth), []
+        if slopes is not None and isinstance(network, MLPNetwork) and network.is_fused(x):
+            parameters, statistics = self.state[:, : self._n_own], self.state[:, self.velocity.shape[1] :]
+            of_batch = x, y, self.depth.min_depth, slopes.to(x.dtype)
+            found, gradient = network.gradient(parameters, statistics, *of_batch)
+            values, own = self.method.objective(found, self.depth, n_train), [gradient]
+            learnt = list(self.depth.parameters())
         else:
-            values, parameters = self.value(x, y, n_train), self._flat.parameters
-        gradients = torch.autograd.grad(values.sum(), parameters, materialize_grads=True)
-        return values.detach(), torch.cat([g.reshape(len(values), -1) for g in gradients], dim=1)
+            values, learnt = self.value(x, y, n_train), self._flat.parameters
+        others = torch.autograd.grad(values.sum(), learnt, materialize_grads=True) if learnt else ()
+        return values.detach(), torch.cat([*own, *(g.reshape(len(values), -1) for g in others)], dim=1)
 
     def value(self, x: Tensor, y: Tensor, n_train: int) -> Tensor:
         """The objective on a batch (R,), to be differentiated with respect to the modules' parameters."""

@@ -271,27 +271,46 @@ extern "C" void count(const Sizes* s, long long* parameters, long long* kept) {
     *kept = rows * padded(s->batch);
 }
 
-// x (R, B, F), y (R, B) -> log-likelihoods (S, R), or logits (S, R, C, B) where there is no y.
+static size_t scratch_size(const Sizes& s) { return (2LL * s.width + s.classes) * padded(s.batch); }
+
+// x (R, B, F) -> logits (S, R, C, B), and what `chain_backward` has to be told, kept.
 extern "C" void chain_forward(const Sizes* s, int networks, double eps, Real* parameters, Real* moments, Real* kept,
-                              const Real* x, const long long* y, Real* out) {
-    const int of_network = y ? 1 : s->classes * s->batch;
+                              const Real* x, Real* logits) {
     long long of_parameters, of_kept;
     count(s, &of_parameters, &of_kept);
+    const int of_network = s->classes * s->batch;
     for (long r = 0; r < networks; r++)
         forward(*s, Parts(*s, parameters + r * of_parameters), Kept(*s, kept + r * of_kept),
-                x + r * s->batch * s->features, y ? y + r * s->batch : nullptr, out + r * of_network,
-                networks * of_network, moments + r * s->depth * 2 * s->width, eps);
+                x + r * s->batch * s->features, nullptr, logits + r * of_network, networks * of_network,
+                moments + r * s->depth * 2 * s->width, eps);
 }
 
-// The gradient of what was returned -> that of the parameters, which is added to. Scored: log-likelihoods were returned.
+// The gradient of the logits -> that of the parameters, which is added to.
 extern "C" void chain_backward(const Sizes* s, int networks, double eps, Real* parameters, Real* moments, Real* kept,
-                               int scored, const Real* given, Real* gradient) {
-    const int of_network = scored ? 1 : s->classes * s->batch;
+                               const Real* given, Real* gradient) {
     long long of_parameters, of_kept;
     count(s, &of_parameters, &of_kept);
-    std::vector<Real> scratch((2LL * s->width + s->classes) * padded(s->batch));
+    const int of_network = s->classes * s->batch;
+    std::vector<Real> scratch(scratch_size(*s));
     for (long r = 0; r < networks; r++)
-        backward(*s, Parts(*s, parameters + r * of_parameters), Kept(*s, kept + r * of_kept), scored,
+        backward(*s, Parts(*s, parameters + r * of_parameters), Kept(*s, kept + r * of_kept), false,
                  given + r * of_network, networks * of_network, moments + r * s->depth * 2 * s->width, eps,
                  Parts(*s, gradient + r * of_parameters), scratch.data());
+}
+
+// x (R, B, F), y (R, B), slopes (S, R) -> log-likelihoods (S, R); the gradient of their sum, weighted by the slopes, is
+// added to. One network goes there and back before the next, so that what it keeps is still near.
+extern "C" void chain_gradient(const Sizes* s, int networks, double eps, Real* parameters, Real* moments,
+                               const Real* x, const long long* y, const Real* slopes, Real* out, Real* gradient) {
+    long long of_parameters, of_kept;
+    count(s, &of_parameters, &of_kept);
+    std::vector<Real> scratch(scratch_size(*s)), kept_values(of_kept);
+    const Kept kept(*s, kept_values.data());
+    for (long r = 0; r < networks; r++) {
+        const Parts p(*s, parameters + r * of_parameters);
+        Real* of_network = moments + r * s->depth * 2 * s->width;
+        forward(*s, p, kept, x + r * s->batch * s->features, y + r * s->batch, out + r, networks, of_network, eps);
+        backward(*s, p, kept, true, slopes + r, networks, of_network, eps, Parts(*s, gradient + r * of_parameters),
+                 scratch.data());
+    }
 }
