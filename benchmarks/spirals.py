@@ -29,6 +29,7 @@ from depthsearch.data.split import Split
 from depthsearch.hardware import benchmark_header, keep_freed_memory
 from depthsearch.learning.method import Training
 from depthsearch.learning.replicates import Replicates
+from depthsearch.learning.trained import Best
 from depthsearch.native import library
 
 WIDTH, N_TRAIN, LARGE = 20, 200, 1024
@@ -68,14 +69,11 @@ def side_by_side(max_depth: int, n_replicates: int, compiled: bool) -> Callable[
     replicates = Replicates(networks, depths, Training(), compiled)
     data = Split.stack(splits)
     generators = [torch.Generator() for _ in range(n_replicates)]
-    best, best_state = torch.full((n_replicates,), -torch.inf), replicates.state.clone()
+    best = Best(replicates.state)
 
     def epoch() -> None:
-        nonlocal best, best_state
         value = replicates.run_epoch(data, generators)
-        improved = value > best
-        best = torch.where(improved, value, best)
-        best_state = torch.where(improved.unsqueeze(1), replicates.state, best_state)
+        best.update(0, value, replicates.state)
         value.tolist()
 
     return epoch

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from statistics import mean
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -104,9 +104,8 @@ class DepthLearner:
         last = [history[-1] for history in self._histories if history]
         if not last:
             return "not evaluated yet"
-        return (
-            f"objective {mean(row['elbo'] for row in last):.3f}, d_opt {mean(row['pruned_depth'] for row in last):.1f}"
-        )
+        objective, depth = (fmean(row[name] for row in last) for name in ("elbo", "pruned_depth"))
+        return f"objective {objective:.3f}, d_opt {depth:.1f}"
 
     def about(self) -> dict:
         """What belongs in `config.json` beside the configuration."""

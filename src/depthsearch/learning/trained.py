@@ -48,7 +48,7 @@ class Best:
         improved = value > self.value
         self.value = torch.where(improved, value, self.value)
         self.epoch = torch.where(improved, epoch, self.epoch)
-        self.state = torch.where(improved.unsqueeze(1), state, self.state)
+        torch.where(improved.unsqueeze(1), state, self.state, out=self.state)
 
     def keep(self, rows: list[int]) -> None:
         self.value, self.epoch, self.state = self.value[rows], self.epoch[rows], self.state[rows]

@@ -112,11 +112,11 @@ def _train_group(
     configs = [reservation.begin(config) for reservation in reservations]
     resume = [saved["learner"] for _, saved in group if saved]
     learner = study.learner([r.seed for r in reservations], job.device, job.data, resume)
-    kept = _Kept(learner, group, asked, study)
+    kept, which = _Kept(learner, group, asked, study), str(job)
     for epoch in learner.epochs():
         stopping = stop()
         kept.after(epoch, at_once=stopping, every=job.checkpoint_seconds)
-        tell(epoch, f"{job}, {learner.progress()}")
+        tell(epoch, f"{which}, {learner.progress()}")
         if stopping:
             raise KeyboardInterrupt
     summaries, seconds = [], kept.seconds()
