@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from depthsearch import mlp_resnet, native
+from depthsearch.depth.chain import Sizes, chain_logits
 from depthsearch.depth.choice import mix_depths
-from depthsearch.depth.networks import stack_modules
+from depthsearch.depth.networks import EPS, stack_modules
 from depthsearch.depth.objectives import log_likelihood
 
 
@@ -57,6 +58,27 @@ def test_logits_of_every_depth(depth, width, features, classes, batch):
     for first in {0, depth // 2, depth}:
         ours, theirs = (network(x, min_depth=first) for network in (fused, plain))
         check(plain, fused, ours, theirs, torch.testing.assert_close, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("depth", "width", "features", "classes", "batch"), SIZES)
+def test_logits_in_evaluation_mode(depth, width, features, classes, batch):
+    plain, fused = networks(depth, width, features, classes)
+    generator = torch.Generator().manual_seed(1)
+    for own, its in zip(plain.buffers(), fused.buffers(), strict=True):
+        if own.is_floating_point():
+            its.copy_(own.copy_(torch.rand(own.shape, dtype=own.dtype, generator=generator)))
+    x, before = torch.randn(3, batch, features, dtype=torch.float64), [b.clone() for b in fused.buffers()]
+    for own in (plain, fused):
+        own.eval()
+    with torch.no_grad():
+        assert fused.is_fused(x)
+        for last in {depth, depth // 2}:
+            for first in {0, last}:
+                ours, theirs = (network(x, max_depth=last, min_depth=first) for network in (fused, plain))
+                torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    assert all(torch.equal(a, b) for a, b in zip(fused.buffers(), before, strict=True))
+    with pytest.raises(ValueError, match="need moments"):
+        chain_logits(Sizes(1, 5, 2, 2, 4, 0), EPS, torch.zeros(3, 67), torch.zeros(3, 4, 2), torch.zeros(3, 1, 2, 4))
 
 
 @pytest.mark.parametrize(("depth", "width", "features", "classes", "batch"), SIZES)

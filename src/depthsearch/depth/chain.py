@@ -1,4 +1,4 @@
-"""The chain of `mlp_resnet` in training mode as one operation, by `native/chain.cpp`, on a CPU.
+"""The chain of `mlp_resnet` as one operation, by `native/chain.cpp`, on a CPU.
 
 It runs on one thread, and has a gradient for the parameters alone, not for inputs.
 """
@@ -54,6 +54,22 @@ class Chain(torch.autograd.Function):
         gradient, function = torch.zeros_like(parameters), library("chain", grad.dtype).chain_backward
         call(function, *ctx.how, parameters, moments, kept, grad.contiguous(), gradient)
         return None, None, gradient, None
+
+
+def chain_logits(sizes: Sizes, eps: float, parameters: Tensor, x: Tensor, moments: Tensor) -> Tensor:
+    """The same logits in evaluation mode, without a gradient: moments (R, D, 2, w) are what the norms have seen.
+
+    Raises:
+        ValueError, RuntimeError: as above.
+    """
+    functions, _ = _functions(sizes, parameters, x)
+    shape = (len(x), sizes.depth, 2, sizes.width)
+    if tuple(moments.shape) != shape or moments.dtype != x.dtype:
+        raise ValueError(f"need moments {shape} of {x.dtype}, got {tuple(moments.shape)} of {moments.dtype}")
+    logits = x.new_empty(sizes.depth + 1 - sizes.first, len(x), sizes.classes, sizes.batch)
+    given = (parameters.contiguous(), moments.contiguous(), x.contiguous(), logits)
+    call(functions.chain_evaluate, sizes, len(x), eps, *given)
+    return logits
 
 
 def chain_gradient(

@@ -10,13 +10,13 @@ shape (D + 1, R, B, C). Nothing couples the replicates.
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depthsearch.depth.chain import Chain, Sizes, chain_gradient
+from depthsearch.depth.chain import Chain, Sizes, chain_gradient, chain_logits
 from depthsearch.native import library
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -153,7 +153,7 @@ class MLPBlock(nn.Module):
 class MLPNetwork(DepthNetwork):
     """What `mlp_resnet` makes.
 
-    With `fused` set, R of them with a replicate axis are trained on a CPU by `chain.cpp` where it can be compiled; the
+    With `fused` set, R of them with a replicate axis are run on a CPU by `chain.cpp` where it can be compiled; the
     results are the same up to rounding, but cannot be differentiated twice.
     """
 
@@ -171,14 +171,22 @@ class MLPNetwork(DepthNetwork):
         blocks = list(self.blocks)[: self._checked(max_depth, min_depth)]
         parameters = [p for module in (self.stem, *blocks, self.head) for p in module.parameters()]
         flat = torch.cat([p.flatten(1) for p in parameters], dim=1)
-        logits, moments = Chain.apply(self._sizes(x, len(blocks), min_depth), EPS, flat, x)
-        for norm, mean, var in zip((b.norm for b in blocks), *moments.permute(2, 1, 0, 3), strict=True):
+        sizes, norms = self._sizes(x, len(blocks), min_depth), [cast(_Norm, block.norm) for block in blocks]
+        if not self.training:
+            seen = [moment for norm in norms for moment in (norm.running_mean, norm.running_var)]
+            moments = torch.cat([x.new_empty(len(x), 0), *seen], dim=1).view(
+                len(x), len(norms), 2, self.stem.out_features
+            )
+            return chain_logits(sizes, EPS, flat, x, moments).mT
+        logits, moments = Chain.apply(sizes, EPS, flat, x)
+        for norm, mean, var in zip(norms, *moments.permute(2, 1, 0, 3), strict=True):
             _track(norm.running_mean, norm.running_var, mean, var, x.shape[1], norm.momentum)
         return logits.mT
 
     def is_fused(self, x: Tensor) -> bool:
-        """Whether a batch goes through `chain.cpp`."""
-        return self.training and self.fused and x.device.type == "cpu" and library("chain", x.dtype) is not None
+        """Whether a batch goes through `chain.cpp`: in training mode, and in evaluation mode without a gradient."""
+        possible = self.fused and x.device.type == "cpu" and (self.training or not torch.is_grad_enabled())
+        return possible and library("chain", x.dtype) is not None
 
     def gradient(
         self, parameters: Tensor, statistics: Tensor, x: Tensor, y: Tensor, min_depth: int, slopes: Tensor

@@ -1,4 +1,5 @@
-// The chain of `mlp_resnet` in training mode, forward and backward, one network at a time.
+// The chain of `mlp_resnet`, forward and backward in training mode and forward alone in evaluation mode, one network at a
+// time.
 //
 // A network of the spiral experiments makes some ten million multiplications a step, in two hundred small products.
 // Taken through from end to end on its own, what is needed next stays in the caches nearest to the core, and neither a
@@ -165,8 +166,9 @@ static Real likelihood(const Sizes& s, Real* logits, const long long* y) {
     return (total - std::log(product)) / s.batch;
 }
 
+// The batch norms measure their moments, or are told them.
 static void forward(const Sizes& s, const Parts& p, const Kept& kept, const Real* x, const long long* y,
-                    Real* out, int next_depth, Real* moments, Real eps) {
+                    Real* out, int next_depth, Real* moments, bool measured, Real eps) {
     const int w = s.width, stride = padded(s.batch);
     for (int f = 0; f < s.features; f++)
         for (int n = 0; n < stride; n++) kept.x[f * stride + n] = n < s.batch ? x[n * s.features + f] : Real(0);
@@ -196,15 +198,17 @@ static void forward(const Sizes& s, const Parts& p, const Kept& kept, const Real
                     v = v < 0 ? Vec{} : v;  // keeps what is not a number
                     total.add(half, v);
                 }
-            mean[j] = total.total() / s.batch;
-            std::fill(h + s.batch, h + stride, mean[j]);
-            for (int n = 0; n < stride; n += STEP)
-                for (int half = 0; half < 2; half++) {
-                    Vec centred = at(h + n + half * LANES) - mean[j];
-                    squares.add(half, centred * centred);
-                }
-            variance[j] = squares.total() / s.batch;
-            std::fill(h + s.batch, h + stride, Real(0));
+            if (measured) {
+                mean[j] = total.total() / s.batch;
+                std::fill(h + s.batch, h + stride, mean[j]);
+                for (int n = 0; n < stride; n += STEP)
+                    for (int half = 0; half < 2; half++) {
+                        Vec centred = at(h + n + half * LANES) - mean[j];
+                        squares.add(half, centred * centred);
+                    }
+                variance[j] = squares.total() / s.batch;
+                std::fill(h + s.batch, h + stride, Real(0));
+            }
             Real gain = p.scale(i)[j] / std::sqrt(variance[j] + eps), shift = p.shift(i)[j];
             for (int n = 0; n < stride; n += LANES)
                 at(out + j * stride + n) = at(a + j * stride + n) + shift + (at(h + n) - mean[j]) * gain;
@@ -282,7 +286,20 @@ extern "C" void chain_forward(const Sizes* s, int networks, double eps, Real* pa
     for (long r = 0; r < networks; r++)
         forward(*s, Parts(*s, parameters + r * of_parameters), Kept(*s, kept + r * of_kept),
                 x + r * s->batch * s->features, nullptr, logits + r * of_network, networks * of_network,
-                moments + r * s->depth * 2 * s->width, eps);
+                moments + r * s->depth * 2 * s->width, true, eps);
+}
+
+// The same with moments that are given.
+extern "C" void chain_evaluate(const Sizes* s, int networks, double eps, Real* parameters, Real* moments,
+                               const Real* x, Real* logits) {
+    long long of_parameters, of_kept;
+    count(s, &of_parameters, &of_kept);
+    const int of_network = s->classes * s->batch;
+    std::vector<Real> kept(of_kept);
+    for (long r = 0; r < networks; r++)
+        forward(*s, Parts(*s, parameters + r * of_parameters), Kept(*s, kept.data()), x + r * s->batch * s->features,
+                nullptr, logits + r * of_network, networks * of_network, moments + r * s->depth * 2 * s->width, false,
+                eps);
 }
 
 // The gradient of the logits -> that of the parameters, which is added to.
@@ -309,7 +326,8 @@ extern "C" void chain_gradient(const Sizes* s, int networks, double eps, Real* p
     for (long r = 0; r < networks; r++) {
         const Parts p(*s, parameters + r * of_parameters);
         Real* of_network = moments + r * s->depth * 2 * s->width;
-        forward(*s, p, kept, x + r * s->batch * s->features, y + r * s->batch, out + r, networks, of_network, eps);
+        forward(*s, p, kept, x + r * s->batch * s->features, y + r * s->batch, out + r, networks, of_network, true,
+                eps);
         backward(*s, p, kept, true, slopes + r, networks, of_network, eps, Parts(*s, gradient + r * of_parameters),
                  scratch.data());
     }
