@@ -7,7 +7,8 @@ every epoch, the head called once per depth, and loss and error read back every 
 `depthsearch.learning.loop`, the best-state bookkeeping included, on one thread, as scans run it: by torch's operations
 ("eager") and by `native/chain.cpp` ("compiled"), for 1, 4 and 16 replicates. All are timed in this one run, in turns of
 a second so that a machine that slows down slows all of them, and the medians compared. The floor is what the products
-of a step alone would take at the speed of one large product, timed in the same turns.
+of a step alone would take at the speed of one large product, timed in the same turns. Beside it stand the products at
+the sizes that they have, and the way forward and back without objective and update: what is left to gain.
 """
 
 import argparse
@@ -26,6 +27,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet
 from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
+from depthsearch.depth.chain import Sizes, chain_gradient
+from depthsearch.depth.networks import EPS
 from depthsearch.hardware import benchmark_header, keep_freed_memory
 from depthsearch.learning.method import Training
 from depthsearch.learning.replicates import Replicates
@@ -89,6 +92,30 @@ def large_product() -> Callable[[], None]:
     return step
 
 
+def small_products(max_depth: int, n_replicates: int) -> Callable[[], None]:
+    """A function that does the products of a step of `n_replicates` networks, by torch, and nothing else."""
+    weight, a, grad = (torch.rand(n_replicates, WIDTH, n) for n in (WIDTH, N_TRAIN, N_TRAIN))
+
+    def step() -> None:
+        for _ in range(max_depth):
+            torch.bmm(weight, a), torch.bmm(weight.mT, grad), torch.bmm(grad, a.mT)
+
+    return step
+
+
+def chain_alone(max_depth: int, n_replicates: int) -> Callable[[], None]:
+    """A function that takes `n_replicates` networks forward and back, and does not update them."""
+    networks, x = [mlp_resnet(max_depth) for _ in range(n_replicates)], torch.rand(n_replicates, N_TRAIN, 2)
+    flat = torch.stack([torch.cat([p.detach().flatten() for p in network.parameters()]) for network in networks])
+    slopes = torch.full((max_depth + 1, n_replicates), 1 / (max_depth + 1))
+    y, sizes = torch.randint(2, x.shape[:2]), Sizes(max_depth, WIDTH, 2, 2, N_TRAIN, 0)
+
+    def step() -> None:
+        chain_gradient(sizes, EPS, flat, x, y, slopes)
+
+    return step
+
+
 @dataclass
 class Measured:
     """A way to train, and how long its steps took."""
@@ -135,8 +162,11 @@ def main() -> None:
                 way = Measured("compiled" if compiled else "eager", n, 1, side_by_side(depth, n, compiled))
                 ours.append(way)
         product = Measured("product", 1, 1, large_product())
+        parts = [Measured("products of its sizes alone, by torch", 16, 1, small_products(depth, 16))]
+        if True in modes:
+            parts.append(Measured("forward and back alone, compiled", 16, 1, chain_alone(depth, 16)))
         for _ in range(options.rounds):
-            for way in (original, *ours, product):
+            for way in (original, *ours, product, *parts):
                 way.measure(options.seconds)
         floor = FLOPS * depth * product.seconds / LARGE_FLOPS
         print(f"\nD = {depth}: original-style loop {1e3 * original.seconds:.1f} ms a model-epoch, {cores} threads")
@@ -147,6 +177,9 @@ def main() -> None:
                 f"{way.n_replicates:10d}  {way.name:8s}  {1e3 * way.seconds:16.3f}  {1 / way.seconds:14.0f}  "
                 f"{original.seconds / way.seconds:14.0f}  {way.seconds / floor:11.1f}"
             )
+        for part in parts:
+            times_floor = part.seconds / floor
+            print(f"{part.n_replicates:10d}  {part.name}: {1e3 * part.seconds:.3f} ms, {times_floor:.1f} times floor")
         print(flush=True)
 
 
