@@ -98,7 +98,8 @@ def small_products(max_depth: int, n_replicates: int) -> Callable[[], None]:
 
     def step() -> None:
         for _ in range(max_depth):
-            torch.bmm(weight, a), torch.bmm(weight.mT, grad), torch.bmm(grad, a.mT)
+            for left, right in ((weight, a), (weight.mT, grad), (grad, a.mT)):
+                torch.bmm(left, right)
 
     return step
 

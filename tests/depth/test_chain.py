@@ -116,6 +116,15 @@ def test_a_mixture_of_the_first_depths(mix):
     check(plain, fused, ours, theirs, torch.testing.assert_close, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("mix", ["features", "logits"])
+def test_a_mixture_in_evaluation_mode_is_that_of_the_modules(mix):
+    """There weights need not sum to one."""
+    plain, fused = networks(5, 10)
+    x, weights = torch.randn(3, 17, 2, dtype=torch.float64), torch.rand(3, 4, dtype=torch.float64)
+    with torch.no_grad():
+        assert torch.equal(*(mix_depths(network.eval(), x, weights, mix) for network in (plain, fused)))
+
+
 def test_single_precision_and_each_network_on_its_own():
     plain, fused = networks(8, 20, dtype=torch.float32)
     x = torch.randn(3, 150, 2)
@@ -158,6 +167,9 @@ def test_what_does_not_belong_together_is_refused():
     ):
         with pytest.raises(ValueError, match="of one type, got"):
             fused.gradient(bad[0], statistics, bad[1], bad[2], 0, bad[3])
+    for x_and_y, first in (((x[:, :0], y[:, :0]), 0), ((x, y), -1), ((x, y), 3)):
+        with pytest.raises(ValueError, match="need points and 0 <= min_depth <= 2"):
+            fused.gradient(flat, statistics, *x_and_y, first, slopes)
     for labels in (y + 2, y - 1, y.int()):
         with pytest.raises(ValueError, match="labels must be whole numbers from 0 to 1"):
             fused.gradient(flat, statistics, x, labels, 0, slopes)

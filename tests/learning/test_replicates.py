@@ -1,17 +1,19 @@
 """A step of networks side by side, of modules or in C++, against autograd on the modules, tested in test_networks."""
 
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, mlp_resnet
-from depthsearch.depth.networks import stack_modules
+from depthsearch.data.split import Split
+from depthsearch.depth.networks import MLPNetwork, stack_modules
 from depthsearch.depth.objectives import marginal_likelihood
-from depthsearch.learning.method import Training
+from depthsearch.learning.method import Method, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.native import library
-from depthsearch.strategies.bayesian import MarginalLikelihood
+from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson, VariedDepth
 
 
 def flat(tensors):
@@ -26,7 +28,9 @@ def flat(tensors):
         (7, 1, 0),
         (0, 0, 0),
         (7, 0, 0),
+        (0, 1, 1),
         (7, 1, 1),
+        (0, 0, 1),
         (7, 0, 1),
     ],
 )
@@ -62,8 +66,64 @@ def test_values_gradients_and_running_statistics(max_depth, learnt, compiled):
         torch.testing.assert_close(replicates.state[:, n:][:, : after.shape[1]], after, rtol=1e-12, atol=1e-12)
 
 
+@dataclass(frozen=True)
+class Doubled(Method):
+    """What somebody might write, who knows nothing of how it is differentiated."""
+
+    def objective(self, log_likelihoods, depth, n_train):
+        return 2 * super().objective(log_likelihoods, depth, n_train) + log_likelihoods[0].square()
+
+
+def with_rows(method, depth, compiled):
+    """Replicates of one beginning, double precision, a batch, and how often the chain is run forward and back."""
+    torch.manual_seed(0)
+    networks = [mlp_resnet(5, 6).double() for _ in range(2)]
+    depths = [(FixedDepth(5, 3) if depth == "fixed" else method.posterior(5)).double() for _ in networks]
+    for parameter in (p for d in depths for p in d.parameters()):
+        parameter.data += torch.randn_like(parameter)
+    x, y = torch.randn(2, 11, 2).double(), torch.randint(0, 2, (2, 11))
+    return Replicates(networks, depths, Training(), compiled, method), x, y
+
+
+ELBOS = [Method(), ExactPosterior(), Poisson(), Normal(), VariedDepth(3.0, 2.0, 0.5)]
+
+
+@pytest.mark.parametrize("depth", ["own", "fixed"])
+@pytest.mark.parametrize("method", [*ELBOS, MarginalLikelihood(), Doubled()], ids=lambda m: type(m).__name__)
+def test_every_method_has_the_same_step_in_cpp_in_one_pass_or_two(method, depth, monkeypatch):
+    if library("chain", torch.float64) is None:
+        pytest.skip("no C++ compiler")
+    passes, counted = [], MLPNetwork.gradient
+    monkeypatch.setattr(MLPNetwork, "gradient", lambda *a: passes.append(a) or counted(*a))
+    steps = []
+    for compiled in (False, True):
+        replicates, x, y = with_rows(method, depth, compiled)
+        values = replicates.step(x, y, n_train=40)
+        steps.append((values, replicates.velocity, replicates.state.nan_to_num()))
+    torch.testing.assert_close(*steps, rtol=1e-9, atol=1e-11)
+    one_depth = depth == "fixed" and isinstance(method, MarginalLikelihood)  # then the evidence is the ELBO
+    assert len(passes) == (1 if method in ELBOS or one_depth else 2)
+
+
+@pytest.mark.parametrize("method", [Method(), ExactPosterior()], ids=lambda m: type(m).__name__)
+def test_what_is_observed_in_cpp_is_what_the_modules_see(method):
+    if library("chain", torch.float64) is None:
+        pytest.skip("no C++ compiler")
+    seen = []
+    for compiled in (False, True):
+        replicates, x, y = with_rows(method, "own", compiled)
+        data = Split(x, y, x + 1, y, x_valid=x, y_valid=y)
+        replicates.step(x, y, n_train=40)
+        likelihoods, rows = replicates.log_likelihoods(data, "valid"), replicates.observe(data, "test")
+        seen.append((likelihoods, [row["test_log_likelihood"] for row in rows], [row["test_error"] for row in rows]))
+        replicates.keep([1])
+        alone = replicates.log_likelihoods(data.rows([1]), "valid")
+        assert torch.equal(alone[:, 0], likelihoods[:, 1]) or not compiled
+    torch.testing.assert_close(*seen, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("compiled", [False, True])
-def test_the_marginal_likelihood_goes_the_same_way(compiled):
+def test_the_marginal_likelihood_is_that_of_the_objectives(compiled):
     if compiled and library("chain", torch.float64) is None:
         pytest.skip("no C++ compiler")
     networks, method = [mlp_resnet(7, 6).double() for _ in range(2)], MarginalLikelihood()

@@ -16,10 +16,12 @@ from depthsearch.native import library
 from depthsearch.studies.depth import seeded
 
 
-def run(seeds, epochs, kind="LDN", max_depth=10, n=2000, options=(), **training):
+def run(seeds, epochs, kind="LDN", max_depth=10, n=2000, held_out=0.0, options=(), **training):
     networks = [seeded(seed, lambda: mlp_resnet(max_depth)) for seed in seeds]
     depths = [CategoricalDepth(geometric_prior(max_depth)) if kind == "LDN" else FixedDepth(max_depth) for _ in seeds]
     splits = [spiral_split(n, 720.0, 0.2, seed) for seed in seeds]
+    if held_out:
+        splits = [split.hold_out(held_out, seed) for split, seed in zip(splits, seeds, strict=True)]
     return train(networks, depths, splits, Training(epochs=epochs, **training), seeds, **dict(options))
 
 
@@ -38,8 +40,8 @@ def test_a_replicate_does_not_depend_on_who_trains_beside_it(kind):
             assert together[seed].objective == pytest.approx(alone.objective, rel=1e-4)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_networks_that_stop_leave_the_others_as_they_are_and_so_does_an_interruption(compiled):
+@pytest.mark.parametrize(("compiled", "held_out"), [(False, 0.0), (True, 0.0), (True, 0.25)])
+def test_networks_that_stop_leave_the_others_as_they_are_and_so_does_an_interruption(compiled, held_out):
     if compiled and library("chain", torch.float32) is None:
         pytest.skip("no C++ compiler")
     saved = {}
@@ -47,7 +49,7 @@ def test_networks_that_stop_leave_the_others_as_they_are_and_so_does_an_interrup
     def keep(learner):
         saved[learner.epoch] = learner.checkpoint()
 
-    seeds, how, options = range(4), {"max_depth": 6, "patience": 4}, {"compiled": compiled}
+    seeds, how, options = range(4), {"max_depth": 6, "patience": 4, "held_out": held_out}, {"compiled": compiled}
     whole = run(seeds, 80, options=options | {"on_epoch": keep}, **how)
     stops = sorted({len(one.objective) for one in whole})
     assert len(stops) > 1 and stops[0] < 80
@@ -57,7 +59,7 @@ def test_networks_that_stop_leave_the_others_as_they_are_and_so_does_an_interrup
     resumed = run([seeds[i] for i in rows], 80, options=options | saved_rows, **how)
     for i, one in zip(rows, resumed, strict=True):
         if compiled:
-            assert one.objective == whole[i].objective
+            assert one.objective == whole[i].objective and one.history == whole[i].history
         torch.testing.assert_close(torch.tensor(one.objective), torch.tensor(whole[i].objective), rtol=1e-3, atol=1e-5)
 
 

@@ -18,7 +18,6 @@ from depthsearch.data.graphs import encode
 from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
 from depthsearch.depth.objectives import log_likelihood
-from depthsearch.depth.posteriors import FixedDepth
 from depthsearch.learning import bilevel
 from depthsearch.learning.loop import train
 from depthsearch.learning.method import Method, Selection, Training
@@ -32,7 +31,7 @@ from depthsearch.reporting.tables import write_tables
 from depthsearch.running import folders as runs
 from depthsearch.running.scan import run_scan
 from depthsearch.strategies import METHODS, SEARCHES
-from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson, VariedDepth
+from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
 from depthsearch.strategies.darts import Darts
 from depthsearch.strategies.drnas import DrNAS
 from depthsearch.strategies.mixing import MixtureDepth, problem
@@ -199,22 +198,6 @@ ALL = [
     Darts(learning_rate=0.02, order=2),
     DrNAS(learning_rate=0.02, weight_decay=0.0, regulariser=1e-3, warm_up=0.2),
 ]
-
-
-@pytest.mark.parametrize("method", [*ALL, VariedDepth(3.0, 2.0, 0.5)], ids=lambda m: type(m).__name__)
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_slopes_are_the_gradient_of_the_objective_wherever_they_are_known(method, deterministic):
-    depth = FixedDepth(4) if deterministic else method.posterior(4)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in depth.parameters():
-        parameter.data += torch.randn(parameter.shape, generator=generator)
-    slopes, n = method.slopes(depth), 5 - depth.min_depth
-    if not method.depthwise or isinstance(method, MarginalLikelihood):
-        assert slopes is None
-        return
-    for ll in torch.randn(2, n, dtype=torch.float64, generator=generator):
-        ll.requires_grad_()
-        torch.testing.assert_close(torch.autograd.grad(method.objective(ll, depth, 50), ll)[0], slopes.double())
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ class Chain(torch.autograd.Function):
         logits (S, R, C, B), and mean and biased variance of each norm (R, D, 2, w), which carry no gradient.
 
     Raises:
-        ValueError: shapes or types do not belong together.
+        ValueError: shapes or types do not belong together, the batch is empty, or there is no such depth.
         RuntimeError: there is no `library` for it.
     """
 
@@ -62,12 +62,12 @@ def chain_logits(sizes: Sizes, eps: float, parameters: Tensor, x: Tensor, moment
     Raises:
         ValueError, RuntimeError: as above.
     """
-    functions, _ = _functions(sizes, parameters, x)
+    functions, of_kept = _functions(sizes, parameters, x)
     shape = (len(x), sizes.depth, 2, sizes.width)
     if tuple(moments.shape) != shape or moments.dtype != x.dtype:
         raise ValueError(f"need moments {shape} of {x.dtype}, got {tuple(moments.shape)} of {moments.dtype}")
     logits = x.new_empty(sizes.depth + 1 - sizes.first, len(x), sizes.classes, sizes.batch)
-    given = (parameters.contiguous(), moments.contiguous(), x.contiguous(), logits)
+    given = (parameters.contiguous(), moments.contiguous(), x.new_empty(of_kept), x.contiguous(), logits)
     call(functions.chain_evaluate, sizes, len(x), eps, *given)
     return logits
 
@@ -87,7 +87,7 @@ def chain_gradient(
     Raises:
         ValueError, RuntimeError: as above, or a label is not in 0..C - 1.
     """
-    functions, _ = _functions(sizes, parameters, x)
+    functions, of_kept = _functions(sizes, parameters, x)
     shapes = {"labels": (len(x), sizes.batch), "slopes": (sizes.depth + 1 - sizes.first, len(x))}
     if {"labels": tuple(y.shape), "slopes": tuple(slopes.shape)} != shapes or slopes.dtype != x.dtype:
         raise ValueError(f"need {shapes} of one type, got {tuple(y.shape)}, {tuple(slopes.shape)} of {slopes.dtype}")
@@ -95,8 +95,8 @@ def chain_gradient(
         raise ValueError(f"labels must be whole numbers from 0 to {sizes.classes - 1}")
     parameters, moments = parameters.contiguous(), x.new_empty(len(x), sizes.depth, 2, sizes.width)
     found, gradient = torch.empty_like(slopes, memory_format=torch.contiguous_format), torch.zeros_like(parameters)
-    given = (parameters, moments, x.contiguous(), y.contiguous(), slopes.contiguous(), found, gradient)
-    call(functions.chain_gradient, sizes, len(x), eps, *given)
+    given = (parameters, moments, x.new_empty(of_kept), x.contiguous(), y.contiguous(), slopes.contiguous())
+    call(functions.chain_gradient, sizes, len(x), eps, *given, found, gradient)
     return found, moments, gradient
 
 
@@ -105,6 +105,8 @@ def _functions(sizes: Sizes, parameters: Tensor, x: Tensor) -> tuple[Any, int]:
     functions = library("chain", x.dtype)
     if functions is None:
         raise RuntimeError(f"no C++ compiler that works here, or tensors of {x.dtype}: use the modules")
+    if not x.numel() or not 0 <= sizes.first <= sizes.depth:
+        raise ValueError(f"need points and 0 <= min_depth <= {sizes.depth}, got {tuple(x.shape)} and {sizes.first}")
     counts = [ctypes.c_longlong() for _ in ("parameters", "kept")]
     functions.count(ctypes.byref(sizes), *map(ctypes.byref, counts))
     wanted = {"parameters": (len(x), counts[0].value), "inputs": (len(x), sizes.batch, sizes.features)}

@@ -71,7 +71,7 @@ def mix_depths(network: DepthNetwork, x: Tensor, weights: Tensor, mix: str = "fe
     """
     weights, deepest = weights.movedim(-1, 0), weights.shape[-1] - 1
     if isinstance(network, MLPNetwork) and network.training and network.is_fused(x):
-        # Its head is linear: for weights that sum to one, as these do in training, both are the same.
+        # Its head is linear: for weights that sum to one, as these do in training alone, both are the same.
         mix, seen = "logits", network(x, max_depth=deepest)
     else:
         activations = network.activations(x, max_depth=deepest)

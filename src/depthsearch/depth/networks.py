@@ -153,8 +153,9 @@ class MLPBlock(nn.Module):
 class MLPNetwork(DepthNetwork):
     """What `mlp_resnet` makes.
 
-    With `fused` set, R of them with a replicate axis are run on a CPU by `chain.cpp` where it can be compiled; the
-    results are the same up to rounding, but cannot be differentiated twice.
+    With `fused` set, R of them with a replicate axis are run on a CPU by `chain.cpp` where it can be compiled, in
+    evaluation mode if no gradient is asked for; the results are the same up to rounding, but cannot be differentiated
+    twice.
     """
 
     stem: _Stem
@@ -189,7 +190,7 @@ class MLPNetwork(DepthNetwork):
         return possible and library("chain", x.dtype) is not None
 
     def gradient(
-        self, parameters: Tensor, statistics: Tensor, x: Tensor, y: Tensor, min_depth: int, slopes: Tensor
+        self, parameters: Tensor, statistics: Tensor | None, x: Tensor, y: Tensor, min_depth: int, slopes: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean log-likelihoods (S, R) of the depths min_depth..D, fused, with these tensors for the network's own.
 
@@ -204,8 +205,9 @@ class MLPNetwork(DepthNetwork):
         """
         sizes = self._sizes(x, self.max_depth, min_depth)
         found, moments, gradient = chain_gradient(sizes, EPS, parameters, x, y, slopes)
-        running_mean, running_var = statistics[:, : moments[0].numel()].view(moments.shape).unbind(2)
-        _track(running_mean, running_var, moments[:, :, 0], moments[:, :, 1], x.shape[1], MOMENTUM)
+        if statistics is not None:
+            running_mean, running_var = statistics[:, : moments[0].numel()].view(moments.shape).unbind(2)
+            _track(running_mean, running_var, moments[:, :, 0], moments[:, :, 1], x.shape[1], MOMENTUM)
         return found, gradient
 
     def _sizes(self, x: Tensor, max_depth: int, min_depth: int) -> Sizes:

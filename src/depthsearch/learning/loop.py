@@ -29,7 +29,7 @@ class DepthLearner:
         splits: R data sets of equal sizes, on the device of the networks.
         training: how to train.
         seeds: R seeds, of the order of minibatches.
-        compiled: train the networks of this package by what has to be compiled first: `chain.cpp` on spirals, functions
+        compiled: run the networks of this package by what has to be compiled first: `chain.cpp` on spirals, functions
             of `fused.py` on images.
         resume: R checkpoints of the same epoch to go on from.
         method: what is maximised and how depth is learnt, the paper's if not given.

@@ -98,13 +98,6 @@ class Method:
         """What is maximised (*R,), from the mean log-likelihood of each output (S, *R)."""
         return elbo_of_depths(log_likelihoods, depth, n_train)
 
-    def slopes(self, depth: DepthPosterior) -> Tensor | None:
-        """The gradient (S, *R) of `objective` with respect to log-likelihoods, where it can be known before these.
-
-        With it a network of many small products is differentiated faster; None where it cannot be known.
-        """
-        return depth().probs[..., depth.min_depth :].movedim(-1, 0).detach()
-
     def outputs(self, network: DepthNetwork, depth: DepthPosterior, x: Tensor) -> Tensor:
         """Logits (S, *R, B, C) of a batch (*R, B, ...)."""
         return network(x, min_depth=depth.min_depth)

@@ -74,17 +74,27 @@ class Replicates:
 
     def gradient(self, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
         """The objective on a batch (R,), and its gradient (R, P) with respect to the parameters."""
-        network, slopes, own = self.network, self.method.slopes(self.depth), []
-        if slopes is not None and isinstance(network, MLPNetwork) and network.is_fused(x):
-            parameters, statistics = self.state[:, : self._n_own], self.state[:, self.velocity.shape[1] :]
-            of_batch = x, y, self.depth.min_depth, slopes.to(x.dtype)
-            found, gradient = network.gradient(parameters, statistics, *of_batch)
-            values, own = self.method.objective(found, self.depth, n_train), [gradient]
-            learnt = list(self.depth.parameters())
-        else:
-            values, learnt = self.value(x, y, n_train), self._flat.parameters
-        others = torch.autograd.grad(values.sum(), learnt, materialize_grads=True) if learnt else ()
-        return values.detach(), torch.cat([*own, *(g.reshape(len(values), -1) for g in others)], dim=1)
+        if isinstance(self.network, MLPNetwork) and self.method.depthwise and self.network.is_fused(x):
+            return self._fused_gradient(self.network, x, y, n_train)
+        values = self.value(x, y, n_train)
+        found = torch.autograd.grad(values.sum(), self._flat.parameters, materialize_grads=True)
+        return values.detach(), _rows(found, len(values))
+
+    def _fused_gradient(self, network: MLPNetwork, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
+        """The same by `chain.cpp`, whose one pass has to be told the slopes of the objective before it is made.
+
+        Those of the ELBO are q. Any other objective is known after the pass, and takes a second one.
+        """
+        parameters, statistics = self.state[:, : self._n_own], self.state[:, self.velocity.shape[1] :]
+        of_batch = x, y, self.depth.min_depth
+        q = self.depth().probs.detach()[..., self.depth.min_depth :].movedim(-1, 0).to(x.dtype)
+        found, of_network = network.gradient(parameters, statistics, *of_batch, q)
+        values = self.method.objective(found.requires_grad_(), self.depth, n_train)
+        wanted = [found, *self.depth.parameters()]
+        slopes, *of_depth = torch.autograd.grad(values.sum(), wanted, materialize_grads=True)
+        if not torch.equal(slopes, q):
+            _, of_network = network.gradient(parameters, None, *of_batch, slopes)
+        return values.detach(), _rows([of_network, *of_depth], len(values))
 
     def value(self, x: Tensor, y: Tensor, n_train: int) -> Tensor:
         """The objective on a batch (R,), to be differentiated with respect to the modules' parameters."""
@@ -170,3 +180,8 @@ class Replicates:
             own = {k.removeprefix(prefix): v for k, v in self.views(state).items() if k.startswith(prefix)}
             module.load_state_dict(own, strict=False)  # counters of batches seen are not part of the state
             module.eval()
+
+
+def _rows(tensors: Sequence[Tensor], n: int) -> Tensor:
+    """Tensors (n, ...) side by side, (n, P)."""
+    return torch.cat([tensor.reshape(n, -1) for tensor in tensors], dim=1)

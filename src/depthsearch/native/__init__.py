@@ -44,7 +44,7 @@ def library(name: str, dtype: torch.dtype) -> Any:
     return None
 
 
-def call(function: Any, *arguments: ctypes.Structure | Tensor | float | None) -> None:
+def call(function: Any, *arguments: ctypes.Structure | Tensor | float) -> None:
     """Calls a function of a library: tensors, which have to be contiguous, and structures go as pointers."""
     function(*map(_converted, arguments))
 

@@ -289,16 +289,15 @@ extern "C" void chain_forward(const Sizes* s, int networks, double eps, Real* pa
                 moments + r * s->depth * 2 * s->width, true, eps);
 }
 
-// The same with moments that are given.
-extern "C" void chain_evaluate(const Sizes* s, int networks, double eps, Real* parameters, Real* moments,
+// The same with moments that are given; kept has room for one network.
+extern "C" void chain_evaluate(const Sizes* s, int networks, double eps, Real* parameters, Real* moments, Real* kept,
                                const Real* x, Real* logits) {
     long long of_parameters, of_kept;
     count(s, &of_parameters, &of_kept);
     const int of_network = s->classes * s->batch;
-    std::vector<Real> kept(of_kept);
     for (long r = 0; r < networks; r++)
-        forward(*s, Parts(*s, parameters + r * of_parameters), Kept(*s, kept.data()), x + r * s->batch * s->features,
-                nullptr, logits + r * of_network, networks * of_network, moments + r * s->depth * 2 * s->width, false,
+        forward(*s, Parts(*s, parameters + r * of_parameters), Kept(*s, kept), x + r * s->batch * s->features, nullptr,
+                logits + r * of_network, networks * of_network, moments + r * s->depth * 2 * s->width, false,
                 eps);
 }
 
@@ -316,19 +315,18 @@ extern "C" void chain_backward(const Sizes* s, int networks, double eps, Real* p
 }
 
 // x (R, B, F), y (R, B), slopes (S, R) -> log-likelihoods (S, R); the gradient of their sum, weighted by the slopes, is
-// added to. One network goes there and back before the next, so that what it keeps is still near.
-extern "C" void chain_gradient(const Sizes* s, int networks, double eps, Real* parameters, Real* moments,
+// added to. One network goes there and back before the next, so that what it keeps, in the room of one, is still near.
+extern "C" void chain_gradient(const Sizes* s, int networks, double eps, Real* parameters, Real* moments, Real* kept,
                                const Real* x, const long long* y, const Real* slopes, Real* out, Real* gradient) {
     long long of_parameters, of_kept;
     count(s, &of_parameters, &of_kept);
-    std::vector<Real> scratch(scratch_size(*s)), kept_values(of_kept);
-    const Kept kept(*s, kept_values.data());
+    std::vector<Real> scratch(scratch_size(*s));
     for (long r = 0; r < networks; r++) {
         const Parts p(*s, parameters + r * of_parameters);
         Real* of_network = moments + r * s->depth * 2 * s->width;
-        forward(*s, p, kept, x + r * s->batch * s->features, y + r * s->batch, out + r, networks, of_network, true,
+        forward(*s, p, Kept(*s, kept), x + r * s->batch * s->features, y + r * s->batch, out + r, networks, of_network, true,
                 eps);
-        backward(*s, p, kept, true, slopes + r, networks, of_network, eps, Parts(*s, gradient + r * of_parameters),
+        backward(*s, p, Kept(*s, kept), true, slopes + r, networks, of_network, eps, Parts(*s, gradient + r * of_parameters),
                  scratch.data());
     }
 }

@@ -44,9 +44,6 @@ class MarginalLikelihood(ExactPosterior):
     def objective(self, log_likelihoods: Tensor, depth: DepthPosterior, n_train: int) -> Tensor:
         return marginal_likelihood_of_depths(log_likelihoods, depth, n_train)
 
-    def slopes(self, depth: DepthPosterior) -> None:
-        """Those of the evidence are the exact posterior over depth, known after the log-likelihoods."""
-
 
 @dataclass(frozen=True)
 class Poisson(Method):

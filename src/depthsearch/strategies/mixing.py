@@ -74,9 +74,6 @@ class Mixing(Architect, Method):
     def objective(self, log_likelihoods: Tensor, depth: DepthPosterior, n_train: int) -> Tensor:
         return log_likelihoods[0]
 
-    def slopes(self, depth: DepthPosterior) -> None:
-        """There is one output, not one of each depth."""
-
     def outputs(self, network: DepthNetwork, depth: DepthPosterior, x: Tensor) -> Tensor:
         assert isinstance(depth, MixtureDepth)
         return mix_depths(network, x, depth.weights(), self.mix)
