@@ -11,7 +11,9 @@ import pytest
 from depthsearch.reporting import comparison
 from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.pages.readme import claims_in_words, insert_into_readme, readme_part
+from depthsearch.reporting.pages.results import _told
 from depthsearch.reporting.tables import read_tables
+from depthsearch.reporting.words import listed
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,3 +79,19 @@ def test_verdicts_in_words():
     assert same["spirals"][0] == "undecided (n = 16)" and set(same["SVHN"]) == {"not run"}
     differ = claims_in_words(tables_of_claims(["reproduced", "undecided"]), none)
     assert differ["spirals"][0] == "error: reproduced; log-likelihood: undecided (n = 16)"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [([], ""), ([5, 10, 15], "5 10 15"), ([0, 1, 2, 3], "0 1 2 3"), ([*range(21), 30, 50, 51], "0 to 20 30 50 51")],
+)
+def test_numbers_that_follow_each_other_are_told_by_the_first_and_the_last(values, said):
+    assert listed(values) == said
+
+
+def test_the_page_has_rows_of_some_depths_of_ddn_and_of_all_of_ldn():
+    depths = [5, 20, 25, 30, 100]
+    runs = pd.DataFrame([{"scan": kind, "kind": kind, "max_depth": d} for kind in ("LDN", "DDN") for d in depths])
+    assert _told({"runs": runs}, "LDN")["max_depth"].tolist() == depths
+    assert _told({"runs": runs}, "DDN")["max_depth"].tolist() == [5, 20, 30, 100]
+    assert _told({"runs": runs}, "of no runs").empty

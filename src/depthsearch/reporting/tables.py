@@ -192,7 +192,7 @@ def stored_tables(results: Path, names: Sequence[str]) -> Tables | None:
 def _read(path: Path) -> pd.DataFrame:
     if path.stat().st_size <= 1:
         return pd.DataFrame()  # an empty table is an empty line on disk
-    kinds = {"configuration": str, "cohort": str, "started": str, "split": str}
+    kinds = {"configuration": str, "cohort": str, "started": str, "split": str, "protocol": str}
     table = pd.read_csv(path, dtype=kinds)  # type: ignore[arg-type]
     return table.fillna({"started": ""}) if "started" in table else table
 

@@ -1,9 +1,11 @@
 """Tables and numbers as text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+
+MANY = 4  # whole numbers in a row that are listed one by one
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -18,6 +20,18 @@ def span(counts: pd.Series, how: str = "") -> str:
     """The number that all counts are, or the least and the largest: `4`, `4 to 16`; `how` they are formatted."""
     low, high = counts.min(), counts.max()
     return f"{low:{how}}" if low == high else f"{low:{how}} to {high:{how}}"
+
+
+def listed(values: Iterable[float]) -> str:
+    """Rising numbers, of which many that follow each other are told by the first and the last: `0 to 20 50`."""
+    steps: list[list[float]] = []
+    for value in values:
+        if steps and value == steps[-1][-1] + 1:
+            steps[-1].append(value)
+        else:
+            steps.append([value])
+    parts = [[f"{s[0]:g} to {s[-1]:g}"] if len(s) > MANY else [f"{v:g}" for v in s] for s in steps]
+    return " ".join(part for some in parts for part in some)
 
 
 def counts_said(rows: pd.DataFrame, words: Mapping[str, str]) -> str:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from depthsearch.reporting.parts import of_scan
-from depthsearch.reporting.words import span
+from depthsearch.reporting.words import listed, span
 
 
 def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -40,5 +40,5 @@ def _swept(runs: pd.DataFrame) -> str:
     for column in ("max_depth", "width", "n", "stop_angle"):
         values = sorted(runs[column].dropna().unique()) if column in runs else []
         if len(values) > 1:
-            return f"{column} = {' '.join(f'{v:g}' for v in values)}"
+            return f"{column} = {listed(values)}"
     return ""
