@@ -9,7 +9,7 @@ import pytest
 
 from depthsearch.reporting import comparison
 from depthsearch.reporting.__main__ import main
-from depthsearch.reporting.tables import all_tables, read_tables
+from depthsearch.reporting.tables import TABLES, all_tables, read_tables, stored_tables, write_tables
 from depthsearch.running.study import fingerprint, folder_name
 from depthsearch.studies.choices import SpiralChoice
 from depthsearch.studies.spirals import Spirals
@@ -192,6 +192,17 @@ def test_tables_of_an_earlier_version_are_read(tmp_path):
     assert set(errors(tmp_path).values()) == {0.2} and len(all_tables(tmp_path)["runs"]) == 8
     main([str(tmp_path)])
     assert "4 runs of at most 8000 epochs, of an earlier version" in (tmp_path / "README.md").read_text()
+
+
+def test_a_long_table_is_written_as_it_was_read(tmp_path):
+    """pandas reads such a file in pieces, and a piece of nothing but `-0` would have lost its signs."""
+    values = [-0.0] * 100_000 + [-0.5] * 100_000
+    table = pd.DataFrame({name: values for name in TABLES} | {"configuration": "a1", "cohort": "b2"})
+    (path,) = write_tables(tmp_path, {"curves": table})
+    before = path.read_bytes()
+    assert b"-0," not in before
+    stored = stored_tables(tmp_path, ("curves",))
+    assert stored and write_tables(tmp_path, stored) == [path] and path.read_bytes() == before
 
 
 # The comparison of strategies.

@@ -193,7 +193,7 @@ def _read(path: Path) -> pd.DataFrame:
     if path.stat().st_size <= 1:
         return pd.DataFrame()  # an empty table is an empty line on disk
     kinds = {"configuration": str, "cohort": str, "started": str, "split": str, "protocol": str}
-    table = pd.read_csv(path, dtype=kinds)  # type: ignore[arg-type]
+    table = pd.read_csv(path, dtype=kinds, low_memory=False)  # type: ignore[arg-type] # one kind a column, not a piece
     return table.fillna({"started": ""}) if "started" in table else table
 
 
@@ -210,10 +210,12 @@ def _from_earlier(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def write_tables(results: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
-    """Writes `results/tables/<name>.csv`; returns the paths."""
+    """Writes `results/tables/<name>.csv`, zero without a sign; returns the paths."""
     (results / "tables").mkdir(parents=True, exist_ok=True)
     paths = {results / "tables" / f"{name}.csv": table for name, table in tables.items()}
     for path, table in paths.items():
         # Numbers beside nothing, of several kinds of runs, as numbers: so they are written as they will be read back.
-        table.infer_objects().to_csv(path, index=False, float_format="%.6g")
+        table = table.infer_objects()
+        table[table.select_dtypes("float").columns] += 0.0  # -0.0 + 0.0 is 0.0
+        table.to_csv(path, index=False, float_format="%.6g")
     return list(paths)
