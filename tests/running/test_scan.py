@@ -41,6 +41,8 @@ def finished(tmp_path_factory):
         (["banana"], "'banana' is not a CUDA device index"),
         (["0", "--depths", "-1"], "depth must be 0 or more"),
         (["0", "--repeats", "0"], "--repeats must be 1 or more"),
+        (["0", "--first-repeat", "4"], "--first-repeat must be 0 to 3, got 4"),
+        (["0", "--repeats", "9", "--first-repeat", "-1"], "--first-repeat must be 0 to 8, got -1"),
         (["0", "--epochs", "0"], "--epochs must be 1 or more"),
         (["0", "--workers", "0"], "--workers must be 1 or more"),
         (["0", "--results", __file__], "is a file; give a folder"),
@@ -89,6 +91,12 @@ def test_dry_run_of_every_script_prints_the_missing_runs(name, tmp_path):
     n = 3 * len(load(name).GRID)
     assert out.stdout.splitlines()[-1] == f"{n} runs missing" and len(out.stdout.splitlines()) == n + 1
     assert not list(tmp_path.rglob("version_*"))
+
+
+def test_repeats_that_are_made_elsewhere_are_left_out(tmp_path):
+    out = scan_script("0", "--dry-run", "--depths", 7, "--results", tmp_path, "--repeats", 6, "--first-repeat", 4)
+    assert out.returncode == 0 and out.stdout.splitlines()[-1] == "2 runs missing"
+    assert [Path(line).name for line in out.stdout.splitlines()[:-1]] == ["version_4", "version_5"]
 
 
 @pytest.mark.slow

@@ -25,6 +25,9 @@ def parser_of(scan: str, example: Study, swept: str, flag: str) -> argparse.Argu
         "--checkpoint-seconds", type=float, default=30.0, help="work that a kill may cost (default %(default)s)"
     )
     parser.add_argument("--repeats", type=int, help="finished versions of each setting that should exist (default 4)")
+    parser.add_argument(
+        "--first-repeat", type=int, default=0, metavar="N", help="those before version N are made elsewhere (default 0)"
+    )
     parser.add_argument("--epochs", type=int, help=f"at most this many (default {example.most_epochs})")
     parser.add_argument("--results", default=str(RESULTS), help="results folder (default %(default)s)")
     kind = str if swept == "group" else type(getattr(example, swept))

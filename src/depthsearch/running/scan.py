@@ -59,6 +59,8 @@ def run_scan(
         check(grid, {f"--{name}": getattr(options, name) for name in ("repeats", "epochs", "workers", "jobs")})
         check_writable(Path(options.results))
         options.repeats = options.repeats or (2 if options.quick else 4)
+        if not 0 <= options.first_repeat < options.repeats:
+            raise Problem(f"--first-repeat must be 0 to {options.repeats - 1}, got {options.first_repeat}")
         work = _Scan(scan, swept, grid, then)
         if options.slurm is None:
             return _run(work, options)
@@ -102,7 +104,7 @@ def _jobs(scan: _Scan, options: argparse.Namespace) -> tuple[list[Job], list[Wan
     threads = max(1, cores() // len(for_processes(options, scan.studies)))
     for study in scan.studies:
         root = Path(options.results) / "runs" / scan.name / study.group / folder_name(study)
-        folders = [root / f"version_{r}" for r in range(options.repeats)]
+        folders = [root / f"version_{r}" for r in range(options.first_repeat, options.repeats)]
         wanted.append((study, folders))
         missing = [folder for folder in folders if not finished(folder, mend=not options.dry_run)]
         n = study.side_by_side
@@ -134,8 +136,8 @@ def _told(options: argparse.Namespace, program: str) -> Iterator[None]:
 
 
 def _say_finished(scan: _Scan, options: argparse.Namespace) -> None:
-    n = len(scan.studies)
-    print(f"{scan.name}: all {options.repeats} repeats of {n} settings are finished; --repeats N adds more")
+    n = options.repeats - options.first_repeat
+    print(f"{scan.name}: all {n} repeats of {len(scan.studies)} settings are finished; --repeats N adds more")
 
 
 def _tell_of_others(wanted: Sequence[Wanted]) -> None:
