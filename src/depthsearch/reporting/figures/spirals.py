@@ -18,6 +18,7 @@ from depthsearch.reporting.figures.style import (
     panels,
     per_depth,
     probability_map,
+    quartiles,
     reliability,
     repeats,
     titled,
@@ -92,7 +93,7 @@ def spiral_depths(tables: Tables) -> Figure | None:
     """Against the maximum depth: chosen depth; log-likelihood and error of LDN-95 and DDN.
 
     Scales that let the depths be seen between which one chooses: linear up to depth 10 and logarithmic beyond, errors
-    and negative log-likelihoods logarithmic.
+    and negative log-likelihoods logarithmic, and of these the quartiles: a deep DDN may give one point 1e-30.
     """
     ldn, ddn = ldn_and_ddn(tables["runs"], "spirals")
     if ldn.empty:
@@ -105,9 +106,10 @@ def spiral_depths(tables: Tables) -> Figure | None:
         for variant, table in (("LDN-95", ldn), ("DDN", ddn)):
             if not table.empty:
                 losses = table.assign(**{f"{variant}_test_nll": -table[f"{variant}_test_log_likelihood"]})
-                band(ax, losses, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
-        lows = [np.min(line.get_ydata()) for line in ax.lines]
-        ax.set(xlabel="depth D", ylabel=LABELS[metric], yscale="log", ylim=(min(lows, default=1.0) / 3, None))
+                quartiles(ax, losses, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
+        medians = np.concatenate([np.asarray(line.get_ydata()) for line in ax.lines])
+        limits = medians.min() / 3, 3 * medians.max()
+        ax.set(xlabel="depth D", ylabel=LABELS[metric], yscale="log", ylim=limits)
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_locator(NullLocator())
@@ -115,7 +117,7 @@ def spiral_depths(tables: Tables) -> Figure | None:
         ax.set_xlim(-0.5, 1.1 * max(table["max_depth"].max() for table in (ldn, ddn) if not table.empty))
         ax.set_xticks([0, 2, 5, 10, 20, 50, 100], ["0", "2", "5", "10", "20", "50", "100"])
         ax.legend(frameon=False, fontsize="small")
-    return titled(figure, f"spirals, LDN {repeats(ldn)}, DDN {repeats(ddn)}")
+    return titled(figure, f"spirals, LDN {repeats(ldn)}, DDN {repeats(ddn)}; losses: median, quartiles")
 
 
 def spiral_variants(tables: Tables) -> Figure | None:
@@ -126,10 +128,10 @@ def spiral_variants(tables: Tables) -> Figure | None:
     figure, axes = panels(2, width=4)
     for ax, metric in zip(axes, ("test_log_likelihood", "test_error"), strict=True):
         for variant in ("LDN-full", "LDN-E", "LDN-95"):
-            band(ax, runs, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
+            quartiles(ax, runs, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
         ax.set(xlabel="maximum depth D", ylabel=LABELS[metric])
         ax.legend(frameon=False)
-    return titled(figure, f"pruning on spirals, {repeats(runs)}")
+    return titled(figure, f"pruning on spirals, {repeats(runs)}: median, quartiles")
 
 
 def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
@@ -163,8 +165,9 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
     figure, axes = panels(2, width=4)
     depth_posterior(axes[0], depths, other="exact_posterior")
     axes[0].set_title(f"D = {max_depth}", fontsize="medium")
-    band(axes[1], runs, "max_depth", "kl_to_exact", "KL(q || exact)")
-    axes[1].set(xlabel="maximum depth D", ylabel="KL(q || exact posterior) (nats)", yscale="log")
+    quartiles(axes[1], runs, "max_depth", "kl_to_exact", "KL(q || exact)")
+    axes[1].set(xlabel="maximum depth D", ylabel="KL(q || exact posterior) (nats)")
+    axes[1].set_title("median, quartiles", fontsize="medium")
     return titled(figure, f"learnt and exact posterior over depth, {repeats(runs)}")
 
 

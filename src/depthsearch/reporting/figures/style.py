@@ -54,6 +54,17 @@ def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str 
     ax.fill_between(mean.index, low, high, color=line.get_color(), alpha=0.2, lw=0)
 
 
+def quartiles(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str | None = None) -> None:
+    """Median of y over the rows of each x, with a band between the quartiles.
+
+    For what differs by powers of ten from run to run, where a mean is that of the largest.
+    """
+    low, middle, high = (scale_of(y) * table.groupby(x)[y].quantile(q) for q in (0.25, 0.5, 0.75))
+    few = len(middle) <= 50
+    (line,) = ax.plot(middle.index, middle, "o-" if few else "-", ms=3, lw=1.2, color=colour, label=label)
+    ax.fill_between(middle.index, low, high, color=line.get_color(), alpha=0.2, lw=0)
+
+
 def points(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str, aside: float = 0.0) -> None:
     """Of a few settings that were run: each run as a dot, their mean as a dash; nothing is drawn between settings.
 

@@ -23,6 +23,7 @@ from depthsearch.reporting.words import markdown, spread
 from depthsearch.studies.spirals import Spirals
 
 ALL_TO = 20  # deterministic networks have a row a depth up to here
+ASTRAY = -5.0  # nats: no network that knew nothing would have so low a log-likelihood on average
 
 
 def results_page(
@@ -133,9 +134,10 @@ def _runs(tables: Tables, others: Sequence[str]) -> str:
 
 The spiral settings are the paper's: D = {paper.max_depth}, width {paper.width}, {paper.n} points, of which a tenth for
 training, arms that turn by {paper.stop_angle:g} degrees, noise of {paper.noise:g}; varied as listed, and with a noise
-of 0.15 where the number of points or the angle is. A grid shorter than its script's was thinned to the machine at hand.
-Minutes are the wall time of training on the hardware named, divided among the repeats trained side by side and summed.
-Beside some scans other work ran, so they are upper bounds. A name that ends in `{FAIR}` is of `--protocol fair`.
+of 0.15 where the number of points or the angle is. A batch has at most {paper.training.batch_size} points: where more
+are trained on, an epoch is two steps. A grid shorter than its script's was thinned to the machine at hand. Minutes are
+the wall time of training on the hardware named, divided among the repeats trained side by side and summed. Beside some
+scans other work ran, so they are upper bounds. A name that ends in `{FAIR}` is of `--protocol fair`.
 
 {markdown(costs(tables))}{not_shown(others)}"""
 
@@ -150,6 +152,7 @@ Mean ± standard deviation over repeats, test set.
 ## Spirals: DDN at each depth
 
 From depth {ALL_TO} on every tenth; the others are in `tables/runs.csv`.
+{_astray(of_scan(tables["runs"], "scan_deterministic_depth_spirals"))}
 
 {markdown(_by_depth(tables, "scan_deterministic_depth_spirals", "DDN"))}"""
 
@@ -182,8 +185,23 @@ def _by_depth(tables: Tables, scan: str, variant: str) -> pd.DataFrame:
         row: dict = {"D": depth, "n": len(group)}
         if variant != "DDN":
             row["chosen depth"] = spread(group["pruned_depth"])
-        rows.append(row | test_metrics(group, variant))
+        median = f"{group[f'{variant}_test_log_likelihood'].median():.3g}"
+        rows.append(row | test_metrics(group, variant) | {"median log-likelihood": median})
     return pd.DataFrame(rows)
+
+
+def _astray(runs: pd.DataFrame) -> str:
+    """Says of how many networks batch norm has made something of a test point that it never made of another."""
+    if runs.empty:
+        return ""
+    far = runs[runs["DDN_test_log_likelihood"] < ASTRAY]
+    return (
+        f"Of {len(runs)} networks {len(far)} have a test log-likelihood below {ASTRAY:g} nats"
+        + (f", of depth {far['max_depth'].min()} or more" if len(far) else "")
+        + ".\nA unit that is hardly ever active on the training points has a running variance near 0, and batch norm"
+        " multiplies\nwhat it does on another point by up to 316 = 1 / sqrt(eps), block after block: medians say more"
+        " than means here."
+    )
 
 
 def _told(tables: Tables, scan: str) -> pd.DataFrame:
