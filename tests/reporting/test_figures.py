@@ -1,0 +1,47 @@
+"""Figures on whose scales one run does not hide the others."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from depthsearch.reporting.figures import spirals as figures
+from depthsearch.reporting.pages.results import _astray
+
+
+def losses(kind, variant, values):
+    """Runs of depths 5 and 10, one for each value of the negative log-likelihood."""
+    scan = "scan_max_depth_spirals" if kind == "LDN" else "scan_deterministic_depth_spirals"
+    same = {
+        "scan": scan,
+        "data_set": "spirals",
+        "kind": kind,
+        "width": 20,
+        "n": 2000,
+        "stop_angle": 720.0,
+        "noise": 0.2,
+        "epochs_limit": 8000,
+    }
+    rows = [
+        same | {"max_depth": depth, "seed": seed, f"{variant}_test_log_likelihood": -v, f"{variant}_test_error": v / 10}
+        for depth in (5, 10)
+        for seed, v in enumerate(values)
+    ]
+    return pd.DataFrame(rows).assign(pruned_depth=4, expected_depth=4.5, configuration="1", cohort="1", started="")
+
+
+def test_a_loss_of_1e30_does_not_hide_the_others():
+    runs = pd.concat([losses("LDN", "LDN-95", [0.1, 0.2, 0.4]), losses("DDN", "DDN", [0.1, 0.3, 1e30])])
+    figure = figures.spiral_depths({"runs": runs})
+    assert figure is not None
+    low, high = figure.axes[1].get_ylim()
+    assert low == pytest.approx(0.2 / 3) and high == pytest.approx(0.9)
+    ldn, ddn = figure.axes[1].lines
+    assert list(ldn.get_ydata()) == pytest.approx([0.2, 0.2]) and list(ddn.get_ydata()) == pytest.approx([0.3, 0.3])
+    assert list(figure.axes[2].lines[1].get_ydata()) == pytest.approx([3.0, 3.0])  # percent
+    plt.close(figure)
+
+
+def test_networks_that_go_astray_are_counted():
+    said = _astray(losses("DDN", "DDN", [0.1, 0.3, 1e30]))
+    assert said.startswith("Of 6 networks 2 have a test log-likelihood below -5 nats, of depth 5 or more.")
+    assert "Of 4 networks 0 have" in _astray(losses("DDN", "DDN", [0.1, 0.3])) and _astray(pd.DataFrame()) == ""
