@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from depthsearch.reporting.comparison import MODES
 from depthsearch.reporting.figures.style import LABELS, Tables, band, panels, scale_of, titled
 from depthsearch.reporting.purposes import ORDER, families
+from depthsearch.reporting.rules import LIKELIHOOD_MARGIN
 from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 
@@ -40,27 +41,36 @@ def choices(tables: Tables) -> Figure | None:
 
 
 def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
-    """A test metric of every strategy in the three modes, one panel a data set."""
+    """A test metric of every strategy in the three modes, one panel a data set: median and quartiles of the repeats.
+
+    Where it takes powers of ten, on a scale of these, log-likelihoods negated, so that one bad strategy does not hide
+    how the others differ.
+    """
     rows = tables["strategies"]
     if rows.empty:
         return None
     sets = sorted(rows["data_set"].unique(), key=lambda name: (len(name), name))
     figure, axes = plt.subplots(1, len(sets), figsize=(2.6 * len(sets) + 1.2, 4), squeeze=False, sharey=True)
     names = [name for name in ORDER if name in set(rows["strategy"])]
-    scale = scale_of(metric)
+    negated = metric == "log_likelihood"
+    scale = -1 if negated else scale_of(metric)
     for ax, data_set in zip(axes[0], sets, strict=True):
-        here = rows[rows["data_set"] == data_set].groupby("strategy")
+        here, ends = rows[rows["data_set"] == data_set].groupby("strategy"), []
         for i, (mode, marker) in enumerate(zip(MODES, "osD", strict=True)):
             column = f"{mode}_{metric}"
             if column in rows:
-                mean, std = (scale * v.reindex(names) for v in (here[column].mean(), here[column].std().fillna(0)))
+                each = (scale * here[column].quantile(q).reindex(names) for q in (0.25, 0.5, 0.75))
+                low, middle, high = np.sort(np.array(list(each)), axis=0)
+                ends += [*low, *high]
                 y = np.arange(len(names)) + 0.22 * (i - 1)
-                ax.errorbar(mean, y, xerr=std, fmt=marker, ms=3.5, lw=0.8, label=mode)
-        ax.set(title=data_set, xlabel=LABELS.get(metric, metric))
+                ax.errorbar(middle, y, xerr=(middle - low, high - middle), fmt=marker, ms=3.5, lw=0.8, label=mode)
+        ax.set(title=data_set, xlabel=f"{'negative ' if negated else ''}{LABELS.get(metric, metric)}")
+        if np.nanmax(ends) > 10 * np.nanmin(ends):
+            ax.set_xscale("log") if negated else ax.set_xscale("symlog", linthresh=1)
         ax.set_yticks(range(len(names)), names, fontsize="small")
     axes[0, 0].invert_yaxis()
     _legend(axes[0, -1])
-    return titled(figure, f"test set, {_n(rows)}")
+    return titled(figure, f"test set, {_n(rows)}: median, quartiles")
 
 
 def costs(tables: Tables) -> Figure | None:
@@ -70,6 +80,7 @@ def costs(tables: Tables) -> Figure | None:
         return None
     figure, axes = panels(len(found), width=5.5)
     for ax, (family, rows) in zip(axes, found, strict=True):
+        ax.set_yscale("symlog", linthresh=LIKELIHOOD_MARGIN)
         for name in ORDER:
             runs = rows[rows["strategy"] == name]
             if len(runs):

@@ -11,7 +11,7 @@ from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import PAPER_SETS, image_scale
 from depthsearch.reporting.parts import cohorts
 from depthsearch.reporting.purposes import by_repeat, families, good_for
-from depthsearch.reporting.rules import CALIBRATION, DIFFICULTY, PRUNING, SEARCH, STEADY
+from depthsearch.reporting.rules import CALIBRATION, DIFFICULTY, FEWEST, PRUNING, SEARCH, STEADY
 from depthsearch.reporting.words import markdown, span
 
 CLAIMS = (PRUNING, SEARCH, CALIBRATION, STEADY, DIFFICULTY)
@@ -37,7 +37,7 @@ def readme_part(scans: Tables, compared: Tables) -> str:
     found = dict(families(compared["strategies"])) if compared else {}
     if "spirals" in found:
         rows, shift = found["spirals"], dict(families(compared["strategies_shift"])).get("spirals", pd.DataFrame())
-        text += [_guesses(rows), markdown(strategies_in_short(rows, shift)), HOW_TO_READ]
+        text += [_guesses(found), markdown(strategies_in_short(rows, shift)), HOW_TO_READ]
     return "\n\n".join(text)
 
 
@@ -79,11 +79,14 @@ def _short(quantity: str) -> str:
     )
 
 
-def _guesses(rows: pd.DataFrame) -> str:
-    guesses = as_good(by_repeat(rows, "regret")) if "regret" in rows else []
+def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
+    """Which guesses are as good as any strategy, a part a family of data sets that has repeats enough."""
+    judged = {name: by_repeat(rows, "regret") for name, rows in found.items() if "regret" in rows}
+    judged = {name: regrets for name, regrets in judged.items() if len(regrets) >= FEWEST}
+    parts = [f"than {' or '.join(guesses)} on {name}" for name, rows in judged.items() if (guesses := as_good(rows))]
     said = "Every guess is beaten by a strategy."
-    if guesses:
-        said = f"On spirals no strategy is seen to be better than {' or '.join(guesses)}, which look at nothing."
+    if parts:
+        said = f"No strategy is seen to be better {' or '.join(parts)}, which look at nothing."
     return f"**Which way of choosing a depth?** {said}"
 
 
