@@ -148,9 +148,10 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
         ax.set(xlabel=LABELS[swept], ylabel=LABELS[metric])
     if swept == "width":
         for ax in axes:
-            values = sorted(runs["width"].unique())
             ax.set_xscale("log")
-            apart = [v for i, v in enumerate(values) if i == len(values) - 1 or values[i + 1] > 1.2 * v]
+            apart: list[float] = []  # widths whose names do not run into each other
+            for v in sorted(runs["width"].unique()):
+                apart += [v] if not apart or v > 1.8 * apart[-1] else []
             ax.set_xticks(apart, [f"{v:g}" for v in apart])
             ax.minorticks_off()
     return titled(figure, f"LDN on spirals, D = {int(runs['max_depth'].max())}, {repeats(runs)}")
