@@ -10,7 +10,7 @@ import pytest
 
 from depthsearch.reporting import comparison
 from depthsearch.reporting.__main__ import main
-from depthsearch.reporting.pages.readme import claims_in_words, insert_into_readme, readme_part
+from depthsearch.reporting.pages.readme import _guesses, claims_in_words, insert_into_readme, readme_part
 from depthsearch.reporting.pages.results import _told
 from depthsearch.reporting.tables import read_tables
 from depthsearch.reporting.words import listed
@@ -95,3 +95,18 @@ def test_the_page_has_rows_of_some_depths_of_ddn_and_of_all_of_ldn():
     assert _told({"runs": runs}, "LDN")["max_depth"].tolist() == depths
     assert _told({"runs": runs}, "DDN")["max_depth"].tolist() == [5, 20, 30, 100]
     assert _told({"runs": runs}, "of no runs").empty
+
+
+def test_guesses_are_not_said_to_be_beaten_by_too_few_repeats():
+    regrets = {"LDN": 0.0, "always D": 0.5, "always D/2": 0.5, "uniform guess": 0.5}
+
+    def said(repeats):
+        rows = [
+            {"data_set": "digits", "strategy": name, "seed": seed, "regret": regret + 0.01 * seed * (name == "LDN")}
+            for name, regret in regrets.items()
+            for seed in range(repeats)
+        ]
+        return _guesses({"digits": pd.DataFrame(rows)})
+
+    assert said(2).endswith("Undecided: needs 4 repeats.")
+    assert said(4).endswith("Every guess is beaten by a strategy.")

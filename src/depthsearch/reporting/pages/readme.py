@@ -84,7 +84,7 @@ def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
     judged = {name: by_repeat(rows, "regret") for name, rows in found.items() if "regret" in rows}
     judged = {name: regrets for name, regrets in judged.items() if len(regrets) >= FEWEST}
     parts = [f"than {' or '.join(guesses)} on {name}" for name, rows in judged.items() if (guesses := as_good(rows))]
-    said = "Every guess is beaten by a strategy."
+    said = "Every guess is beaten by a strategy." if judged else f"Undecided: needs {FEWEST} repeats."
     if parts:
         said = f"No strategy is seen to be better {' or '.join(parts)}, which look at nothing."
     return f"**Which way of choosing a depth?** {said}"
