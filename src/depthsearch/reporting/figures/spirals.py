@@ -151,7 +151,8 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
             ax.set_xscale("log")
             apart: list[float] = []  # widths whose names do not run into each other
             for v in sorted(runs["width"].unique()):
-                apart += [v] if not apart or v > 1.8 * apart[-1] else []
+                if not apart or v > 1.8 * apart[-1]:
+                    apart.append(v)
             ax.set_xticks(apart, [f"{v:g}" for v in apart])
             ax.minorticks_off()
     return titled(figure, f"LDN on spirals, D = {int(runs['max_depth'].max())}, {repeats(runs)}")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from depthsearch.reporting.comparison import MODES
-from depthsearch.reporting.figures.style import LABELS, Tables, band, panels, scale_of, titled
+from depthsearch.reporting.figures.style import LABELS, Tables, band, panels, scale_of, three_quartiles, titled
 from depthsearch.reporting.purposes import ORDER, families
 from depthsearch.reporting.rules import LIKELIHOOD_MARGIN
 from depthsearch.reporting.words import span
@@ -55,18 +55,21 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
     negated = metric == "log_likelihood"
     scale = -1 if negated else scale_of(metric)
     for ax, data_set in zip(axes[0], sets, strict=True):
-        here, ends = rows[rows["data_set"] == data_set].groupby("strategy"), []
+        here, ends = rows[rows["data_set"] == data_set], []
         for i, (mode, marker) in enumerate(zip(MODES, "osD", strict=True)):
             column = f"{mode}_{metric}"
             if column in rows:
-                each = (scale * here[column].quantile(q).reindex(names) for q in (0.25, 0.5, 0.75))
-                low, middle, high = np.sort(np.array(list(each)), axis=0)
+                each = three_quartiles(scale * here[column], here["strategy"])
+                low, middle, high = (of_strategies.reindex(names) for of_strategies in each)
                 ends += [*low, *high]
                 y = np.arange(len(names)) + 0.22 * (i - 1)
                 ax.errorbar(middle, y, xerr=(middle - low, high - middle), fmt=marker, ms=3.5, lw=0.8, label=mode)
         ax.set(title=data_set, xlabel=f"{'negative ' if negated else ''}{LABELS.get(metric, metric)}")
-        if np.nanmax(ends) > 10 * np.nanmin(ends):
-            ax.set_xscale("log") if negated else ax.set_xscale("symlog", linthresh=1)
+        wide = np.nanmax(ends) > 10 * np.nanmin(ends)
+        if wide and negated:
+            ax.set_xscale("log")
+        elif wide:
+            ax.set_xscale("symlog", linthresh=1)  # an error may be 0
         ax.set_yticks(range(len(names)), names, fontsize="small")
     axes[0, 0].invert_yaxis()
     _legend(axes[0, -1])

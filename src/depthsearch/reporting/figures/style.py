@@ -1,7 +1,7 @@
 """What the figures share: colours, labels, and the parts that are drawn on axes."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -59,10 +59,15 @@ def quartiles(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour:
 
     For what differs by powers of ten from run to run, where a mean is that of the largest.
     """
-    low, middle, high = (scale_of(y) * table.groupby(x)[y].quantile(q) for q in (0.25, 0.5, 0.75))
+    low, middle, high = three_quartiles(scale_of(y) * table[y], table[x])
     few = len(middle) <= 50
     (line,) = ax.plot(middle.index, middle, "o-" if few else "-", ms=3, lw=1.2, color=colour, label=label)
     ax.fill_between(middle.index, low, high, color=line.get_color(), alpha=0.2, lw=0)
+
+
+def three_quartiles(values: pd.Series, groups: pd.Series) -> Iterator[pd.Series]:
+    """First quartile, median and third quartile of the values of each group."""
+    return (values.groupby(groups).quantile(q) for q in (0.25, 0.5, 0.75))
 
 
 def points(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str, aside: float = 0.0) -> None:

@@ -23,7 +23,7 @@ from depthsearch.reporting.words import markdown, spread
 from depthsearch.studies.spirals import Spirals
 
 ALL_TO = 20  # deterministic networks have a row a depth up to here
-ASTRAY = -5.0  # nats: no network that knew nothing would have so low a log-likelihood on average
+ASTRAY = -5.0  # nats; a network of two classes that knows nothing has log(1/2)
 
 
 def results_page(
@@ -199,8 +199,8 @@ def _astray(runs: pd.DataFrame) -> str:
         f"Of {len(runs)} networks {len(far)} have a test log-likelihood below {ASTRAY:g} nats"
         + (f", of depth {far['max_depth'].min()} or more" if len(far) else "")
         + ".\nA unit that is hardly ever active on the training points has a running variance near 0, and batch norm"
-        " multiplies\nwhat it does on another point by up to 316 = 1 / sqrt(eps), block after block: medians say more"
-        " than means here."
+        " multiplies\nwhat it does on another point by up to 1 / sqrt(eps) times its scale, block after block: medians"
+        " say more than means here."
     )
 
 
