@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from argparse import Namespace
 from dataclasses import replace
 
 import numpy as np
@@ -502,3 +503,15 @@ def test_a_network_that_diverges_is_paid_for(tmp_path):
     summary = study.evaluate(learned, 0, torch.device("cpu"), tmp_path)
     points = len(study.split(0, tmp_path).y_train)
     assert summary["costs"]["block_evaluations"] == 3 * points and summary["costs"]["networks"] == 1
+
+
+def test_the_epochs_of_a_grid_stand_unless_the_command_line_says_otherwise():
+    study = SpiralChoice(epochs=7)
+    for quick, epochs, expected in (
+        (False, None, 7),
+        (False, 3, 3),
+        (True, None, SpiralChoice.quick_epochs),
+        (True, 3, 3),
+    ):
+        (found,) = SpiralChoice.chosen([study], Namespace(quick=quick, epochs=epochs))
+        assert found.epochs == expected

@@ -179,7 +179,7 @@ class DepthStudy:
     @classmethod
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
         return [
-            replace(study, epochs=study.quick_epochs if options.quick and options.epochs is None else options.epochs)
+            replace(study, epochs=options.epochs or (study.quick_epochs if options.quick else study.epochs))
             for study in studies
         ]
 
