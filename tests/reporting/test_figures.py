@@ -1,5 +1,7 @@
 """Figures on whose scales one run does not hide the others."""
 
+import math
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
@@ -38,6 +40,15 @@ def test_a_loss_of_1e30_does_not_hide_the_others():
     ldn, ddn = figure.axes[1].lines
     assert list(ldn.get_ydata()) == pytest.approx([0.2, 0.2]) and list(ddn.get_ydata()) == pytest.approx([0.3, 0.3])
     assert list(figure.axes[2].lines[1].get_ydata()) == pytest.approx([3.0, 3.0])  # percent
+    plt.close(figure)
+
+
+def test_infinite_losses_and_errors_of_zero_leave_the_scales_finite():
+    runs = pd.concat([losses("LDN", "LDN-95", [0.1, 0.2, 0.4]), losses("DDN", "DDN", [0.0, math.inf, math.inf])])
+    figure = figures.spiral_depths({"runs": runs.assign(**{"DDN_test_error": 0.0})})
+    assert figure is not None
+    assert figure.axes[1].get_ylim() == pytest.approx((0.2 / 3, 0.6))
+    assert figure.axes[2].get_ylim() == pytest.approx((2.0 / 3, 6.0))
     plt.close(figure)
 
 

@@ -506,12 +506,10 @@ def test_a_network_that_diverges_is_paid_for(tmp_path):
 
 
 def test_the_epochs_of_a_grid_stand_unless_the_command_line_says_otherwise():
-    study = SpiralChoice(epochs=7)
-    for quick, epochs, expected in (
-        (False, None, 7),
-        (False, 3, 3),
-        (True, None, SpiralChoice.quick_epochs),
-        (True, 3, 3),
-    ):
-        (found,) = SpiralChoice.chosen([study], Namespace(quick=quick, epochs=epochs))
-        assert found.epochs == expected
+    def epochs(quick: bool, asked: int | None) -> int | None:
+        (study,) = SpiralChoice.chosen([SpiralChoice(epochs=7)], Namespace(quick=quick, epochs=asked))
+        return study.epochs
+
+    assert epochs(False, None) == 7
+    assert epochs(True, None) == SpiralChoice.quick_epochs
+    assert epochs(False, 3) == epochs(True, 3) == 3

@@ -23,7 +23,7 @@ from depthsearch.reporting.figures.style import (
     repeats,
     titled,
 )
-from depthsearch.reporting.parts import ldn_and_ddn, of_scan
+from depthsearch.reporting.parts import FAIR, ldn_and_ddn, of_scan
 
 
 def spiral_run(tables: Tables, max_depth: int = 20) -> Figure | None:
@@ -89,13 +89,14 @@ def spiral_calibration(tables: Tables, max_depth: int = 20) -> Figure | None:
     return titled(figure, f"calibration on spirals, D = {max_depth}, {repeats(runs)}")
 
 
-def spiral_depths(tables: Tables) -> Figure | None:
+def spiral_depths(tables: Tables, family: str = "spirals") -> Figure | None:
     """Against the maximum depth: chosen depth; log-likelihood and error of LDN-95 and DDN.
 
     Scales that let the depths be seen between which one chooses: linear up to depth 10 and logarithmic beyond, errors
-    and negative log-likelihoods logarithmic, and of these the quartiles: a deep DDN may give one point 1e-30.
+    and negative log-likelihoods logarithmic, and of these the quartiles: a deep DDN may give one point 1e-30. `family`
+    as in `ldn_and_ddn`.
     """
-    ldn, ddn = ldn_and_ddn(tables["runs"], "spirals")
+    ldn, ddn = ldn_and_ddn(tables["runs"], family)
     if ldn.empty:
         return None
     figure, axes = panels(3)
@@ -108,7 +109,8 @@ def spiral_depths(tables: Tables) -> Figure | None:
                 losses = table.assign(**{f"{variant}_test_nll": -table[f"{variant}_test_log_likelihood"]})
                 quartiles(ax, losses, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
         medians = np.concatenate([np.asarray(line.get_ydata()) for line in ax.lines])
-        limits = medians.min() / 3, 3 * medians.max()
+        drawn = medians[(medians > 0) & np.isfinite(medians)]
+        limits = (drawn.min() / 3, 3 * drawn.max()) if len(drawn) else None
         ax.set(xlabel="depth D", ylabel=LABELS[metric], yscale="log", ylim=limits)
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter("{x:g}")
@@ -117,7 +119,8 @@ def spiral_depths(tables: Tables) -> Figure | None:
         ax.set_xlim(-0.5, 1.1 * max(table["max_depth"].max() for table in (ldn, ddn) if not table.empty))
         ax.set_xticks([0, 2, 5, 10, 20, 50, 100], ["0", "2", "5", "10", "20", "50", "100"])
         ax.legend(frameon=False, fontsize="small")
-    return titled(figure, f"spirals, LDN {repeats(ldn)}, DDN {repeats(ddn)}; losses: median, quartiles")
+    held = _held_out(family)
+    return titled(figure, f"spirals{held}, LDN {repeats(ldn)}, DDN {repeats(ddn)}; losses: median, quartiles")
 
 
 def spiral_variants(tables: Tables) -> Figure | None:
@@ -155,7 +158,8 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
                     apart.append(v)
             ax.set_xticks(apart, [f"{v:g}" for v in apart])
             ax.minorticks_off()
-    return titled(figure, f"LDN on spirals, D = {int(runs['max_depth'].max())}, {repeats(runs)}")
+    depth, held = int(runs["max_depth"].max()), _held_out(scan)
+    return titled(figure, f"LDN on spirals, D = {depth}{held}, {repeats(runs)}: mean, standard deviation")
 
 
 def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
@@ -171,6 +175,10 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
     axes[1].set(xlabel="maximum depth D", ylabel="KL(q || exact posterior) (nats)")
     axes[1].set_title("median, quartiles", fontsize="medium")
     return titled(figure, f"learnt and exact posterior over depth, {repeats(runs)}")
+
+
+def _held_out(scan: str) -> str:
+    return ", a quarter of the training points held out" if scan.endswith(FAIR) else ""
 
 
 def _at(table: pd.DataFrame, scan: str, max_depth: int) -> pd.DataFrame:
