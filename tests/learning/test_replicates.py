@@ -74,6 +74,22 @@ class Doubled(Method):
         return 2 * super().objective(log_likelihoods, depth, n_train) + log_likelihoods[0].square()
 
 
+@dataclass(frozen=True)
+class Tempered(Method):
+    """Logits other than the network's, which the C++ function knows nothing of."""
+
+    def outputs(self, network, depth, x):
+        return super().outputs(network, depth, x) / 2
+
+
+def test_logits_of_a_methods_own_are_trained_on():
+    (values, gradient), (plain, own) = (
+        (replicates.gradient(x, y, n_train=40))
+        for replicates, x, y in (with_rows(Tempered(), "own", compiled) for compiled in (True, False))
+    )
+    torch.testing.assert_close((values, gradient), (plain, own), rtol=1e-9, atol=1e-11)
+
+
 def with_rows(method, depth, compiled):
     """Replicates of one beginning, double precision, a batch, and how often the chain is run forward and back."""
     torch.manual_seed(0)

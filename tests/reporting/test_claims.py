@@ -202,7 +202,8 @@ def test_the_gap_between_protocols_is_the_largest_rise_of_validation_error():
         for seed, rise in enumerate(of_seeds)
     ]
     said = protocol_gap({"runs": pd.DataFrame(rows)})
-    assert said.endswith("- MNIST, LDN, D = 20: 19 points under `paper`, 1 under `fair`.")
+    assert "\n- MNIST, LDN, D = 20: 19 points under `paper`, 1 under `fair`.\n" in said
+    assert said.endswith("Of all 2 runs under `fair` the largest: 1 points (MNIST, LDN, D = 20).")
     assert protocol_gap({"runs": pd.DataFrame(rows[:2])}) == ""
 
 

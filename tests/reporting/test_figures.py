@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from depthsearch.reporting.figures import spirals as figures
-from depthsearch.reporting.pages.results import _astray
+from depthsearch.reporting.pages.spirals import _astray
+from depthsearch.reporting.tables import overflowed_last
+from depthsearch.reporting.words import spread
 
 
 def losses(kind, variant, values):
@@ -44,9 +46,11 @@ def test_a_loss_of_1e30_does_not_hide_the_others():
 
 
 def test_infinite_losses_and_errors_of_zero_leave_the_scales_finite():
-    runs = pd.concat([losses("LDN", "LDN-95", [0.1, 0.2, 0.4]), losses("DDN", "DDN", [0.0, math.inf, math.inf])])
-    figure = figures.spiral_depths({"runs": runs.assign(**{"DDN_test_error": 0.0})})
+    runs = pd.concat([losses("LDN", "LDN-95", [0.1, 0.2, 0.4]), losses("DDN", "DDN", [0.0, math.nan, math.nan])])
+    runs = overflowed_last(runs.assign(**{"DDN_test_error": 0.0}))
+    figure = figures.spiral_depths({"runs": runs})
     assert figure is not None
+    assert list(figure.axes[1].lines[1].get_ydata()) == [math.inf, math.inf]
     assert figure.axes[1].get_ylim() == pytest.approx((0.2 / 3, 0.6))
     assert figure.axes[2].get_ylim() == pytest.approx((2.0 / 3, 6.0))
     plt.close(figure)
@@ -54,5 +58,17 @@ def test_infinite_losses_and_errors_of_zero_leave_the_scales_finite():
 
 def test_networks_that_go_astray_are_counted():
     said = _astray(losses("DDN", "DDN", [0.1, 0.3, 1e30]))
-    assert said.startswith("Of 6 networks 2 have a test log-likelihood below -5 nats, of depth 5 or more.")
-    assert "Of 4 networks 0 have" in _astray(losses("DDN", "DDN", [0.1, 0.3])) and _astray(pd.DataFrame()) == ""
+    assert said.startswith("2 of 6 networks, of depth 5 or more, have a test log-likelihood below -5 nats.")
+    assert "variance" in said and "overflow" not in said
+    none = _astray(losses("DDN", "DDN", [0.1, 0.3]))
+    assert none == "No network has a test log-likelihood below -5 nats." and _astray(pd.DataFrame()) == ""
+
+
+def test_a_network_whose_logits_overflow_comes_last():
+    runs = overflowed_last(losses("DDN", "DDN", [0.1, 0.3, math.nan]).assign(DDN_test_error=0.01))
+    said = _astray(runs)
+    assert said.startswith("2 of 6 networks") and "Of 2 the logits of some point overflow" in said
+    assert spread(runs["DDN_test_log_likelihood"]) == "-inf"
+    assert (overflowed_last(runs.assign(DDN_test_error=math.nan))["DDN_test_log_likelihood"] == -math.inf).sum() == 2
+    kept = losses("LDN", "LDN-95", [math.nan]).assign(**{"LDN-95_test_error": math.nan})
+    assert overflowed_last(kept)["LDN-95_test_log_likelihood"].isna().all()  # there was no such network

@@ -1,5 +1,6 @@
 """The committed pages are what the committed tables say: no stale number."""
 
+import math
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import pytest
 from depthsearch.reporting import comparison
 from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.pages.readme import _guesses, claims_in_words, insert_into_readme, readme_part
-from depthsearch.reporting.pages.results import _told
+from depthsearch.reporting.pages.spirals import told
+from depthsearch.reporting.purposes import by_repeat
 from depthsearch.reporting.tables import read_tables
 from depthsearch.reporting.words import listed
 
@@ -75,9 +77,13 @@ def tables_of_claims(verdicts):
 
 def test_verdicts_in_words():
     none = pd.DataFrame()
-    same = claims_in_words(tables_of_claims(["undecided", "undecided: worse, by less"]), none)
+    same = claims_in_words(tables_of_claims(["undecided", "undecided: needs 4 repeats"]), none, none)
     assert same["spirals"][0] == "undecided (n = 16)" and set(same["SVHN"]) == {"not run"}
-    differ = claims_in_words(tables_of_claims(["reproduced", "undecided"]), none)
+    assert set(same["spirals, points held out"]) == {"not run"}
+    worse = claims_in_words(none, tables_of_claims(["undecided", "undecided: worse, not clear"]), none)
+    said = "error: undecided; log-likelihood: undecided, but worse (n = 16)"
+    assert worse["spirals, points held out"][0] == said and worse["spirals"][0] == "not run"
+    differ = claims_in_words(tables_of_claims(["reproduced", "undecided"]), none, none)
     assert differ["spirals"][0] == "error: reproduced; log-likelihood: undecided (n = 16)"
 
 
@@ -92,21 +98,47 @@ def test_numbers_that_follow_each_other_are_told_by_the_first_and_the_last(value
 def test_the_page_has_rows_of_some_depths_of_ddn_and_of_all_of_ldn():
     depths = [5, 20, 25, 30, 100]
     runs = pd.DataFrame([{"scan": kind, "kind": kind, "max_depth": d} for kind in ("LDN", "DDN") for d in depths])
-    assert _told({"runs": runs}, "LDN")["max_depth"].tolist() == depths
-    assert _told({"runs": runs}, "DDN")["max_depth"].tolist() == [5, 20, 30, 100]
-    assert _told({"runs": runs}, "of no runs").empty
+    assert told({"runs": runs}, "LDN")["max_depth"].tolist() == depths
+    assert told({"runs": runs}, "DDN")["max_depth"].tolist() == [5, 20, 30, 100]
+    assert told({"runs": runs}, "of no runs").empty
+
+
+GUESSES = {"always D": 0.5, "always D/2": 0.5, "uniform guess": 0.5}
+
+
+def regrets(repeats, data_set="digits", **others):
+    """Rows of LDN, with regrets near 0, and of the guesses, or of `others`, by name."""
+    return pd.DataFrame(
+        [
+            {"data_set": data_set, "strategy": name, "seed": seed, "regret": regret + 0.01 * seed * (name == "LDN")}
+            for name, regret in ({"LDN": 0.0} | (others or GUESSES)).items()
+            for seed in range(repeats)
+        ]
+    )
 
 
 def test_guesses_are_not_said_to_be_beaten_by_too_few_repeats():
-    regrets = {"LDN": 0.0, "always D": 0.5, "always D/2": 0.5, "uniform guess": 0.5}
+    def said(**found):
+        return _guesses(found).removeprefix("**Which way of choosing a depth?** ")
 
-    def said(repeats):
-        rows = [
-            {"data_set": "digits", "strategy": name, "seed": seed, "regret": regret + 0.01 * seed * (name == "LDN")}
-            for name, regret in regrets.items()
-            for seed in range(repeats)
-        ]
-        return _guesses({"digits": pd.DataFrame(rows)})
+    assert said(digits=regrets(2)) == "Undecided on digits: needs 4 repeats."
+    assert said(digits=regrets(4)) == "Every guess is beaten by a strategy on digits."
+    two = said(spirals=regrets(2), digits=regrets(8))
+    assert two == "Every guess is beaten by a strategy on digits. Undecided on spirals: needs 4 repeats."
+    worse = regrets(4, **GUESSES | {"always D": -1.0})
+    assert said(digits=worse) == "No strategy is seen to be better than always D on digits, which look at nothing."
 
-    assert said(2).endswith("Undecided: needs 4 repeats.")
-    assert said(4).endswith("Every guess is beaten by a strategy.")
+
+def test_where_a_guess_is_missing_nothing_is_said_of_guesses():
+    undecided = "Undecided on digits: needs 4 repeats."
+    eight, two = regrets(8), regrets(8)
+    two = two[(two["strategy"] == "LDN") | (two["seed"] < 2)]
+    for rows in (eight[eight["strategy"] == "LDN"], two, eight.assign(regret=math.nan), eight.drop(columns="regret")):
+        assert _guesses({"digits": rows}).endswith(undecided)
+
+
+def test_a_strategy_that_misses_a_data_set_is_compared_with_none():
+    rows = pd.concat([regrets(4, "spirals180"), regrets(4, "spirals900", LDN=1.0, DARTS=0.0)])
+    table = by_repeat(rows, "regret")
+    assert list(table["LDN"]) == pytest.approx([0.5, 0.51, 0.52, 0.53])
+    assert table["DARTS"].isna().all() and table["always D"].isna().all()

@@ -19,7 +19,14 @@ ROOT = Path(__file__).parents[2]
         (-0.05, 0.05, "reproduced", "undecided", "undecided", "reproduced"),
         (0.02, 0.08, "reproduced: worse, within the margin", "not reproduced", "reproduced", "reproduced"),
         (-0.2, 0.2, "undecided", "undecided", "undecided", "undecided"),
-        (0.05, 0.2, "undecided: worse, by less or more than the margin", "not reproduced", "reproduced", "undecided"),
+        (
+            0.05,
+            0.2,
+            "undecided: worse, not clear whether by more than the margin",
+            "not reproduced",
+            "reproduced",
+            "undecided",
+        ),
         (0.2, 0.3, "not reproduced", "not reproduced", "reproduced", "not reproduced"),
     ],
 )

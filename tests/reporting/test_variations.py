@@ -17,9 +17,9 @@ from depthsearch.learning.method import Selection, Training
 from depthsearch.measuring.depths import exact_posterior, predict
 from depthsearch.reporting import variations
 from depthsearch.reporting.figures.learnt_depth import variations as figure
-from depthsearch.reporting.pages.learnt_depth import gap, in_words, learnt_depth_page, retrained_table
+from depthsearch.reporting.pages.learnt_depth import gap, in_words, learnt_depth_page, retrained_table, trained_again
 from depthsearch.reporting.rules import CHOOSING, REPAIR
-from depthsearch.reporting.variations import PAPER, taken, what_varies, with_words
+from depthsearch.reporting.variations import AS_IS, PAPER, taken, what_varies, with_words
 from depthsearch.running.folders import RESULTS, load_weights
 from depthsearch.strategies.bayesian import VariedDepth
 from depthsearch.studies.saved import study_of
@@ -172,9 +172,21 @@ def test_a_depth_is_retrained_where_a_network_of_that_repeat_is_there():
     assert table.loc["as learnt", "LDN-95 minus retrained at d_opt"].startswith("+1.5 [")
 
 
+def test_the_same_difference_from_another_training():
+    rows = made(ERRORS)
+    again = rows[(rows["variation"] == AS_IS) & (rows["fit"] == "as learnt") & (rows["seed"] < CHOOSING)]
+    again = pd.DataFrame({"seed": again["seed"], "LDN-95_test_error": again["test_error"] + 0.01})
+    said, confirming = trained_again(rows, again), rows[rows["seed"] < CHOOSING]
+    best = taken(rows[rows["seed"] >= CHOOSING])
+    assert best is not None
+    mean = 100 * gap(confirming, *best, "test_error")[0] - 1
+    assert f"on the seeds that confirm: {mean:+.3g} [" in said and f"All {rows['seed'].nunique()} seeds" in said
+    assert trained_again(rows, again[:0]) == ""
+
+
 def test_the_page_and_its_figure():
     rows = made(ERRORS)
-    page = learnt_depth_page(rows, pd.DataFrame(), [])
+    page = learnt_depth_page(rows, pd.DataFrame(), pd.DataFrame(), [])
     assert "## D = 20" in page and "| as in the paper | as learnt | 2 |" in page and REPAIR.claim in page
     assert (
         "Refitted, the paper's LDN is cut at 5.0 instead of 5.0; refitted minus as learnt: test error +0.25 [" in page

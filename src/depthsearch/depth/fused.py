@@ -52,6 +52,7 @@ class _NormReLU(torch.autograd.Function):
         return x.view_as(x), _compiled(_scale_relu)(x, scale, shift), mean, var
 
     @staticmethod
+    @torch.autograd.function.once_differentiable  # mean and deviation are kept as numbers
     def backward(ctx, grad_x: Tensor | None, grad: Tensor, *_):  # type: ignore[override]
         x, scale, shift, mean, deviation = ctx.saved_tensors
         n = x.shape[0] * x.shape[1]

@@ -74,7 +74,8 @@ class Replicates:
 
     def gradient(self, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
         """The objective on a batch (R,), and its gradient (R, P) with respect to the parameters."""
-        if isinstance(self.network, MLPNetwork) and self.method.depthwise and self.network.is_fused(x):
+        depthwise = self.method.depthwise and type(self.method).outputs is Method.outputs  # logits as the network's
+        if depthwise and isinstance(self.network, MLPNetwork) and self.network.is_fused(x):
             return self._fused_gradient(self.network, x, y, n_train)
         values = self.value(x, y, n_train)
         found = torch.autograd.grad(values.sum(), self._flat.parameters, materialize_grads=True)

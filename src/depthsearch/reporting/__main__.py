@@ -107,8 +107,8 @@ def write_pages(results: Path, found: Tables) -> None:
         (results / "cells.md").write_text(cells_page(*shown(_of_space(found, CELLS, known=True))))
     if "variations" in found:
         part, left = shown({"variations": found["variations"]})
-        _, ddn = ldn_and_ddn(scans["runs"], "spirals")
-        (results / "learnt_depth.md").write_text(learnt_depth_page(part["variations"], ddn, left))
+        networks = ldn_and_ddn(scans["runs"], "spirals")
+        (results / "learnt_depth.md").write_text(learnt_depth_page(part["variations"], *networks, left))
     trained, left = shown(NOT_TRAINED | _of_space(found, tuple(NOT_TRAINED), known=False))
     if len(trained["genotypes"]) or len(trained["cells"]):
         (results / "genotypes.md").write_text(genotypes_page(trained["genotypes"], trained["cells"], left))

@@ -58,8 +58,7 @@ def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def by_repeat(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Means over data sets: one row a repeat, one column a strategy; NaN where a repeat misses one of the data sets."""
     groups = rows.groupby(["strategy", "seed"])[column]
-    whole = groups.count().eq(rows.groupby("strategy")["data_set"].nunique(), level="strategy")
-    table = groups.mean().where(whole).unstack("strategy")
+    table = groups.mean().where(groups.count() == rows["data_set"].nunique()).unstack("strategy")
     return table[[name for name in ORDER if name in table]]
 
 

@@ -31,7 +31,7 @@ def no_worse(interval: Interval, margin: float) -> str:
         return "reproduced: worse, within the margin" if low > 0 else "reproduced"
     if low > margin:
         return "not reproduced"
-    return "undecided: worse, by less or more than the margin" if low > 0 else "undecided"
+    return "undecided: worse, not clear whether by more than the margin" if low > 0 else "undecided"
 
 
 def less(interval: Interval, margin: float = 0.0) -> str:

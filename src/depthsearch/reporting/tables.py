@@ -152,7 +152,23 @@ def all_tables(results: Path) -> Tables:
     Raises:
         FileNotFoundError: there are neither runs nor tables.
     """
-    return with_stored(results, collect(results), ("runs", "diverged"))
+    found = with_stored(results, collect(results), ("runs", "diverged"))
+    return found | {name: overflowed_last(found[name]) for name in ("runs", "depths")}
+
+
+def overflowed_last(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with a log-likelihood of -inf where there is an error but no likelihood.
+
+    That is of a network whose logits overflow on a test point. A summary has no infinite numbers, and one that is
+    missing would be left out of a median where it should come last.
+    """
+    names = [str(name) for name in table]
+    likelihoods = {name: name.replace("log_likelihood", "error") for name in names if name.endswith("log_likelihood")}
+    for name, error in likelihoods.items():
+        if error in names:
+            overflowed = table[name].isna() & table[error].notna()
+            table = table.assign(**{name: table[name].mask(overflowed, -math.inf)})
+    return table
 
 
 def read_tables(results: Path) -> Tables:

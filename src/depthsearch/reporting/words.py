@@ -41,8 +41,15 @@ def counts_said(rows: pd.DataFrame, words: Mapping[str, str]) -> str:
 
 
 def spread(values: pd.Series) -> str:
-    """Mean and standard deviation; of one value that value."""
-    return f"{values.mean():.3g}" + (f" ± {values.std():.2g}" if len(values) > 1 else "")
+    """Mean and standard deviation; of one value that value, and of infinite ones no deviation."""
+    mean = values.mean()
+    return f"{mean:.3g}" + (f" ± {values.std():.2g}" if len(values) > 1 and not np.isinf(mean) else "")
+
+
+def most_often(depths: pd.Series) -> str:
+    """The most frequent of whole numbers, the least of equals, and its share: `10 in 81 %`."""
+    counts = depths.value_counts().sort_index()
+    return f"{counts.idxmax():g} in {100 * counts.max() / len(depths):.0f} %" if len(counts) else "-"
 
 
 def difference_said(interval: tuple[float, float, float, int], scale: float = 1, unit: str = "") -> str:

@@ -31,11 +31,11 @@ def search_pools(wanted: Sequence[Wanted], data: Path) -> None:
     for preset, folders in (row for row in choices if row[0].kind == "LDN"):
         mine = {s: f for s, f in choices if (s.group, s.kind, s.points) == (preset.group, "DDN", "train")}
         which = fingerprint({"networks": sorted((s.max_depth, s.width) for s in mine)})
-        for repeat, folder in enumerate(folders):
-            pool = [others[repeat] for others in mine.values()]
+        for i, folder in enumerate(folders):
+            pool = [others[i] for others in mine.values()]
             waiting = sum(not finished(f) for f in pool)
             if waiting or not pool:
-                print(f"{preset.group}, repeat {repeat}: {waiting} networks of the pool are not there yet")
+                print(f"{preset.group}, {folder.name}: {waiting} networks of the pool are not there yet")
                 continue
             for kind in SEARCHES:
                 study = replace(preset, kind=kind, pool=which, rate=None)

@@ -17,6 +17,7 @@ from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
 from depthsearch.reporting.tuning import TUNING, rule_said, tuned, tuning_table
 from depthsearch.reporting.words import images_said, markdown, span, spread
 from depthsearch.studies.nasbench201 import NASBench201Cell
+from depthsearch.studies.random_cells import EQUAL_COST
 
 # At full size, as DrNAS (arXiv 2006.10355) reports them for NAS-Bench-201: test accuracy, percent.
 PAPERS = {"DARTS": (54.30, 38.97, 18.41), "DrNAS": (94.36, 73.51, 46.34)}
@@ -71,6 +72,7 @@ def _worth(rows: pd.DataFrame) -> list[str]:
         "reduced searches: they stand beside the papers', which are of full size, not against them.**",
         markdown(worth_table(rows)),
         _in_words(own),
+        _cost_of_random_search(own),
         "The rule, which is older than the searches, and what it says of each difference:",
         markdown(rules_table(own, [BETTER_CELLS])),
         markdown(against(own)),
@@ -90,6 +92,17 @@ def _in_words(rows: pd.DataFrame) -> str:
     table = against(rows)
     said = [f"{row['difference']}: {row['word']}" for row in table[table["data"] == "CIFAR-10"].to_dict("records")]
     return f"**Is DrNAS better?** On CIFAR-10, which is searched on: {'; '.join(said)}." if said else ""
+
+
+def _cost_of_random_search(rows: pd.DataFrame) -> str:
+    """To which strategies random search is equal in cost, a sentence."""
+    means = rows.groupby("kind")["operation_evaluations"].mean()
+    if EQUAL_COST not in means:
+        return ""
+    others = ", ".join(
+        f"{means[EQUAL_COST] / cost:.2g} times those of {kind}" for kind, cost in means.items() if kind != EQUAL_COST
+    )
+    return f"*{EQUAL_COST[0].upper()}{EQUAL_COST[1:]}* has the operation evaluations of DARTS of first order: {others}."
 
 
 def worth_table(rows: pd.DataFrame) -> pd.DataFrame:

@@ -72,9 +72,21 @@ def protocol_gap(tables: dict[str, pd.DataFrame]) -> str:
     ]
     return (
         "Running averages of batch norm lag behind the weights under `paper`, as in the original; under `fair` they "
-        "are estimated anew\nafter each epoch. The largest rise of validation error from one epoch to the next:\n\n"
-        + "\n".join(lines)
+        "are estimated anew\nafter each epoch. The largest rise of validation error from one epoch to the next, of "
+        "settings run in both:\n\n" + "\n".join(lines) + f"\n\n{_rises_of_fair(runs)}"
     )
+
+
+def _rises_of_fair(runs: pd.DataFrame) -> str:
+    """Of all `fair` runs, those in which the error rose most: noise of the weights themselves is left."""
+    fair = runs[runs["scan"].str.endswith("_images") & (runs["protocol"] == "fair")]
+    fair = fair.sort_values("largest_rise", ascending=False)
+    deep = fair[fair["max_depth"] > 0]
+    of = [
+        f"{100 * row['largest_rise']:.2g} points ({row['data_set']}, {row['kind']}, D = {row['max_depth']})"
+        for row in (part.iloc[0] for part in (deep, fair[fair["max_depth"] == 0]) if len(part))
+    ]
+    return f"Of all {len(fair)} runs under `fair` the largest: {'; without blocks '.join(of)}."
 
 
 METRIC_COLUMNS = {

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.reporting import verdict
+from depthsearch.reporting.baselines import BASELINES
 from depthsearch.reporting.claims import image_claims, spiral_claims
 from depthsearch.reporting.joining import Tables, stacked
 from depthsearch.reporting.pages.costs import costs
@@ -17,13 +18,11 @@ from depthsearch.reporting.pages.images import (
     protocol_gap,
     test_metrics,
 )
-from depthsearch.reporting.parts import FAIR, of_scan
+from depthsearch.reporting.pages.spirals import spirals_part, told
+from depthsearch.reporting.parts import FAIR
 from depthsearch.reporting.rules import FEWEST, rules_table
-from depthsearch.reporting.words import markdown, spread
+from depthsearch.reporting.words import markdown
 from depthsearch.studies.spirals import Spirals
-
-ALL_TO = 20  # deterministic networks have a row a depth up to here
-ASTRAY = -5.0  # nats; a network of two classes that knows nothing has log(1/2)
 
 
 def results_page(
@@ -44,13 +43,16 @@ Generated from the saved runs by `make figures` (tables, this page and the figur
 versions of all packages behind the committed results are in [requirements.lock](../requirements.lock); benchmarks name
 theirs. Runs that do not say when they started were made before 2026-11-28, with torch 2.15.0 instead.
 
+Cells: [what DARTS and DrNAS find](cells.md) on NAS-Bench-201, [in the DARTS space](genotypes.md). The
+[neural predictor](predictor.md). [What makes a learnt depth lose](learnt_depth.md).
+
 {_claims(tables, compared)}
 
 {_images(tables)}
 
 {_runs(tables, others)}
 
-{_spirals(tables)}
+{spirals_part(tables)}
 
 ## Ways of choosing a depth
 
@@ -74,7 +76,8 @@ upper edge of the bin. Mean ± standard deviation over repeats, test set.
 
 
 def _claims(tables: Tables, compared: pd.DataFrame) -> str:
-    judged = [tables["runs"], tables["diverged"], compared.assign(scan="scan_strategies")]
+    trained = compared[~compared["strategy"].isin(list(BASELINES))] if len(compared) else compared
+    judged = [tables["runs"], tables["diverged"], trained.assign(scan="scan_strategies")]
     return f"""## Claims of the paper
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
@@ -142,21 +145,6 @@ scans other work ran, so they are upper bounds. A name that ends in `{FAIR}` is 
 {markdown(costs(tables))}{not_shown(others)}"""
 
 
-def _spirals(tables: Tables) -> str:
-    return f"""## Spirals: LDN at each maximum depth
-
-Mean ± standard deviation over repeats, test set.
-
-{markdown(_by_depth(tables, "scan_max_depth_spirals", "LDN-95"))}
-
-## Spirals: DDN at each depth
-
-From depth {ALL_TO} on every tenth; the others are in `tables/runs.csv`.
-{_astray(of_scan(tables["runs"], "scan_deterministic_depth_spirals"))}
-
-{markdown(_by_depth(tables, "scan_deterministic_depth_spirals", "DDN"))}"""
-
-
 def strategies_part(tables: Tables, others: Sequence[str]) -> str:
     """The verdict on strategies, from what is shown of their tables."""
     return verdict.page(tables) + not_shown(others)
@@ -179,44 +167,10 @@ def benchmarks_part(results: Path) -> str:
     return "\n\n".join(sections) or "(not run)"
 
 
-def _by_depth(tables: Tables, scan: str, variant: str) -> pd.DataFrame:
-    rows = []
-    for depth, group in _told(tables, scan).groupby("max_depth"):
-        row: dict = {"D": depth, "n": len(group)}
-        if variant != "DDN":
-            row["chosen depth"] = spread(group["pruned_depth"])
-        median = f"{group[f'{variant}_test_log_likelihood'].median():.3g}"
-        rows.append(row | test_metrics(group, variant) | {"median log-likelihood": median})
-    return pd.DataFrame(rows)
-
-
-def _astray(runs: pd.DataFrame) -> str:
-    """Says of how many networks batch norm has made something of a test point that it never made of another."""
-    if runs.empty:
-        return ""
-    far = runs[runs["DDN_test_log_likelihood"] < ASTRAY]
-    return (
-        f"Of {len(runs)} networks {len(far)} have a test log-likelihood below {ASTRAY:g} nats"
-        + (f", of depth {far['max_depth'].min()} or more" if len(far) else "")
-        + ".\nA unit that is hardly ever active on the training points has a running variance near 0, and batch norm"
-        " multiplies\nwhat it does on another point by up to 1 / sqrt(eps) times its scale, block after block: medians"
-        " say more than means here."
-    )
-
-
-def _told(tables: Tables, scan: str) -> pd.DataFrame:
-    """The runs of a scan at depths that a page has rows for."""
-    runs = of_scan(tables["runs"], scan)
-    if runs.empty:
-        return runs
-    few = runs["kind"].ne("DDN") | runs["max_depth"].le(ALL_TO) | runs["max_depth"].mod(10).eq(0)
-    return runs[few]
-
-
 def _original_metrics(tables: Tables) -> pd.DataFrame:
     rows = []
     for scan, variant in (("scan_max_depth_spirals", "LDN-95"), ("scan_deterministic_depth_spirals", "DDN")):
-        for depth, group in _told(tables, scan).groupby("max_depth"):
+        for depth, group in told(tables, scan).groupby("max_depth"):
             row = {"data": "spirals", "runs": "paper", "method": f"{variant} (D = {depth})", "n": len(group)}
             rows.append(row | test_metrics(group, variant, ORIGINAL_COLUMNS))
     images = image_table(tables, ORIGINAL_COLUMNS)

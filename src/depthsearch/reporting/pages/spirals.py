@@ -1,0 +1,106 @@
+"""What came out on spirals, in tables: a row a depth, width, amount of data, angle."""
+
+import numpy as np
+import pandas as pd
+
+from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.pages.images import test_metrics
+from depthsearch.reporting.parts import FAIR, of_scan
+from depthsearch.reporting.words import markdown, spread
+from depthsearch.studies.spirals import Spirals
+
+ALL_TO = 20  # deterministic networks have a row a depth up to here
+ASTRAY = -5.0  # nats; a network of two classes that knows nothing has log(1/2)
+
+
+def spirals_part(tables: Tables) -> str:
+    """A row a depth of LDN and DDN, and of the other swept quantities."""
+    return f"""## Spirals: LDN at each maximum depth
+
+Mean ± standard deviation over repeats, test set.
+
+{markdown(_by_depth(tables, "scan_max_depth_spirals", "LDN-95"))}
+
+{_picture(tables, "scan_max_depth_spirals", "spiral_depths", "Chosen depth, log-likelihood, error against D")}
+
+## Spirals: DDN at each depth
+
+From depth {ALL_TO} on every tenth; the others are in `tables/runs.csv`.
+{_astray(of_scan(tables["runs"], "scan_deterministic_depth_spirals"))}
+
+{markdown(_by_depth(tables, "scan_deterministic_depth_spirals", "DDN"))}
+
+## Spirals: width, amount of data, angle
+
+LDN-95, D = {Spirals().max_depth}; mean ± standard deviation over repeats, test set. With a quarter held out, training
+points include these.
+
+{_swept(tables)}"""
+
+
+def _by_depth(tables: Tables, scan: str, variant: str) -> pd.DataFrame:
+    rows = []
+    for depth, group in told(tables, scan).groupby("max_depth"):
+        row: dict = {"D": depth, "n": len(group)}
+        if variant != "DDN":
+            row["chosen depth"] = spread(group["pruned_depth"])
+        median = f"{group[f'{variant}_test_log_likelihood'].median():.3g}"
+        rows.append(row | test_metrics(group, variant) | {"median log-likelihood": median})
+    return pd.DataFrame(rows)
+
+
+def told(tables: Tables, scan: str) -> pd.DataFrame:
+    """The runs of a scan at depths that a page has rows for."""
+    runs = of_scan(tables["runs"], scan)
+    if runs.empty:
+        return runs
+    few = runs["kind"].ne("DDN") | runs["max_depth"].le(ALL_TO) | runs["max_depth"].mod(10).eq(0)
+    return runs[few]
+
+
+def _astray(runs: pd.DataFrame) -> str:
+    """Says of how many networks batch norm has made something of a test point that it never made of another."""
+    if runs.empty:
+        return ""
+    far = runs[runs["DDN_test_log_likelihood"] < ASTRAY]
+    if far.empty:
+        return f"No network has a test log-likelihood below {ASTRAY:g} nats."
+    overflowed = int(np.isinf(far["DDN_test_log_likelihood"]).sum())
+    said = (
+        f"{len(far)} of {len(runs)} networks, of depth {far['max_depth'].min()} or more, have a test log-likelihood "
+        f"below {ASTRAY:g} nats.\nA unit that is hardly ever active on the training points has a running variance near "
+        "0, and batch norm\nmultiplies what it does on another point by up to 1 / sqrt(eps) times its scale, block "
+        "after block: medians say\nmore than means here."
+    )
+    if overflowed:
+        said += f" Of {overflowed} the logits of some point overflow: -inf, and in no mean of ECE or Brier score."
+    return said
+
+
+def _swept(tables: Tables) -> str:
+    """A table a swept quantity, and its figure."""
+    parts = []
+    for scan, column, name, figure in (
+        ("scan_width_spirals", "width", "width", "spiral_width"),
+        ("scan_data_amount", "n", "training points", "spiral_data_amount"),
+        ("scan_spiral_complexity", "stop_angle", "angle (degrees)", "spiral_complexity"),
+    ):
+        rows = []
+        for protocol, held_out in (("", "none"), (FAIR, "a quarter")):
+            runs = of_scan(tables["runs"], f"{scan}{protocol}")
+            of_training = 10 if column == "n" else 1  # a tenth of the points
+            for value, group in runs.groupby(runs[column] / of_training) if len(runs) else ():
+                row = {name: f"{value:g}", "held out": held_out, "n": len(group)}
+                row |= {"chosen depth": spread(group["pruned_depth"])}
+                rows.append(row | test_metrics(group, "LDN-95"))
+        if rows:
+            title = f"Chosen depth, log-likelihood, error against {name}"
+            parts += [markdown(pd.DataFrame(rows)), _picture(tables, scan, figure, title)]
+    return "\n\n".join(part for part in parts if part) or "(not run)"
+
+
+def _picture(tables: Tables, scan: str, figure: str, title: str) -> str:
+    """A figure of the notebooks, where its scan was run; that with points held out too."""
+    ways = [protocol for protocol in ("", FAIR) if len(of_scan(tables["runs"], f"{scan}{protocol}"))]
+    words = {"": title, FAIR: f"{title}, a quarter of the training points held out"}
+    return "\n\n".join(f"![{words[protocol]}](figures/{figure}{protocol}.png)" for protocol in ways)
