@@ -175,11 +175,11 @@ def test_a_depth_is_retrained_where_a_network_of_that_repeat_is_there():
 def test_the_same_difference_from_another_training():
     rows = made(ERRORS)
     again = rows[(rows["variation"] == AS_IS) & (rows["fit"] == "as learnt") & (rows["seed"] < CHOOSING)]
-    again = pd.DataFrame({"seed": again["seed"], "LDN-95_test_error": again["test_error"] + 0.01})
+    again = pd.DataFrame({"seed": again["seed"], "LDN-95_test_error": again["test_error"] + 0.01013})
     said, confirming = trained_again(rows, again), rows[rows["seed"] < CHOOSING]
     best = taken(rows[rows["seed"] >= CHOOSING])
     assert best is not None
-    mean = 100 * gap(confirming, *best, "test_error")[0] - 1
+    mean = 100 * gap(confirming, *best, "test_error")[0] - 1.013
     assert f"on the seeds that confirm: {mean:+.3g} [" in said and f"All {rows['seed'].nunique()} seeds" in said
     assert trained_again(rows, again[:0]) == ""
 
