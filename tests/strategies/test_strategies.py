@@ -513,3 +513,23 @@ def test_the_epochs_of_a_grid_stand_unless_the_command_line_says_otherwise():
     assert epochs(False, None) == 7
     assert epochs(True, None) == SpiralChoice.quick_epochs
     assert epochs(False, 3) == epochs(True, 3) == 3
+
+
+def test_where_the_weights_of_depths_end():
+    curves = pd.DataFrame(
+        [
+            {"data_set": "digits", "strategy": "LDN", "seed": seed, "epoch": epoch}
+            | {"depth_entropy": 3.0 - epoch + seed, "expected_depth": 4.0 + epoch}
+            for seed in range(2)
+            for epoch in (2, 1)
+        ]
+    )
+    runs = pd.DataFrame({"strategy": ["LDN", "LDN", "LDN", "manual"], "depth": [4, 2, 4, 1]})
+    (row,) = verdict.moved_table(curves, runs).to_dict("records")
+    assert row == {
+        "strategy": "LDN",
+        "entropy (nats)": "1.5 ± 0.71",
+        "mean depth": "6 ± 0",
+        "chosen most often": "4 in 67 % of runs",
+    }
+    assert verdict.moved_table(pd.DataFrame(), runs).empty

@@ -268,6 +268,7 @@ def test_words_of_differences():
     assert verdict((-0.5, -0.9, -0.1, 20)) == "no" and verdict((0.5, 0.1, 0.9, 2)).startswith("undecided: needs")
     assert interval((0.5, -0.25, 1.25, 20)) == "+0.5 [-0.25, +1.25]"
     assert spread(pd.Series([1.1, 1.1, 1.1])) == "1.1 ± 0" and spread(pd.Series([1.0, 3.0])) == "2 ± 1.4"
+    assert spread(pd.Series([1.0, 2.0, 30.0])) == "11 ± 16, median 2" and "median" not in spread(pd.Series([-1.0, 1.0]))
 
 
 def test_runs_are_made_by_a_cpu_whatever_the_device(finished):

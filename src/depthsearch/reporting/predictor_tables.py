@@ -8,7 +8,7 @@ from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.prediction import MARKS, ORDER
 from depthsearch.reporting.rules import FEWEST, Interval, negated
 from depthsearch.reporting.words import span
-from depthsearch.studies.predictor_selection import ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
+from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
 from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
 from depthsearch.studies.trained_pools import NB101
 
@@ -100,8 +100,11 @@ def step_table(tables: Tables) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+RIVALS = {RANDOM_SEARCH: "random", EVOLUTION: "evolution"}  # of the predictor, and how a column calls them
+
+
 def selection_table(tables: Tables) -> pd.DataFrame:
-    """Accuracy of each search after as many trained cells, and the predictor's lead over random search."""
+    """Accuracy of each search after as many trained cells, and the predictor's lead over its `RIVALS`."""
     rows = tables["predictor_selection"]
     found = []
     keys = ["data_set", "split", "scored"]
@@ -113,8 +116,10 @@ def selection_table(tables: Tables) -> pd.DataFrame:
             row = {"table": data_set, "scored": scored, "learnt from": n, "trained": trained, "n": len(at)}
             for name in (RANDOM_SEARCH, *(s for s in at if s not in (RANDOM_SEARCH, ORACLE)), ORACLE):
                 row[str(name)] = f"{at[name].mean():.2f} ± {at[name].std() if at[name].nunique() > 1 else 0:.2f}"
-            lead = paired(at[PREDICTOR] - at[RANDOM_SEARCH])
-            row |= {f"{PREDICTOR} − random": interval(lead), "better than random search": verdict(lead)}
+            for rival, short in RIVALS.items():
+                if rival in at:
+                    lead = paired(at[PREDICTOR] - at[rival])
+                    row |= {f"{PREDICTOR} − {short}": interval(lead), f"better than {rival}": verdict(lead)}
             row |= {f"{WITH_CLASSIFIER} − random": interval(paired(at[WITH_CLASSIFIER] - at[RANDOM_SEARCH]))}
             found.append(row)
     return pd.DataFrame(found)
@@ -129,8 +134,10 @@ def verdict(lead: Interval) -> str:
 
 
 def spread(values: pd.Series) -> str:
-    """Mean and standard deviation; of values that are all the same, none."""
-    return f"{values.mean():.3g} ± {values.std() if values.nunique() > 1 else 0:.2g}"
+    """Mean and standard deviation; of values that are all the same, none; of errors, one far off, the median too."""
+    deviation = values.std() if values.nunique() > 1 else 0
+    said = f"{values.mean():.3g} ± {deviation:.2g}"
+    return f"{said}, median {values.median():.3g}" if values.min() >= 0 and deviation > values.mean() else said
 
 
 def interval(difference: Interval) -> str:

@@ -3,6 +3,7 @@ use which (`purposes`)."""
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.baselines import against_baselines
@@ -10,7 +11,7 @@ from depthsearch.reporting.claims import paired
 from depthsearch.reporting.comparison import MODES
 from depthsearch.reporting.purposes import ORDER, by_repeat, families, off_the_data, when_to_use_which
 from depthsearch.reporting.rates import tuning_part
-from depthsearch.reporting.words import difference_said, markdown, span, spread
+from depthsearch.reporting.words import difference_said, markdown, most_often, span, spread
 from depthsearch.strategies import METHODS
 from depthsearch.studies.choices import ImageChoice
 
@@ -54,6 +55,24 @@ def cost_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "memory of a step (MB)": f"{runs['step_bytes'].mean() / 1e6:.3g}",
             }
         )
+    return pd.DataFrame(table)
+
+
+def moved_table(curves: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Where the weights of depths of each method end, and which depth it chose most often.
+
+    Args:
+        curves: entropy and expected depth of each run and logged epoch.
+        rows: the runs, with their chosen depths.
+    """
+    last = curves.sort_values("epoch").groupby(["data_set", "strategy", "seed"]).tail(1) if len(curves) else curves
+    table = []
+    for name, runs in _in_order(rows):
+        ends = last[last["strategy"] == name] if len(last) else last
+        if len(ends):
+            row = {"strategy": name, "entropy (nats)": spread(ends["depth_entropy"])}
+            row |= {"mean depth": spread(ends["expected_depth"])}
+            table.append(row | {"chosen most often": f"{most_often(runs['depth'])} of runs"})
     return pd.DataFrame(table)
 
 
@@ -107,16 +126,28 @@ def predictor_table(rows: pd.DataFrame) -> pd.DataFrame:
 def page(tables: Mapping[str, pd.DataFrame]) -> str:
     """The verdict for results/README.md."""
     text = [HOW_TO_READ.strip()]
-    shifts, pools = (dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool"))
+    shifts, pools, curves = (
+        dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool", "strategies_curves")
+    )
     for family, rows in families(tables["strategies"]):
         text += [f"### {family}", _what(family, rows, pools.get(family)), "When to use which:"]
         text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
         if "regret" in rows:
             text += [
-                "Regret, and how far above that of a guess:",
+                "Regret, a repeat's mean over the data sets, and how far above that of a guess:",
                 markdown(against_baselines(by_repeat(rows, "regret"))),
             ]
-        text += [markdown(cost_table(rows)), "Test log-likelihood (nats):"]
+        text += ["Over all runs, the data sets of a family put together:", markdown(cost_table(rows))]
+        moved = moved_table(curves.get(family, pd.DataFrame()), rows)
+        if len(moved):
+            deepest = int(rows["max_depth"].max())
+            text += [
+                f"Where the weights of depths end. They start uniform ({np.log(deepest + 1):.2f} nats, mean depth "
+                f"{deepest / 2:g}), but for Poisson and normal, which start around there. What stays at its start has "
+                "chosen nothing:",
+                markdown(moved),
+            ]
+        text += ["Test log-likelihood (nats):"]
         text += [markdown(quality_table(rows, "log_likelihood"))]
         predictor = predictor_table(rows)
         text += ["The predictor on settings that it did not see:", markdown(predictor)] if len(predictor) else []

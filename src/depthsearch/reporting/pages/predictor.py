@@ -7,6 +7,7 @@ import pandas as pd
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.predictor_tables import (
+    RIVALS,
     compared,
     cost_table,
     lead_over_yardsticks,
@@ -109,8 +110,9 @@ Each search trains cells one after the other and in the end takes the one with t
 that is. The predictor learns from the first cells, drawn as in random search, ranks all others and trains the best;
 cells that the table does not know are passed over, as if the whole space had been ranked. Random search and evolution
 have trained as many cells in all. Accuracy in percent after so many trained cells, those learnt from included, and the
-difference to random search of equal cost, paired over repeats, mean and 95 % t-interval. Where the table has no test
-accuracy the score is the label itself. The oracle has the best label at once.
+differences to random search and to evolution of equal cost, paired over repeats, mean and 95 % t-interval. Where the
+table has no test accuracy the score is the label itself. The oracle has the best label at once; where the score is
+another one than the label, a cell with a lower label can score higher.
 """
 
 
@@ -131,16 +133,20 @@ def outcome(tables: Tables) -> str:
         f"- Mean squared error of *{ENSEMBLE}* less than that of {other} (whole 95 % interval below 0): {_said(found)}."
         for other, found in leads.items()
     ]
-    better = "the cell that the predictor picks is better than that of random search of equal cost"
     picks = selection_table(tables)
-    lines.append(f"- Selection: {better} (whole interval above 0): {_said(_picked(picks))}.")
+    lines += [
+        f"- Selection: the cell that the predictor picks is better than that of {rival} of equal cost (whole interval "
+        f"above 0): {_said(_picked(picks, rival))}."
+        for rival in RIVALS
+        if f"better than {rival}" in picks
+    ]
     return "\n".join(lines)
 
 
-def _picked(rows: pd.DataFrame) -> dict[str, list]:
+def _picked(rows: pd.DataFrame, rival: str) -> dict[str, list]:
     found: dict[str, list] = {}
     for (table, scored), group in rows.groupby(["table", "scored"], sort=False) if len(rows) else ():
-        by_verdict = group.groupby("better than random search", sort=False)["trained"]
+        by_verdict = group.groupby(f"better than {rival}", sort=False)["trained"]
         for word, trained in by_verdict:
             after = "at every budget" if len(trained) == len(group) else f"after {', '.join(map(str, trained))}"
             found.setdefault(str(word), []).append((table, f"{scored} {after}"))
