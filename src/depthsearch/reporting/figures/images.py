@@ -51,7 +51,8 @@ def image_posteriors(tables: Tables) -> Figure | None:
             points(likelihood, blocks, "max_depth", f"DDN_{metric}", "DDN of this depth", COLOURS["DDN"])
         likelihood.set(xlabel="depth d", ylabel=LABELS[metric])
         likelihood.legend(frameon=False, fontsize="x-small")
-    beside = f"; DDN {repeats(ddn)}, that of depth 0, which lies far below, left out" if len(ddn) else ""
+    beside = f"; DDN {repeats(ddn)}" if len(ddn) else ""
+    beside += ", that of depth 0, which lies far below, left out" if len(ddn) > len(with_blocks(ddn)) else ""
     return titled(figure, f"q(d) of LDN, {_made(ldn)}{beside}")
 
 
@@ -92,7 +93,8 @@ def image_depths(tables: Tables) -> Figure | None:
             ax.set_ylabel(LABELS[metric])
         for ax in column:
             ax.legend(frameon=False, fontsize="small")
-    return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}; D = 0, the stem alone, is far off and left out")
+    left_out = "; D = 0, the stem alone, is far off and left out" if (ldn["max_depth"] == 0).any() else ""
+    return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}{left_out}")
 
 
 def image_calibration(tables: Tables, data_set: str) -> Figure | None:

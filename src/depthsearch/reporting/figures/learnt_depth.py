@@ -41,5 +41,7 @@ def variations(rows: pd.DataFrame) -> Figure | None:
         ax.set_xlabel(label)
     axes[0].set_yticks(range(len(names)), names, fontsize="small")
     axes[0].invert_yaxis()
-    axes[-1].legend(frameon=False, fontsize="small", title="q", title_fontsize="small")
-    return titled(figure, f"LDN on spirals, D = {rows['max_depth'].iloc[0]}, {repeats(rows)}, mean and 95 % interval")
+    beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+    axes[-1].legend(frameon=False, fontsize="small", title="q", title_fontsize="small", **beside)
+    which = f"D = {rows['max_depth'].iloc[0]}, seeds that choose (from {CHOOSING} on), {repeats(rows)}"
+    return titled(figure, f"LDN on spirals, {which}: mean, 95 % interval of each; differences in the text are paired")

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from depthsearch.reporting.claims import paired
 from depthsearch.reporting.figures.style import (
     COLOURS,
     LABELS,
     Tables,
-    band,
     chosen_depth,
     depth_posterior,
     panels,
@@ -24,6 +24,7 @@ from depthsearch.reporting.figures.style import (
     titled,
 )
 from depthsearch.reporting.parts import FAIR, ldn_and_ddn, of_scan
+from depthsearch.studies.spirals import Spirals
 
 
 def spiral_run(tables: Tables, max_depth: int = 20) -> Figure | None:
@@ -43,13 +44,13 @@ def spiral_maps(maps: Mapping[str, np.ndarray]) -> Figure:
     """Predictive of the pruned network with the training points, and uncertainty as entropy."""
     figure, axes = panels(3, width=3.2)
     probs, extent = maps["predictive"].astype(float), float(maps["extent"])
-    probability_map(axes[0], probs, extent)
+    figure.colorbar(probability_map(axes[0], probs, extent), ax=axes[0], shrink=0.8)
     axes[0].set_title("predictive p(arm 1), LDN-95")
     probability_map(axes[1], probs, extent)
     for arm, colour in enumerate(("navy", "darkred")):
         points = maps["x_train"][maps["y_train"] == arm]
         axes[1].scatter(*points.T, s=6, color=colour, edgecolors="w", linewidths=0.3)
-    axes[1].set(title="with the training points", xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
+    axes[1].set(title="the middle of it, training points", xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
     p = probs.clip(1e-12, 1 - 1e-7)
     entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p))
     image = axes[2].imshow(entropy, origin="lower", extent=(-extent, extent, -extent, extent), cmap="viridis")
@@ -124,31 +125,48 @@ def spiral_depths(tables: Tables, family: str = "spirals") -> Figure | None:
 
 
 def spiral_variants(tables: Tables) -> Figure | None:
-    """Against the maximum depth: log-likelihood and error of LDN-95, LDN-E and LDN-full."""
+    """Against the maximum depth: what LDN-95 and LDN-E cost against LDN-full, paired over repeats."""
     runs = of_scan(tables["runs"], "scan_max_depth_spirals")
     if runs.empty:
         return None
-    figure, axes = panels(2, width=4)
-    for ax, metric in zip(axes, ("test_log_likelihood", "test_error"), strict=True):
-        for variant in ("LDN-full", "LDN-E", "LDN-95"):
-            quartiles(ax, runs, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant])
-        ax.set(xlabel="maximum depth D", ylabel=LABELS[metric])
+    figure, axes = panels(2, width=4.4)
+    for ax, metric, sign, label in zip(
+        axes,
+        ("log_likelihood", "error"),
+        (-1, 100),
+        ("negative test log-likelihood (nats)", "test error (points)"),
+        strict=True,
+    ):
+        for i, variant in enumerate(("LDN-95", "LDN-E")):
+            costs = sign * (runs[f"{variant}_test_{metric}"] - runs[f"LDN-full_test_{metric}"])
+            found = {depth: paired(group) for depth, group in costs.groupby(runs["max_depth"])}
+            mean, low, high = np.array([interval[:3] for interval in found.values()]).T
+            x = np.array(list(found)) + 0.8 * (i - 0.5)
+            style = {"color": COLOURS[variant], "label": variant, "ms": 3.5, "lw": 1}
+            ax.errorbar(x, mean, yerr=(mean - low, high - mean), fmt="o", **style)
+        ax.axhline(0, color="k", lw=0.8, ls=":")
+        ax.set(xlabel="maximum depth D", ylabel=f"{label},\nminus LDN-full")
         ax.legend(frameon=False)
-    return titled(figure, f"pruning on spirals, {repeats(runs)}: median, quartiles")
+    return titled(figure, f"what pruning costs on spirals, {repeats(runs)}: paired differences, mean, 95 % interval")
 
 
 def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
-    """Against another swept quantity: chosen depth; log-likelihood and error of LDN-95."""
+    """Against another swept quantity: chosen depth; log-likelihood and error of LDN-95.
+
+    Losses by their quartiles, on scales that are logarithmic above a thousandth of a nat and a tenth of a percent.
+    """
     runs = of_scan(tables["runs"], scan)
     if runs.empty:
         return None
-    runs = runs.assign(n_train=runs["n"] // 10)
+    runs = runs.assign(n_train=runs["n"] // 10, **{"LDN-95_test_nll": -runs["LDN-95_test_log_likelihood"]})
     figure, axes = panels(3)
     chosen_depth(axes[0], runs, swept)
-    axes[0].legend(frameon=False)
-    for ax, metric in ((axes[1], "test_log_likelihood"), (axes[2], "test_error")):
-        band(ax, runs, swept, f"LDN-95_{metric}", "LDN-95", COLOURS["LDN-95"])
+    for ax, metric, least in ((axes[1], "test_nll", 1e-3), (axes[2], "test_error", 0.1)):
+        quartiles(ax, runs, swept, f"LDN-95_{metric}", "LDN-95", COLOURS["LDN-95"])
         ax.set(xlabel=LABELS[swept], ylabel=LABELS[metric])
+        ax.set_yscale("symlog", linthresh=least, linscale=0.3)
+        ax.set_ylim(0, None)
+        ax.yaxis.set_major_formatter("{x:g}")
     if swept == "width":
         for ax in axes:
             ax.set_xscale("log")
@@ -158,8 +176,13 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
                     apart.append(v)
             ax.set_xticks(apart, [f"{v:g}" for v in apart])
             ax.minorticks_off()
+    batch = Spirals().training.batch_size
+    if swept == "n_train" and runs["n_train"].max() > batch and not scan.endswith(FAIR):
+        axes[0].axvline(batch, color="k", lw=0.8, ls=":", label=f"a batch holds {batch}")
+    axes[0].legend(frameon=False, fontsize="small")
     depth, held = int(runs["max_depth"].max()), _held_out(scan)
-    return titled(figure, f"LDN on spirals, D = {depth}{held}, {repeats(runs)}: mean, standard deviation")
+    said = f"LDN on spirals, D = {depth}{held}, {repeats(runs)}"
+    return titled(figure, f"{said}; depths: mean, standard deviation; losses: median, quartiles")
 
 
 def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:

@@ -25,7 +25,7 @@ def choices(tables: Tables) -> Figure | None:
         return None
     rows = rows.assign(angle=rows["data_set"].str.removeprefix("spirals").astype(float))
     posteriors, mixtures = ([k for k in METHODS if METHODS[k].depthwise == depthwise] for depthwise in (True, False))
-    figure, axes = panels(3, width=4.8)
+    figure, axes = plt.subplots(1, 3, figsize=(3 * 4.8, 3.1), sharey=True)
     for ax, kinds in zip(axes, (posteriors, mixtures, list(SEARCHES)), strict=True):
         for name in kinds:
             runs = rows[rows["strategy"] == name]
@@ -33,11 +33,11 @@ def choices(tables: Tables) -> Figure | None:
                 band(ax, runs, "angle", "depth", name, COLOURS[name])
         if "best_depth" in rows:
             best = rows.groupby("angle")["best_depth"]
-            ax.plot(best.mean().index, best.mean(), "k:", label="best on the test points")
+            ax.plot(best.mean().index, best.mean(), "k:", label="best on the test points, mean")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set(xlabel=LABELS["stop_angle"], ylabel="chosen depth")
         _legend(ax)
-    return titled(figure, f"chosen depth on spirals, {_n(rows)}")
+    return titled(figure, f"chosen depth on spirals, {_n(rows)}: mean, standard deviation")
 
 
 def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
@@ -77,24 +77,34 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
 
 
 def costs(tables: Tables) -> Figure | None:
-    """Regret against what the search costs, means over repeats, one panel a family."""
+    """Regret of every strategy, a dot a repeat and a dash at the mean, beside what its search costs; a row a family."""
     found = [(name, rows) for name, rows in families(tables["strategies"]) if "regret" in rows]
     if not found:
         return None
-    figure, axes = panels(len(found), width=5.5)
-    for ax, (family, rows) in zip(axes, found, strict=True):
-        ax.set_yscale("symlog", linthresh=LIKELIHOOD_MARGIN)
-        for name in ORDER:
-            runs = rows[rows["strategy"] == name]
-            if len(runs):
-                x, y = runs["block_evaluations"].mean(), runs["regret"].mean()
-                error = runs.groupby("seed")["regret"].mean().std()
-                ax.errorbar(x, y, yerr=0 if np.isnan(error) else error, fmt="o", color=COLOURS[name], label=name)
-        ax.axhline(0, color="k", lw=0.8, ls=":")
-        ax.set(xscale="log", xlabel="block evaluations", ylabel="regret, retrained (nats)", title=family)
-        ax.xaxis.set_minor_formatter(NullFormatter())
-    _legend(axes[-1])
-    return titled(figure, f"cost and regret, {_n(tables['strategies'])}")
+    names = [[name for name in ORDER if name in set(rows["strategy"])] for _, rows in found]
+    heights = [len(own) for own in names]
+    size = (8.5, 1.2 + 0.2 * sum(heights) + 0.7 * len(found))
+    figure, axes = plt.subplots(len(found), 2, figsize=size, squeeze=False, height_ratios=heights)
+    for (regret, cost), (family, rows), own in zip(axes, found, names, strict=True):
+        place = dict(zip(own, range(len(own)), strict=True))
+        each = rows.groupby(["strategy", "seed"])["regret"].mean().reset_index()
+        regret.plot(each["regret"], each["strategy"].map(place), "o", ms=3.5, mew=0, alpha=0.35, color="tab:blue")
+        for ax, column in ((regret, "regret"), (cost, "block_evaluations")):
+            means = rows.groupby("strategy")[column].mean().reindex(own)
+            marker, size = ("|", 10) if ax is regret else ("o", 4)
+            ax.plot(means, range(len(own)), marker, ms=size, mew=2, color="k")
+            ax.set_yticks(range(len(own)), own if ax is regret else [], fontsize="small")
+            ax.set_ylim(len(own) - 0.5, -0.5)
+            ax.grid(axis="y", lw=0.3)
+            ax.set_title(family, fontsize="medium")
+        regret.axvspan(-LIKELIHOOD_MARGIN, LIKELIHOOD_MARGIN, color="0.9", lw=0, zorder=0)
+        regret.set_xscale("symlog", linthresh=LIKELIHOOD_MARGIN)
+        regret.xaxis.set_major_formatter("{x:g}")
+        regret.set_xlabel("regret, retrained (nats); grey: within the margin", fontsize="small")
+        cost.set_xscale("log")
+        cost.set_xlabel("cost of the search (blocks run forward x points)", fontsize="small")
+        cost.xaxis.set_minor_formatter(NullFormatter())
+    return titled(figure, f"regret and cost, {_n(tables['strategies'])}: a dot a repeat, a dash the mean")
 
 
 def entropies(tables: Tables) -> Figure | None:
@@ -127,12 +137,12 @@ def shifts(tables: Tables, family: str) -> Figure | None:
         for name in ORDER:
             runs = rows[rows["strategy"] == name]
             if len(runs):
-                mean = runs.groupby("shift")[metric].mean()
-                ax.plot(mean.index, mean, "o-", ms=2.5, lw=1, color=COLOURS[name], label=name)
+                middle = runs.groupby("shift")[metric].median()
+                ax.plot(middle.index, middle, "o-", ms=2.5, lw=1, color=COLOURS[name], label=name)
         ax.set(xlabel="distance moved (std)" if family == "spirals" else "rotation (degrees)", ylabel=label)
     axes[0].set_yscale("symlog", linthresh=1)
     _legend(axes[-1])
-    return titled(figure, f"{family} under shift, {_n(rows)}")
+    return titled(figure, f"{family} under shift, {_n(rows)}: median")
 
 
 def _legend(ax: Axes) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from depthsearch.reporting.words import span
@@ -111,16 +112,18 @@ def reliability(ax: Axes, bins: pd.DataFrame, runs: pd.DataFrame, variants: Sequ
         pooled = {k: (rows[k] * rows["count"]).groupby(rows["bin"]).sum() / weights for k in ("confidence", "accuracy")}
         ece = 100 * runs[f"{variant}_test_ece"].dropna()
         label = f"{variant}, ECE {ece.mean():.2f} ± {ece.std():.2f} %"
-        ax.plot(pooled["confidence"], pooled["accuracy"], "o-", ms=3, lw=1.2, color=COLOURS[variant], label=label)
-    ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0.45, 1.02))
+        ax.plot(pooled["confidence"], pooled["accuracy"], lw=0.8, color=COLOURS[variant])
+        area = 3 + 120 * (weights / weights.sum()).loc[pooled["confidence"].index]
+        ax.scatter(pooled["confidence"], pooled["accuracy"], s=area, color=COLOURS[variant], alpha=0.7, label=label)
+    ax.set(xlabel="confidence (area: share of the points)", ylabel="accuracy", xlim=(0.45, 1.02))
     ax.legend(frameon=False, fontsize="small")
 
 
-def probability_map(ax: Axes, probs: np.ndarray, extent: float) -> None:
-    """p(arm 1) on the square [-extent, extent]^2: probs (pixels, pixels), first axis vertical."""
+def probability_map(ax: Axes, probs: np.ndarray, extent: float) -> AxesImage:
+    """Draws p(arm 1) on the square [-extent, extent]^2: probs (pixels, pixels), first axis vertical."""
     box = (-extent, extent, -extent, extent)
-    ax.imshow(probs, origin="lower", extent=box, cmap="coolwarm", vmin=0, vmax=1, interpolation="bilinear")
     ax.set(xticks=[], yticks=[])
+    return ax.imshow(probs, origin="lower", extent=box, cmap="coolwarm", vmin=0, vmax=1, interpolation="bilinear")
 
 
 def chosen_depth(ax: Axes, runs: pd.DataFrame, x: str) -> None:
