@@ -109,7 +109,7 @@ def test_predictor(tmp_path):
 GENOTYPES = len(list((ROOT / "results" / "figures").glob("genotypes_*.png")))
 
 
-@pytest.mark.parametrize(("name", "drawn"), [("spirals", 11), ("cells", 6), ("genotypes", GENOTYPES)])
+@pytest.mark.parametrize(("name", "drawn"), [("spirals", 14), ("cells", 6), ("genotypes", GENOTYPES)])
 def test_from_the_committed_tables_alone(name, drawn, tmp_path):
     fresh = tmp_path / "results"
     fresh.mkdir()

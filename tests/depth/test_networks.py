@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthsearch import DepthHead, DepthNetwork, conv_resnet, mlp_resnet
+from depthsearch.depth import fused
 from depthsearch.depth.convolutional import Bottleneck, _MeanOverPixels
 from depthsearch.depth.networks import stack_modules
 from depthsearch.hardware import can_compile
@@ -204,3 +205,14 @@ def test_a_fused_bottleneck_is_the_plain_one(dtype):
         scale = e.abs().max().clamp(min=1)
         allowed = {torch.float64: 1e-10, torch.float32: 1e-4}.get(dtype, 1.5 * (b - e).abs().max() / scale + 1e-10)
         assert (a - e).abs().max() / scale <= allowed
+
+
+def test_a_fused_bottleneck_is_not_differentiated_twice(monkeypatch):
+    """Its gradient is not a function of autograd's: better an error than a second derivative without a part."""
+    monkeypatch.setattr(fused, "_compiled", lambda function: function)
+    block = Bottleneck(8, 4)
+    block.fused = True
+    x = torch.randn(6, 8, 5, 7, requires_grad=True)
+    (gradient,) = torch.autograd.grad(block(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="twice"):
+        gradient.square().sum().backward()
