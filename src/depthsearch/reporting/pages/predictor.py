@@ -175,6 +175,8 @@ def _splits(tables: Tables) -> str:
         runs = tables["predictor_runs"]
         runs = runs[(runs["data_set"] == data_set) & (runs["split"] == split)]
         chosen = ", ".join(f"{name} ({n})" for name, n in runs["chosen"].value_counts().items())
-        about = f"{span(group['n_train'])} cells; {span(runs.groupby('split')['seed'].nunique())} repeats; "
+        scored = group[group["evaluated"] == "all"]["n"]
+        repeats = span(runs.groupby("split")["seed"].nunique())
+        about = f"{span(group['n_train'])} cells, {span(scored, ',')} others scored; {repeats} repeats; "
         parts.append(f"### {data_set}, {split}\n\n{about}chosen: {chosen}.\n\n{markdown(split_table(group))}")
     return "\n\n".join(parts)
