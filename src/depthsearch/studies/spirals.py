@@ -26,7 +26,8 @@ class Spirals(DepthStudy):
         stop_angle: degrees that each arm turns.
         noise: width of the uniform noise.
         protocol: "paper" keeps the epoch of the best objective on the training points. "fair" trains on three quarters
-            of these and keeps the epoch of the best objective on the last quarter, which also serves to choose a depth.
+            of these and selects by the last quarter, which also serves to choose a depth, with the rule of the
+            comparison of strategies (`Choice.selection`): the best log-likelihood in the second half of the epochs.
     """
 
     width: int = 20
@@ -63,7 +64,7 @@ class Spirals(DepthStudy):
 
     @property
     def selection(self) -> Selection:
-        return Selection(every=10) if self.protocol == "fair" else Selection()
+        return Selection(by="log_likelihood", every=10, settle=0.5) if self.protocol == "fair" else Selection()
 
     def configuration(self) -> dict:
         asked = super().configuration()  # runs of before there was a choice are of the paper's

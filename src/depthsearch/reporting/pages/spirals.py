@@ -19,7 +19,7 @@ def spirals_part(tables: Tables) -> str:
 
 Mean ± standard deviation over repeats, test set.
 
-{markdown(_by_depth(tables, "scan_max_depth_spirals", "LDN-95"))}
+{_depths(tables, "scan_max_depth_spirals", "LDN-95")}
 
 {_picture(tables, "scan_max_depth_spirals", "spiral_depths", "Chosen depth, log-likelihood, error against D")}
 
@@ -28,7 +28,7 @@ Mean ± standard deviation over repeats, test set.
 From depth {ALL_TO} on every tenth; the others are in `tables/runs.csv`.
 {_astray(of_scan(tables["runs"], "scan_deterministic_depth_spirals"))}
 
-{markdown(_by_depth(tables, "scan_deterministic_depth_spirals", "DDN"))}
+{_depths(tables, "scan_deterministic_depth_spirals", "DDN")}
 
 ## Spirals: width, amount of data, angle
 
@@ -38,9 +38,17 @@ points include these.
 {_swept(tables)}"""
 
 
+def _depths(tables: Tables, scan: str, variant: str) -> str:
+    """A row a depth, and the same with points held out where that was run."""
+    parts = [markdown(_by_depth(tables, scan, variant))]
+    held_out = _by_depth(tables, f"{scan}{FAIR}", variant)
+    parts += ["With a quarter of the training points held out:", markdown(held_out)] if len(held_out) else []
+    return "\n\n".join(parts)
+
+
 def _by_depth(tables: Tables, scan: str, variant: str) -> pd.DataFrame:
-    rows = []
-    for depth, group in told(tables, scan).groupby("max_depth"):
+    rows, runs = [], told(tables, scan)
+    for depth, group in runs.groupby("max_depth") if len(runs) else ():
         row: dict = {"D": depth, "n": len(group)}
         if variant != "DDN":
             row["chosen depth"] = spread(group["pruned_depth"])
