@@ -184,8 +184,18 @@ def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame | None) -> str:
     included = "" if pool is None else ", the pool of deterministic networks included"
     return (
         f"{sets}; {span(counts)} repeats, at most {rows['epochs_limit'].max()} epochs; {minutes:.0f} minutes of "
-        f"training in all{included} ({where}).{reduced}"
+        f"training in all{included} ({where}).{reduced}{_best_depth(rows)}"
     )
+
+
+def _best_depth(rows: pd.DataFrame) -> str:
+    """How deep the best networks of the preset's width are, a sentence: whether the grid reaches far enough."""
+    best = rows.drop_duplicates(["data_set", "seed"])["best_depth"].dropna() if "best_depth" in rows else pd.Series()
+    if best.empty:
+        return ""
+    deepest = int(rows["max_depth"].max())
+    edge = f"{(best == deepest).sum()} of {len(best)} times the deepest"
+    return f" Of the depths 0 to {deepest} the best on the test points is {spread(best)}, {edge}."
 
 
 def _in_order(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

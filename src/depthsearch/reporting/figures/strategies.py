@@ -140,7 +140,8 @@ def shifts(tables: Tables, family: str) -> Figure | None:
                 middle = runs.groupby("shift")[metric].median()
                 ax.plot(middle.index, middle, "o-", ms=2.5, lw=1, color=COLOURS[name], label=name)
         ax.set(xlabel="distance moved (std)" if family == "spirals" else "rotation (degrees)", ylabel=label)
-    axes[0].set_yscale("symlog", linthresh=1)
+    if family == "spirals":  # whose points can be moved far
+        axes[0].set_yscale("symlog", linthresh=1)
     _legend(axes[-1])
     return titled(figure, f"{family} under shift, {_n(rows)}: median")
 
