@@ -1,6 +1,7 @@
 """The committed pages are what the committed tables say: no stale number."""
 
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -142,3 +143,9 @@ def test_a_strategy_that_misses_a_data_set_is_compared_with_none():
     table = by_repeat(rows, "regret")
     assert list(table["LDN"]) == pytest.approx([0.5, 0.51, 0.52, 0.53])
     assert table["DARTS"].isna().all() and table["always D"].isna().all()
+
+
+def test_every_figure_on_a_page_is_there():
+    pages = [ROOT / "README.md", *(ROOT / "results").glob("*.md")]
+    linked = {page.parent / path for page in pages for path in re.findall(r"\]\(([^)\s]+\.png)\)", page.read_text())}
+    assert len(linked) > 20 and not [path for path in linked if not path.exists()]

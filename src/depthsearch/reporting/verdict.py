@@ -126,6 +126,8 @@ def predictor_table(rows: pd.DataFrame) -> pd.DataFrame:
 def page(tables: Mapping[str, pd.DataFrame]) -> str:
     """The verdict for results/README.md."""
     text = [HOW_TO_READ.strip()]
+    if "regret" in tables["strategies"]:
+        text.append("![Regret of each strategy, and what it costs](figures/strategies_cost.png)")
     shifts, pools, curves = (
         dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool", "strategies_curves")
     )
@@ -169,6 +171,7 @@ def details(tables: Mapping[str, pd.DataFrame], rates: pd.DataFrame | None = Non
             text += [
                 "Off the data, as searched: means over all amounts of shift",
                 markdown(shift_table(shifts[family])),
+                f"![Log-likelihood, ECE and AUROC against the amount of shift](figures/strategies_shift_{family}.png)",
             ]
     text += tuning_part(rates, tables["strategies"]) if rates is not None and len(rates) else []
     return "\n\n".join(text) + "\n"
