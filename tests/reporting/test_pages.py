@@ -13,7 +13,7 @@ import pytest
 from depthsearch.reporting import comparison
 from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.pages.readme import _guesses, claims_in_words, insert_into_readme, readme_part
-from depthsearch.reporting.pages.spirals import told
+from depthsearch.reporting.pages.spirals import _batches, told
 from depthsearch.reporting.purposes import by_repeat
 from depthsearch.reporting.tables import read_tables
 from depthsearch.reporting.words import listed
@@ -102,6 +102,17 @@ def test_the_page_has_rows_of_some_depths_of_ddn_and_of_all_of_ldn():
     assert told({"runs": runs}, "LDN")["max_depth"].tolist() == depths
     assert told({"runs": runs}, "DDN")["max_depth"].tolist() == [5, 20, 30, 100]
     assert told({"runs": runs}, "of no runs").empty
+
+
+def test_where_an_epoch_takes_two_steps():
+    def rows(scan, amounts):
+        return pd.DataFrame([{"scan": f"scan_data_amount{scan}", "n": 10 * amount} for amount in amounts])
+
+    runs = pd.concat([rows("", (500, 512, 600, 514)), rows("_fair", (600, 700, 800))])
+    said = _batches({"runs": runs})
+    assert "from 514 (the smallest second batch has 2 points)" in said
+    assert "from 700 with a quarter held out (the smallest second batch has 13 points)" in said
+    assert _batches({"runs": rows("", (500, 512))}) == ""
 
 
 GUESSES = {"always D": 0.5, "always D/2": 0.5, "uniform guess": 0.5}

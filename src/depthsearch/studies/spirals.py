@@ -15,6 +15,8 @@ from depthsearch.learning.method import Selection, Training
 from depthsearch.native import library
 from depthsearch.studies.depth import DepthStudy
 
+HELD_OUT = 0.25  # of the training points, under the fair protocol
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spirals(DepthStudy):
@@ -77,7 +79,7 @@ class Spirals(DepthStudy):
 
     def split(self, seed: int, root: Path = Path()) -> Split:
         split = spiral_split(self.n, self.stop_angle, self.noise, seed)
-        return split.hold_out(0.25, seed) if self.protocol == "fair" else split
+        return split.hold_out(HELD_OUT, seed) if self.protocol == "fair" else split
 
     def network(self) -> DepthNetwork:
         return mlp_resnet(self.max_depth, self.width)

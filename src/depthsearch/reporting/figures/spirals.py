@@ -24,7 +24,7 @@ from depthsearch.reporting.figures.style import (
     titled,
 )
 from depthsearch.reporting.parts import FAIR, ldn_and_ddn, of_scan
-from depthsearch.studies.spirals import Spirals
+from depthsearch.studies.spirals import HELD_OUT, Spirals
 
 
 def spiral_run(tables: Tables, max_depth: int = 20) -> Figure | None:
@@ -177,8 +177,9 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
             ax.set_xticks(apart, [f"{v:g}" for v in apart])
             ax.minorticks_off()
     batch = Spirals().training.batch_size
-    if swept == "n_train" and runs["n_train"].max() > batch and not scan.endswith(FAIR):
-        axes[0].axvline(batch, color="k", lw=0.8, ls=":", label=f"a batch holds {batch}")
+    one_step = batch / (1 - HELD_OUT) if scan.endswith(FAIR) else batch
+    if swept == "n_train" and runs["n_train"].max() > one_step:
+        axes[0].axvline(one_step, color="k", lw=0.8, ls=":", label=f"a batch ({batch}) is full")
     axes[0].legend(frameon=False, fontsize="small")
     depth, held = int(runs["max_depth"].max()), _held_out(scan)
     said = f"LDN on spirals, D = {depth}{held}, {repeats(runs)}"

@@ -7,7 +7,7 @@ from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import test_metrics
 from depthsearch.reporting.parts import FAIR, of_scan
 from depthsearch.reporting.words import markdown, spread
-from depthsearch.studies.spirals import Spirals
+from depthsearch.studies.spirals import HELD_OUT, Spirals
 
 ALL_TO = 20  # deterministic networks have a row a depth up to here
 ASTRAY = -5.0  # nats; a network of two classes that knows nothing has log(1/2)
@@ -102,9 +102,31 @@ def _swept(tables: Tables) -> str:
                 row |= {"chosen depth": spread(group["pruned_depth"])}
                 rows.append(row | test_metrics(group, "LDN-95"))
         if rows:
+            parts += [_batches(tables)] if column == "n" else []
             title = f"Chosen depth, log-likelihood, error against {name}"
             parts += [markdown(pd.DataFrame(rows)), _picture(tables, scan, figure, title)]
     return "\n\n".join(part for part in parts if part) or "(not run)"
+
+
+def _batches(tables: Tables) -> str:
+    """Where an epoch takes a second step, and how few points that may have."""
+    batch, said = Spirals().training.batch_size, []
+    for protocol, share in (("", 1.0), (FAIR, 1 - HELD_OUT)):
+        runs = of_scan(tables["runs"], f"scan_data_amount{protocol}")
+        trained = (
+            (share * (runs["n"] // 10)).round().astype(int).drop_duplicates() if len(runs) else pd.Series(dtype=int)
+        )
+        more = trained[trained > batch]
+        if len(more):
+            first, least = more.min(), (more % batch).min()
+            where = " with a quarter held out" if protocol else ""
+            said.append(f"{first / share:.0f}{where} (the smallest second batch has {least} points)")
+    if not said:
+        return ""
+    return (
+        f"A batch has at most {batch} points. Where more are trained on, an epoch takes two steps and d_opt jumps: "
+        f"from {', from '.join(said)}. Batch norm takes its statistics from a batch, so one of few points does harm."
+    )
 
 
 def _picture(tables: Tables, scan: str, figure: str, title: str) -> str:
