@@ -12,6 +12,11 @@ def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
     return table if table.empty else table[table["scan"] == scan]
 
 
+def held_out(scan: str) -> str:
+    """What a title adds for a scan, or family of scans, that ends in `FAIR`."""
+    return ", a quarter of the training points held out" if scan.endswith(FAIR) else ""
+
+
 def ldn_and_ddn(table: pd.DataFrame, family: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the depth scans on "spirals", "spirals_fair" or "images", but for DDN of limits that no LDN has."""
     ldn, ddn = of_scan(table, f"scan_max_depth_{family}"), of_scan(table, f"scan_deterministic_depth_{family}")

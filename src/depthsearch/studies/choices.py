@@ -19,7 +19,7 @@ from depthsearch.strategies import METHODS, SEARCHES, TUNED
 from depthsearch.strategies.mixing import Mixing
 from depthsearch.studies.depth import DepthStudy
 from depthsearch.studies.images import read_once, threads_for
-from depthsearch.studies.spirals import Spirals
+from depthsearch.studies.spirals import BY_HELD_OUT, HELD_OUT, Spirals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +66,7 @@ class Choice(DepthStudy):
 
     @property
     def selection(self) -> Selection:
-        # One rule for all. A handful of validation points may like a network best long before its weights of depths say
-        # anything, and an easy training set may be fitted before the running averages of batch norm are any good.
-        return Selection(by="log_likelihood", every=self.EVERY, settle=0.5)
+        return replace(BY_HELD_OUT, every=self.EVERY)
 
     def title(self) -> str:
         name = f"{self.kind.replace(' ', '-')}_depth{self.max_depth}_width{self.width}_{self.points}"
@@ -113,8 +111,8 @@ class SpiralChoice(Choice):
     stop_angle: float = 720.0
 
     name: ClassVar[str] = "choice on spirals"
-    SHARE: ClassVar[float] = 0.25
-    EVERY: ClassVar[int] = 10
+    SHARE: ClassVar[float] = HELD_OUT
+    EVERY: ClassVar[int] = BY_HELD_OUT.every
     TUNED: ClassVar[Mapping[str, float]] = {**Choice.TUNED, "exact posterior": 0.03, "normal": 0.03}
     quick_epochs: ClassVar[int] = 200
 

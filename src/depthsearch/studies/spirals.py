@@ -15,7 +15,11 @@ from depthsearch.learning.method import Selection, Training
 from depthsearch.native import library
 from depthsearch.studies.depth import DepthStudy
 
-HELD_OUT = 0.25  # of the training points, under the fair protocol
+HELD_OUT = 0.25  # of the training points, where an epoch is selected by points of its own
+# By which epoch, here and in the comparison of strategies. A handful of validation points may like a network best long
+# before its weights of depths say anything, and an easy training set may be fitted before the running averages of batch
+# norm are any good.
+BY_HELD_OUT = Selection(by="log_likelihood", every=10, settle=0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,7 @@ class Spirals(DepthStudy):
         noise: width of the uniform noise.
         protocol: "paper" keeps the epoch of the best objective on the training points. "fair" trains on three quarters
             of these and selects by the last quarter, which also serves to choose a depth, with the rule of the
-            comparison of strategies (`Choice.selection`): the best log-likelihood in the second half of the epochs.
+            comparison of strategies (`BY_HELD_OUT`): the best log-likelihood in the second half of the epochs.
     """
 
     width: int = 20
@@ -66,7 +70,7 @@ class Spirals(DepthStudy):
 
     @property
     def selection(self) -> Selection:
-        return Selection(by="log_likelihood", every=10, settle=0.5) if self.protocol == "fair" else Selection()
+        return BY_HELD_OUT if self.protocol == "fair" else Selection()
 
     def configuration(self) -> dict:
         asked = super().configuration()  # runs of before there was a choice are of the paper's

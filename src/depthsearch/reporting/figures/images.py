@@ -52,7 +52,7 @@ def image_posteriors(tables: Tables) -> Figure | None:
         likelihood.set(xlabel="depth d", ylabel=LABELS[metric])
         likelihood.legend(frameon=False, fontsize="x-small")
     beside = f"; DDN {repeats(ddn)}" if len(ddn) else ""
-    beside += ", that of depth 0, which lies far below, left out" if len(ddn) > len(with_blocks(ddn)) else ""
+    beside += ", that of depth 0, which lies far below, left out" if (ddn["max_depth"] == 0).any() else ""
     return titled(figure, f"q(d) of LDN, {_made(ldn)}{beside}")
 
 

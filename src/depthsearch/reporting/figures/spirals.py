@@ -23,7 +23,7 @@ from depthsearch.reporting.figures.style import (
     repeats,
     titled,
 )
-from depthsearch.reporting.parts import FAIR, ldn_and_ddn, of_scan
+from depthsearch.reporting.parts import FAIR, held_out, ldn_and_ddn, of_scan
 from depthsearch.studies.spirals import HELD_OUT, Spirals
 
 
@@ -120,8 +120,9 @@ def spiral_depths(tables: Tables, family: str = "spirals") -> Figure | None:
         ax.set_xlim(-0.5, 1.1 * max(table["max_depth"].max() for table in (ldn, ddn) if not table.empty))
         ax.set_xticks([0, 2, 5, 10, 20, 50, 100], ["0", "2", "5", "10", "20", "50", "100"])
         ax.legend(frameon=False, fontsize="small")
-    held = _held_out(family)
-    return titled(figure, f"spirals{held}, LDN {repeats(ldn)}, DDN {repeats(ddn)}; losses: median, quartiles")
+    return titled(
+        figure, f"spirals{held_out(family)}, LDN {repeats(ldn)}, DDN {repeats(ddn)}; losses: median, quartiles"
+    )
 
 
 def spiral_variants(tables: Tables) -> Figure | None:
@@ -181,8 +182,7 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
     if swept == "n_train" and runs["n_train"].max() > one_step:
         axes[0].axvline(one_step, color="k", lw=0.8, ls=":", label=f"a batch ({batch}) is full")
     axes[0].legend(frameon=False, fontsize="small")
-    depth, held = int(runs["max_depth"].max()), _held_out(scan)
-    said = f"LDN on spirals, D = {depth}{held}, {repeats(runs)}"
+    said = f"LDN on spirals, D = {int(runs['max_depth'].max())}{held_out(scan)}, {repeats(runs)}"
     return titled(figure, f"{said}; depths: mean, standard deviation; losses: median, quartiles")
 
 
@@ -199,10 +199,6 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
     axes[1].set(xlabel="maximum depth D", ylabel="KL(q || exact posterior) (nats)")
     axes[1].set_title("median, quartiles", fontsize="medium")
     return titled(figure, f"learnt and exact posterior over depth, {repeats(runs)}")
-
-
-def _held_out(scan: str) -> str:
-    return ", a quarter of the training points held out" if scan.endswith(FAIR) else ""
 
 
 def _at(table: pd.DataFrame, scan: str, max_depth: int) -> pd.DataFrame:

@@ -112,7 +112,7 @@ def _fair(tables: Tables) -> str:
     return f"""The same with a quarter of the training points held out. By these a depth is chosen for the DDN, training
 stops, and the epoch is selected, as in the comparison of strategies: the best log-likelihood in the second half of the
 epochs. Until 2026-11-29 it was the best objective in all of them, and networks were kept from their first hundred
-epochs too, when q was still uniform; those runs are in the tables and not shown.
+epochs too, when q was still uniform; runs of then are not shown.
 
 {markdown(judged)}
 

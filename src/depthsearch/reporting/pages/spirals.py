@@ -5,7 +5,7 @@ import pandas as pd
 
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import test_metrics
-from depthsearch.reporting.parts import FAIR, of_scan
+from depthsearch.reporting.parts import FAIR, held_out, of_scan
 from depthsearch.reporting.words import markdown, spread
 from depthsearch.studies.spirals import HELD_OUT, Spirals
 
@@ -41,8 +41,8 @@ points include these.
 def _depths(tables: Tables, scan: str, variant: str) -> str:
     """A row a depth, and the same with points held out where that was run."""
     parts = [markdown(_by_depth(tables, scan, variant))]
-    held_out = _by_depth(tables, f"{scan}{FAIR}", variant)
-    parts += ["With a quarter of the training points held out:", markdown(held_out)] if len(held_out) else []
+    fair = _by_depth(tables, f"{scan}{FAIR}", variant)
+    parts += ["With a quarter of the training points held out:", markdown(fair)] if len(fair) else []
     return "\n\n".join(parts)
 
 
@@ -94,11 +94,11 @@ def _swept(tables: Tables) -> str:
         ("scan_spiral_complexity", "stop_angle", "angle (degrees)", "spiral_complexity"),
     ):
         rows = []
-        for protocol, held_out in (("", "none"), (FAIR, "a quarter")):
+        for protocol, share in (("", "none"), (FAIR, "a quarter")):
             runs = of_scan(tables["runs"], f"{scan}{protocol}")
             of_training = 10 if column == "n" else 1  # a tenth of the points
             for value, group in runs.groupby(runs[column] / of_training) if len(runs) else ():
-                row = {name: f"{value:g}", "held out": held_out, "n": len(group)}
+                row = {name: f"{value:g}", "held out": share, "n": len(group)}
                 row |= {"chosen depth": spread(group["pruned_depth"])}
                 rows.append(row | test_metrics(group, "LDN-95"))
         if rows:
@@ -132,5 +132,4 @@ def _batches(tables: Tables) -> str:
 def _picture(tables: Tables, scan: str, figure: str, title: str) -> str:
     """A figure of the notebooks, where its scan was run; that with points held out too."""
     ways = [protocol for protocol in ("", FAIR) if len(of_scan(tables["runs"], f"{scan}{protocol}"))]
-    words = {"": title, FAIR: f"{title}, a quarter of the training points held out"}
-    return "\n\n".join(f"![{words[protocol]}](figures/{figure}{protocol}.png)" for protocol in ways)
+    return "\n\n".join(f"![{title}{held_out(way)}](figures/{figure}{way}.png)" for way in ways)
