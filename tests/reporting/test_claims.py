@@ -7,8 +7,9 @@ import pytest
 
 from depthsearch.reporting.claims import after, best_ddn, depths_of, image_claims, paired
 from depthsearch.reporting.pages.costs import costs
-from depthsearch.reporting.pages.images import image_runs, image_table, prediction_table, protocol_gap
-from depthsearch.reporting.parts import cohorts, ldn_and_ddn
+from depthsearch.reporting.pages.images import image_runs, image_scale, image_table, prediction_table, protocol_gap
+from depthsearch.reporting.pages.readme import claims_in_words
+from depthsearch.reporting.parts import cohorts, first_cohorts, ldn_and_ddn
 from depthsearch.reporting.tables import largest_rise, thin
 
 METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
@@ -132,6 +133,41 @@ def test_image_claims():
     assert harder["difference"].startswith("+5.5 [") and harder["verdict"] == late
 
 
+def test_a_ddn_of_one_depth_is_no_manual_search():
+    runs = some_runs(range(4))
+    one = runs[(runs["kind"] == "LDN") | (runs["max_depth"] == 20)]
+    said = image_claims({"runs": one})
+    assert not said["claim"].str.startswith("2.").any()
+    ece = said[said["claim"].str.startswith("3.")]["quantity"]
+    assert list(ece) == ["ECE, LDN-full (D = 20) minus regular network of D = 20"]
+    assert not image_table({"runs": one})["method"].str.contains("best").any()
+
+
+def test_a_single_repeat_has_no_interval():
+    said = image_claims({"runs": some_runs([0])})["difference"]
+    assert "+0.1 points" in set(said) and not said.str.contains("nan").any()
+
+
+def test_the_first_page_tells_of_each_data_set_by_its_longest_runs():
+    """MNIST was trained for 15 epochs; Fashion-MNIST for 45 epochs too, but as yet no DDN was."""
+    longer = [made_up_run("LDN", 10, seed, 0.1, data_set="Fashion-MNIST", epochs=45) for seed in range(4)]
+    tables = {"runs": pd.concat([some_runs([0, 1]), pd.DataFrame(longer)])}
+    assert {name: way for name, (way, _) in first_cohorts(tables).items()} == {
+        "Fashion-MNIST": "fair_bfloat16_45epochs",
+        "MNIST": "fair_bfloat16_15epochs",
+    }
+    words = claims_in_words(pd.DataFrame(), pd.DataFrame(), image_claims(tables)).set_index("claim")
+    pruning, _, calibration, _, difficulty = words.to_dict("records")
+    assert pruning["Fashion-MNIST"] == "reproduced after 45 epochs (n = 4)"
+    assert pruning["MNIST"] == "undecided after 15 epochs (n = 2)"
+    assert difficulty["Fashion-MNIST"] == "undecided after 15 epochs (n = 2)"
+    assert calibration["Fashion-MNIST"] == "not run"
+    assert image_scale(tables).startswith(
+        "Images: Fashion-MNIST 45 of the paper's 500 epochs, D = 10, 4 repeats; "
+        "MNIST 15 of the paper's 500 epochs, D = 5 10 20, 2 repeats. No run on a GPU;"
+    )
+
+
 def test_no_verdict_from_fewer_than_four_repeats(tables):
     """Not even of errors that differ alike: those are counts as well as depths are."""
     verdicts = set(image_claims(tables)["verdict"].str.replace(r" after \d+ epochs", "", regex=True))
@@ -169,7 +205,7 @@ def test_the_margin_is_a_share_of_a_small_reference():
     """0.1 points are little beside 2.5 % of error, and much beside 0.5 %."""
     for base, said in ((0.025, "reproduced after 15 epochs: worse, within the margin"), (0.005, "not reproduced")):
         rows = [made_up_run("LDN", 20, seed, base + 0.001 + 1e-6 * seed) for seed in range(4)]
-        rows += [made_up_run("DDN", 20, seed, base) for seed in range(4)]
+        rows += [made_up_run("DDN", depth, seed, base) for seed in range(4) for depth in (10, 20)]
         difference, verdict = verdict_of({"runs": pd.DataFrame(rows)}, "test error, LDN-95 (D = 20) minus the DDN")
         assert difference == "+0.1 [+0.0999, +0.1] points" and verdict.startswith(said)
 

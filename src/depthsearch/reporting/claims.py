@@ -119,6 +119,11 @@ def best_ddn(ddn: pd.DataFrame, metric: str) -> pd.DataFrame:
     return pd.concat(halves)
 
 
+def is_search(ddn: pd.DataFrame) -> bool:
+    """Whether there is a depth to choose: of several."""
+    return ddn["max_depth"].nunique() > 1
+
+
 def _best_depth(choosing: pd.DataFrame, all_runs: pd.DataFrame, column: str, metric: str) -> int:
     repeats = all_runs.groupby("max_depth")["seed"].nunique()
     whole = choosing[choosing["max_depth"].isin(repeats[repeats == repeats.max()].index)]
@@ -148,7 +153,8 @@ def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None)
         preset = _at(ldn, reference)
         rows += _pruning(preset, reference) if reference > 0 else []
         if len(ddn):
-            rows += _search(preset, ddn, reference) + _calibration(preset, ddn, reference)
+            rows += _search(preset, ddn, reference) if is_search(ddn) else []
+            rows += _calibration(preset, ddn, reference)
     steady = ldn[ldn["max_depth"] >= STEADY_FROM] if len(ldn) else ldn
     if len(steady):
         slopes = _slopes(steady, "max_depth")
@@ -179,8 +185,10 @@ def _search(preset: pd.DataFrame, ddn: pd.DataFrame, reference: int) -> list[dic
 
 
 def _calibration(preset: pd.DataFrame, ddn: pd.DataFrame, reference: int) -> list[dict]:
-    best = best_ddn(ddn, "log_likelihood").set_index("seed")
-    others = {f"regular network of D = {reference}": _at(ddn, reference), f"the best DDN (D = {depths_of(best)})": best}
+    others = {f"regular network of D = {reference}": _at(ddn, reference)}
+    if is_search(ddn):
+        best = best_ddn(ddn, "log_likelihood").set_index("seed")
+        others[f"the best DDN (D = {depths_of(best)})"] = best
     return [
         _row(
             CALIBRATION,

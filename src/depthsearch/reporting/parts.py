@@ -58,6 +58,15 @@ def of_data_sets(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.Dat
         yield name, ldn[ldn["data_set"] == name], ddn[ddn["data_set"] == name]
 
 
+def first_cohorts(tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[str, pd.DataFrame]]:
+    """Of each image data set the first cohort with LDN runs of it: its name, and its runs of that data set."""
+    found: dict[str, tuple[str, pd.DataFrame]] = {}
+    for way, cohort in cohorts(tables).items():
+        for name, *runs in of_data_sets(cohort["runs"]):
+            found.setdefault(name, (way, pd.concat(runs)))
+    return found
+
+
 def reference_depth(*tables: pd.DataFrame) -> int | None:
     """Of the depths that all tables have, the one of the paper's image figures, 50, or else the deepest."""
     shared = set.intersection(*(set(table["max_depth"]) for table in tables))

@@ -53,9 +53,13 @@ def most_often(depths: pd.Series) -> str:
 
 
 def difference_said(interval: tuple[float, float, float, int], scale: float = 1, unit: str = "") -> str:
-    """A difference with its interval, in a unit of which `scale` make one: `+0.5 [-0.1, +1.1] points`."""
+    """A difference with its interval, of a single one without, in a unit of which `scale` make one.
+
+    `+0.5 [-0.1, +1.1] points`
+    """
     mean, low, high = (scale * value for value in interval[:3])
-    return "-" if np.isnan(mean) else f"{mean:+.3g} [{low:+.3g}, {high:+.3g}] {unit}".rstrip()
+    between = "" if np.isnan(low) else f" [{low:+.3g}, {high:+.3g}]"
+    return "-" if np.isnan(mean) else f"{mean:+.3g}{between} {unit}".rstrip()
 
 
 def images_said(rows: pd.DataFrame) -> str:

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from depthsearch.reporting.claims import best_ddn, depths_of
+from depthsearch.reporting.claims import best_ddn, depths_of, is_search
 from depthsearch.reporting.figures.style import (
     COLOURS,
     LABELS,
@@ -85,7 +85,7 @@ def image_depths(tables: Tables) -> Figure | None:
                 if len(table):
                     beside = 0.35 * (i - (len(variants) - 1) / 2)
                     points(ax, table, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant], beside)
-            if "DDN" in variants and len(other):
+            if "DDN" in variants and is_search(other):
                 best = best_ddn(other, metric.removeprefix("test_"))
                 value = scale_of(metric) * best[f"DDN_{metric}"].mean()
                 label = f"best DDN (D = {depths_of(best)})"

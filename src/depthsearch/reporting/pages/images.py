@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from depthsearch.reporting.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of
+from depthsearch.reporting.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of, is_search
 from depthsearch.reporting.pages.costs import diverged_runs
-from depthsearch.reporting.parts import cohorts, of_data_sets, reference_depth, timed_runs
-from depthsearch.reporting.words import span, spread
+from depthsearch.reporting.parts import cohorts, first_cohorts, of_data_sets, reference_depth, timed_runs
+from depthsearch.reporting.words import listed, span, spread
 from depthsearch.studies.images import Images
 
 PAPER_SETS, PAPER_DEPTHS = ("MNIST", "Fashion-MNIST", "SVHN"), 16  # of its image scans
@@ -43,18 +43,18 @@ def image_runs(tables: dict[str, pd.DataFrame]) -> str:
     return "\n".join(lines)
 
 
-def image_scale(cohort: dict[str, pd.DataFrame]) -> str:
-    """How much less than the paper's the image runs of one cohort are, in a sentence; nothing where they are not."""
-    runs = cohort["runs"]
-    if "protocol" not in runs or runs["protocol"].isna().all():
+def image_scale(tables: dict[str, pd.DataFrame]) -> str:
+    """How much less than the paper's the runs are of which the first page tells, in a sentence; nothing of none."""
+    told, devices = [], set()
+    for data_set, (_, runs) in first_cohorts(tables).items():
+        depths, n = listed(sorted(runs["max_depth"].unique())), runs.groupby(["kind", "max_depth"])["seed"].nunique()
+        epochs = f"{runs['epochs_limit'].iloc[0]} of the paper's {PAPER_EPOCHS} epochs"
+        told.append(f"{data_set} {epochs}, D = {depths}, {span(n)} repeats")
+        devices.update(runs["device"])
+    if not told:
         return ""
-    epochs, depths = runs["epochs_limit"].max(), sorted(runs["max_depth"].unique())
-    n = span(runs.groupby("max_depth")["seed"].nunique())
-    where = "no run on a GPU" if all(device.startswith("CPU") for device in runs["device"]) else "some on a GPU"
-    return (
-        f"Images: {epochs} of the paper's {PAPER_EPOCHS} epochs, D = {' '.join(map(str, depths))}, "
-        f"{n} repeats, {where}; [what was run](results/README.md#what-was-run)."
-    )
+    where = "No run on a GPU" if all(device.startswith("CPU") for device in devices) else "Some on a GPU"
+    return f"Images: {'; '.join(told)}. {where}; [what was run](results/README.md#what-was-run)."
 
 
 def protocol_gap(tables: dict[str, pd.DataFrame]) -> str:
@@ -108,8 +108,9 @@ def image_table(tables: dict[str, pd.DataFrame], columns: Mapping[str, str] = ME
             at = ldn[ldn["max_depth"] == depth]
             methods = [(variant, f"{variant} (D = {depth})", at) for variant in ("LDN-95", "LDN-full")]
             if shared is not None:
-                best = best_ddn(ddn, "log_likelihood")
                 methods.append(("DDN", f"DDN (D = {depth})", ddn[ddn["max_depth"] == depth]))
+            if shared is not None and is_search(ddn):
+                best = best_ddn(ddn, "log_likelihood")
                 methods.append(("DDN", f"DDN best on {chosen_on(ddn)} (D = {depths_of(best)})", best))
             for variant, title, runs in methods:
                 row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}

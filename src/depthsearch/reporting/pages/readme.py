@@ -9,7 +9,7 @@ from depthsearch.reporting.baselines import BASELINES, as_good
 from depthsearch.reporting.claims import image_claims, spiral_claims
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import PAPER_SETS, image_scale
-from depthsearch.reporting.parts import FAIR, cohorts
+from depthsearch.reporting.parts import FAIR
 from depthsearch.reporting.purposes import by_repeat, families, good_for
 from depthsearch.reporting.rules import CALIBRATION, DIFFICULTY, FEWEST, PRUNING, SEARCH, STEADY
 from depthsearch.reporting.words import markdown, most_often, span
@@ -26,13 +26,11 @@ def readme_part(scans: Tables, compared: Tables) -> str:
         scans: what is shown of the scans of depth.
         compared: what is shown of the comparison of strategies; empty if there is none.
     """
-    headline = dict(list(cohorts(scans).items())[:1])
-    images = next(iter(headline.values()), scans)
     text = [
         "**Are the paper's claims reproduced?** Differences are paired over repeats and judged by where the whole 95 % "
         "interval lies ([numbers, margins and rules](results/README.md#claims-of-the-paper)).",
-        markdown(claims_in_words(spiral_claims(scans), spiral_claims(scans, FAIR), image_claims(images))),
-        image_scale(images),
+        markdown(claims_in_words(spiral_claims(scans), spiral_claims(scans, FAIR), image_claims(scans))),
+        image_scale(scans),
     ]
     found = dict(families(compared["strategies"])) if compared else {}
     if "spirals" in found:
@@ -42,7 +40,10 @@ def readme_part(scans: Tables, compared: Tables) -> str:
 
 
 def claims_in_words(spirals: pd.DataFrame, held_out: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """A row a claim, a column a data set, of three tables of claims; on spirals with and without points held out."""
+    """A row a claim, a column a data set, of three tables of claims; on spirals with and without points held out.
+
+    Of several cohorts of image runs the first that says something of a claim and a data set speaks for it.
+    """
     table = []
     for rule in CLAIMS:
         row = {"claim": rule.claim, "spirals": _verdict(spirals, rule.claim)}
@@ -61,6 +62,8 @@ def _verdict(claims: pd.DataFrame, claim: str) -> str:
     rows = claims[claims["claim"] == claim] if len(claims) else claims
     if not len(rows):
         return "not run"
+    if "runs" in rows:
+        rows = rows[rows["runs"] == rows["runs"].iloc[0]]
     words: dict[str, list[str]] = {}
     for quantity, verdict in zip(rows["quantity"], rows["verdict"], strict=True):
         word, _, why = verdict.partition(": ")

@@ -19,7 +19,7 @@ from depthsearch.reporting.pages.images import (
     test_metrics,
 )
 from depthsearch.reporting.pages.spirals import spirals_part, told
-from depthsearch.reporting.parts import FAIR, cohorts
+from depthsearch.reporting.parts import FAIR, first_cohorts
 from depthsearch.reporting.rules import FEWEST, rules_table
 from depthsearch.reporting.words import markdown
 from depthsearch.studies.spirals import Spirals
@@ -120,15 +120,15 @@ epochs too, when q was still uniform; runs of then are not shown.
 
 
 def _images(tables: Tables) -> str:
-    figures = [
+    figures = "\n".join(
         f"![q(d), chosen depth and log-likelihood, {name}](figures/image_depth_dist_exps_{name}.png)"
-        for name in list(cohorts(tables))[:1]
-    ]
+        for name in dict.fromkeys(name for name, _ in first_cohorts(tables).values())
+    )
     return f"""## Images: one LDN run against manual search
 
 {markdown(image_table(tables))}
 
-{"".join(figures)}
+{figures}
 
 ### Time to predict the test set
 
