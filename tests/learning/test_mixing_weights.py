@@ -93,6 +93,21 @@ def test_kl_is_a_sum_over_edges_and_choices_and_what_the_original_computes():
     torch.testing.assert_close(q.kl(), by_hand)
 
 
+def test_kl_of_softmax_weights_is_to_equal_weights_of_the_options_that_are_kept():
+    mixing = made(SoftmaxWeights)
+    mixing.keep_best(2)
+    with mixing.learning() as alphas:
+        value = mixing.kl()
+        gradients = torch.autograd.grad(value, list(alphas.values()))
+    by_hand = 0
+    for name, mask in mixing.masks.items():
+        w = mixing.alphas[name][mask].unflatten(0, (-1, 2)).softmax(-1)
+        by_hand = by_hand + (w * (2 * w).log()).sum()
+    torch.testing.assert_close(value.detach(), by_hand)
+    for gradient, mask in zip(gradients, mixing.masks.values(), strict=True):
+        assert gradient.isfinite().all() and (gradient[mask] != 0).all() and (gradient[~mask] == 0).all()
+
+
 class _HeldDraw(torch.autograd.Function):
     """A given draw, with torch's pathwise derivative at it."""
 

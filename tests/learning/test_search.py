@@ -414,6 +414,23 @@ def test_a_search_that_diverges_ends():
     assert list(resumed.epochs()) == []
 
 
+def test_what_the_original_finds_is_ranked_by_softmax():
+    """Node 2 has two inputs whichever way; of node 3's three edges mean Dirichlet weights keep others than softmax."""
+    beta = torch.zeros(14, 7)
+    beta[2:5, 0] = torch.tensor([2.0, 0.0, 0.0])
+    beta[3, 1:], beta[4, 1:] = -1.1, -1.2
+    states = {}
+    for faithful in (False, True):
+        architect = DrNAS(faithful=faithful)
+        space = made(darts_cells)
+        mixing = architect.mixing(space.choices)
+        for alpha in mixing.alphas.values():
+            alpha.copy_(beta)
+        found = space.derive(architect.ranking(mixing))
+        states[faithful] = {state for _, state in found.normal[2:4]}
+    assert states == {False: {1, 2}, True: {0, 2}}
+
+
 def test_bad_input_is_one_line():
     with pytest.raises(ValueError, match="stages of one epoch or more"):
         Search(made(Dropping), Darts(), Halves(plane()), [])

@@ -14,7 +14,6 @@ from torch.nn.functional import elu
 from depthsearch.data.nasbench import read_nasbench201
 from depthsearch.measuring.oracle import (
     cell_probabilities,
-    choice_changes,
     drawn_accuracies,
     entropy,
     largest_probabilities,
@@ -157,8 +156,6 @@ def test_the_accuracies_of_drawn_cells():
     assert drawn.shape == (100,) and drawn.equal(again) and torch.isin(drawn, accuracies).all()
 
 
-def test_entropy_and_changes_of_the_choice():
+def test_entropy_of_the_choice():
     q = torch.tensor([[0.2] * 5, [1.0, 0, 0, 0, 0]])
     torch.testing.assert_close(entropy(q), torch.tensor([5.0, 1.0]).double().log())
-    history = torch.tensor([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]], [[1.0, 0.0], [1.0, 0.0]]])
-    assert choice_changes(history).tolist() == [1, 2]

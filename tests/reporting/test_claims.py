@@ -163,9 +163,27 @@ def test_the_first_page_tells_of_each_data_set_by_its_longest_runs():
     assert difficulty["Fashion-MNIST"] == "undecided after 15 epochs (n = 2)"
     assert calibration["Fashion-MNIST"] == "not run"
     assert image_scale(tables).startswith(
-        "Images: Fashion-MNIST 45 of the paper's 500 epochs, D = 10, 4 repeats; "
-        "MNIST 15 of the paper's 500 epochs, D = 5 10 20, 2 repeats. No run on a GPU;"
+        "Images: Fashion-MNIST `fair_bfloat16_45epochs`, 45 of the paper's 500 epochs, D = 10, 4 repeats; "
+        "MNIST `fair_bfloat16_15epochs`, 15 of the paper's 500 epochs, D = 5 10 20, 2 repeats. No run on a GPU;"
     )
+
+
+def test_the_first_page_says_which_epochs_were_selected_on_test_points():
+    rows = [made_up_run("LDN", 20, seed, 0.1, data_set="SVHN", protocol="paper", epochs=500) for seed in range(4)]
+    words = claims_in_words(pd.DataFrame(), pd.DataFrame(), image_claims({"runs": pd.DataFrame(rows)}))
+    assert words["SVHN"][0] == "reproduced (n = 4 of epochs selected on test points)"
+
+
+def test_long_runs_come_before_short_ones_of_another_precision():
+    long = pd.DataFrame([made_up_run("LDN", 20, 0, 0.1, epochs=500) | {"precision": "float32"}])
+    runs = pd.concat([some_runs([0]), long])
+    assert next(iter(cohorts({"runs": runs}))) == "fair_float32_500epochs"
+
+
+def test_a_data_set_all_of_whose_runs_diverged_was_run():
+    lost = pd.DataFrame([made_up_run("LDN", 20, 0, 0.1, data_set="SVHN") | {"epoch": 3}])
+    said = image_runs({"runs": some_runs([0]), "diverged": lost})
+    assert "- SVHN: all runs diverged: " in said and "SVHN: not run" not in said
 
 
 def test_no_verdict_from_fewer_than_four_repeats(tables):

@@ -45,6 +45,12 @@ def test_differences_are_paired_and_corrected_for_how_many_there_are():
     assert set(table.loc["ImageNet16-120"]["word"]) == {"no difference seen"}  # all alike
 
 
+def test_a_difference_that_is_the_same_in_every_repeat_is_one():
+    rows = runs({"DrNAS": [93.0] * 4, "DARTS": [54.3] * 4})
+    assert set(against(rows)["word"]) == {"better", "no difference seen"}  # of ImageNet16-120, all are alike
+    assert against(runs({"DARTS": [54.3] * 4})).empty
+
+
 @pytest.mark.parametrize(
     ("interval", "p", "said"),
     [

@@ -41,10 +41,10 @@ def make_run(
     (folder / "summary.json").write_text(json.dumps(summary | more))
 
 
-def grid(results, depths=(2, 3), seeds=(0, 1), **how):
+def grid(results, depths=(2, 3), seeds=(0, 1), protocol="paper", **how):
     for depth in depths:
         for seed in seeds:
-            make_run(results, Spirals(max_depth=depth), seed, **how)
+            make_run(results, Spirals(max_depth=depth, protocol=protocol), seed, **how)
 
 
 def tables_on_disk(results):
@@ -165,6 +165,30 @@ def test_a_small_trial_never_hides_a_scan(tmp_path):
     grid(tmp_path, error=0.1, started="2026-01-01")
     grid(tmp_path, depths=(2,), training={"epochs": 30}, error=0.2, started="2026-03-01")
     assert set(errors(tmp_path).values()) == {0.1}
+
+
+def test_a_small_trial_with_points_held_out_is_not_pooled_with_a_scan(tmp_path):
+    grid(tmp_path, error=0.1, started="2026-01-01", protocol="fair")
+    grid(
+        tmp_path,
+        depths=(2,),
+        seeds=(0, 1, 2),
+        training={"epochs": 30},
+        error=0.2,
+        started="2026-03-01",
+        protocol="fair",
+    )
+    assert set(errors(tmp_path).values()) == {0.1}
+
+
+def test_rows_stay_where_the_file_of_another_table_is_gone(tmp_path):
+    grid(tmp_path)
+    main([str(tmp_path)])
+    shutil.rmtree(tmp_path / "runs")
+    (tmp_path / "tables" / "diverged.csv").unlink()
+    grid(tmp_path, seeds=(5,))
+    main([str(tmp_path)])
+    assert {seed for _, seed in errors(tmp_path)} == {0, 1, 5} and not list(tmp_path.rglob("*.part"))
 
 
 def test_a_diverged_run_counts_as_made(tmp_path):

@@ -216,6 +216,15 @@ def test_an_ensemble_learns_in_any_unit_and_says_where_it_is_unsure(space) -> No
     assert (100 - errors - truth).square().mean() < 0.3 * truth.var()
 
 
+def test_labels_are_normalised_as_in_the_original_where_that_is_asked(space) -> None:
+    """A network of no epochs says what its start does, in the unit that it was given."""
+    (known, labels), (new, _) = some(space, 40), some(space, 50, seed=1)
+    start = replace(QUICK, epochs=0)
+    own, given = fit(known, labels, [0], start)(*new), fit(known, labels, [0], start, scale=(90.8192, 2.3961))(*new)
+    in_own_unit = (own - labels.mean()) / labels.std(correction=0)
+    torch.testing.assert_close(in_own_unit.float(), ((given - 90.8192) / 2.3961).float(), rtol=1e-4, atol=1e-4)
+
+
 def test_bounded_labels_are_given_back_in_their_unit(space) -> None:
     (known, labels), (new, truth) = some(space, 120), some(space, 400, seed=1)
     bounded = replace(QUICK, bounded=True)

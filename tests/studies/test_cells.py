@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,17 @@ def results(tmp_path_factory, table):
     out = scan_script("0", "--quick", "--repeats", 1, "--table", table, "--results", results, name="nasbench201")
     assert out.returncode == 0, out.stderr
     return results
+
+
+def test_a_search_that_diverged_believes_nothing_and_says_so(table):
+    study = replace(next(s for s in load("nasbench201").QUICK if s.kind == "DrNAS"), table=str(table))
+    space = study.space(Path("of digits none is read"))
+    mixing = study.plan.architect.mixing(space.choices)
+    say = study.watch(space)
+    row, believed = say(mixing), set(study.measure(mixing))
+    assert believed and believed < set(row)
+    mixing.alphas["cell"][0, 0] = float("nan")
+    assert set(say(mixing)) == set(row) - believed
 
 
 @pytest.mark.slow
@@ -266,6 +278,7 @@ def test_a_table_without_a_column_or_none_at_all_is_one_line(tmp_path):
         (("--alpha-rate", 0), "the learning rate of alpha must be positive"),
         (("--trial-epochs", 6), "random search trains a cell for 1 to 5 epochs, as many as a search has, got 6"),
         (("--batch-size", 0), "batch size must be 1 or more, got 0"),
+        (("--batch-size", 1), "batch_size must be 2 or more"),
     ],
 )
 def test_bad_options_are_one_line_before_anything_is_trained(options, said, tmp_path):

@@ -116,7 +116,7 @@ def test_the_grid_is_the_issue_s_and_no_two_share_a_folder():
     grid = load("predictor").GRID
     assert len({(study.group, folder_name(study)) for study in grid}) == len(grid) == 10
     assert all(study.problem() is None for study in [*grid, *load("predictor").QUICK])
-    assert replace(grid[0], table="x", run_is="y", visualize=True).configuration() == grid[0].configuration()
+    assert replace(grid[0], run_is="y", visualize=True).configuration() == grid[0].configuration()
     assert replace(grid[0], epochs=10).configuration() != grid[0].configuration()
 
 
@@ -142,6 +142,46 @@ def test_a_table_of_ones_own_and_what_it_is_of(table, tmp_path):
     assert "best of three; 1 cells below 20 %" in summary["label"] and config["configuration"]["split"] == "20"
     assert {row["n"] for row in summary["rows"] if row["evaluated"] == "all"} == {len(table) - 1 - summary_n(summary)}
     assert collect(tmp_path)["predictor_runs"]["label"].tolist() == [summary["label"]]
+
+
+def test_runs_of_other_tables_are_other_runs(table, tmp_path):
+    accuracy = table.validation_accuracy + 0.001
+    for name, of in (("one", table), ("same", table), ("other", replace(table, validation_accuracy=accuracy))):
+        save_table(tmp_path / f"{name}.npz", of)
+
+    def folder(name, **own):
+        return folder_name(Prediction(split="20", table=str(tmp_path / f"{name}.npz"), **own))
+
+    assert folder("one") == folder("same") != folder("other")
+    assert folder("one") != folder("one", run_is="seed 0")
+
+
+@pytest.mark.parametrize(
+    ("study", "said"),
+    [
+        (Selecting(data_set=MADE_UP, n_train=10, budget=20), "of the 10 of made-up to learn from only 9 have a label"),
+        (Prediction(data_set=MADE_UP, split="91-12"), "have a label, and 5 folds need 10"),
+    ],
+)
+def test_too_few_labels_are_known_before_anything_is_trained(study, said, tmp_path):
+    assert any(said in str(problem_of(study, tmp_path, seed)) for seed in range(12))
+
+
+def problem_of(study, data, seed):
+    try:
+        study.trains(study.pool(data), (seed,))
+    except Problem as problem:
+        return problem
+    return None
+
+
+def test_a_classifier_needs_labels_on_both_sides(tmp_path):
+    study = Prediction(data_set=MADE_UP, split="80")
+    pool = study.pool(tmp_path)
+    best = np.argsort(-np.where(pool.known, pool.labels, -np.inf))[:20]
+    with pytest.raises(Problem, match="20 are above 91 %: a classifier needs 2 of them or more, and one that is not"):
+        study.check(pool, [best], [91.0])
+    study.check(pool, [best], [])
 
 
 def summary_n(summary):
@@ -183,7 +223,7 @@ def test_bad_tables_are_one_line_and_status_2(table, tmp_path):
 def test_limits_in_percent_are_for_nasbench101():
     study = Prediction(data_set="NAS-Bench-201-CIFAR-100", split="91-nested-100")
     assert "91 % is a limit for cells of NAS-Bench-101" in study.problem()
-    with pytest.raises(Problem, match="has only 0 labelled"):
+    with pytest.raises(Problem, match="only 0 have a label"):
         pool = pool_of(MADE_UP, Path("."))
         dark = replace(pool, known=np.zeros_like(pool.known))
         Prediction(data_set=MADE_UP, split="80").trains(dark, (0,))

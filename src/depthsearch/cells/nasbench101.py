@@ -6,7 +6,6 @@ cells are held side by side (`Cells`), padded to 7 vertices.
 
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -116,43 +115,22 @@ def one_hot(cells: Cells) -> np.ndarray:
 # The whole space.
 
 
-def enumerate_cells(max_vertices: int = MAX_VERTICES, cache: str | Path | None = None) -> tuple[Cells, np.ndarray]:
+def enumerate_cells(max_vertices: int = MAX_VERTICES) -> tuple[Cells, np.ndarray]:
     """Every cell of at most max_vertices vertices, one of each hash, and the hashes: 423,624 of at most 7.
 
     In the order of the benchmark's own enumeration: by vertices, then the bits of the edges, then operations; of cells
     that share a hash the first stands for all.
 
-    Args:
-        cache: an npz to read if it is there, and to write otherwise.
-
     Raises:
-        ValueError: max_vertices is not in 2..7, or the cache is the one of another space.
+        ValueError: max_vertices is not in 2..7.
     """
     if not 2 <= max_vertices <= MAX_VERTICES:
         raise ValueError(f"max_vertices must be in 2..{MAX_VERTICES}, got {max_vertices}")
-    if cache is not None and Path(cache).exists():
-        return _cached(Path(cache), max_vertices)
     sizes = [_cells_of(size) for size in range(2, max_vertices + 1)]
     cells = Cells(*(np.concatenate([getattr(part, name) for part in sizes]) for name in Cells.__dataclass_fields__))
     hashes = hashes_of(cells)
     first = np.sort(np.unique(hashes, return_index=True)[1])
-    cells, hashes = cells[first], hashes[first]
-    if cache is not None:
-        Path(cache).parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(cache, **vars(cells), hash=hashes)
-    return cells, hashes
-
-
-def _cached(path: Path, max_vertices: int) -> tuple[Cells, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            cells, hashes = Cells(*(saved[name] for name in Cells.__dataclass_fields__)), saved["hash"]
-        sound = len(cells) > 0 and len(hashes) == len(cells) and int(cells.vertices.max()) == max_vertices
-    except Exception as error:
-        raise ValueError(f"{path} is no list of cells ({error}): remove it and it is made anew") from error
-    if not sound:
-        raise ValueError(f"{path} does not list the cells of at most {max_vertices} vertices: remove it")
-    return cells, hashes
+    return cells[first], hashes[first]
 
 
 def _cells_of(size: int) -> Cells:

@@ -1,7 +1,7 @@
 """NAS-Bench-201 as a table: what each of its 15,625 cells reaches when it is trained (Dong & Yang 2020, 2001.00326).
 
 A CSV file, gzipped or not, with a row a cell in the order of the official index. It is made once from the official
-file, for which the authors' package is needed (`pip install depthsearch[nasbench]`):
+file, for which the authors' package is needed (`pip install -e ".[nasbench]"`):
 
     python -m depthsearch.data.nasbench --from NATS-tss-v1_0-3ffb9-simple --trust --out nasbench201.csv.gz
 """

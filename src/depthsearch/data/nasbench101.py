@@ -79,10 +79,13 @@ def read_table(path: str | Path, label: str | None = None) -> Table:
 
 
 def save_table(path: str | Path, table: Table) -> None:
-    """Writes the npz that `read_table` reads."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with Path(path).open("wb") as file:  # a name without .npz stays as it is
+    """Writes the npz that `read_table` reads, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:  # a name without .npz stays as it is
         np.savez_compressed(file, **{name: value for name, value in vars(table).items() if value is not None})
+    part.replace(path)
 
 
 def problem(table: Table) -> str | None:

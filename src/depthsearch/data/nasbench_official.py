@@ -65,7 +65,7 @@ def _open(source: Path) -> Any:
     try:
         from nats_bench import create  # type: ignore[import-not-found]
     except ImportError:
-        raise DataError("the package nats_bench is missing; pip install depthsearch[nasbench]") from None
+        raise DataError("the package nats_bench is missing; pip install -e '.[nasbench]'") from None
     try:
         if source.suffix != ".pth":
             return create(str(source), "tss", fast_mode=source.is_dir(), verbose=False)

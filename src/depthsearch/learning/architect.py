@@ -22,8 +22,8 @@ class Architect:
         betas: of Adam; those of the papers for images (the recurrent space has torch's default).
         regulariser: weight of the KL to flat mixing weights in what alpha minimises, summed over edges and choices.
         order: 1 takes the gradient at the present weights of the network; 2 at the weights after the step that SGD
-            takes next, and through that step by a finite difference as published; "exact" through it by double
-            differentiation.
+            takes next (that its gradient is clipped first is left out, unless `Schedule.clips_ahead`), and through that
+            step by a finite difference as published; "exact" through it by double differentiation.
         warm_up: share of each stage of a search for which alpha is left alone.
         faithful: does as the original does where that is wrong or an accident: see `LookAhead` and `Search`.
 
@@ -57,6 +57,10 @@ class Architect:
     def mixing(self, choices: Mapping[str, tuple[int, int]], generator: torch.Generator | None = None) -> MixingWeights:
         """The mixing weights of a space to start from."""
         raise NotImplementedError
+
+    def ranking(self, mixing: MixingWeights) -> Weights:
+        """By which weights a space derives what is found: the expected ones."""
+        return mixing.mean()
 
     def learn(self, problem: Bilevel, ahead: LookAhead) -> Tensor:
         """A step of alpha; the validation loss before it (*R,)."""

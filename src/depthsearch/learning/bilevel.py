@@ -110,7 +110,7 @@ def first_order(problem: Bilevel, regulariser: float = 0.0) -> tuple[Tensor, Wei
 
 
 def second_order(problem: Bilevel, ahead: LookAhead, regulariser: float = 0.0) -> tuple[Tensor, Weights]:
-    """The validation loss after the step that SGD takes next, and its gradient in alpha as published (equation 7).
+    """The validation loss after the step of `ahead`, SGD's next, and its gradient in alpha as published (equation 7).
 
     The product with the second derivative is a central difference along v, the gradient of the validation loss in w',
     of half-width 0.01 / |v|. Its passes see the random numbers of the pass that made w'. The network is left as it was,

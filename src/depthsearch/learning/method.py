@@ -29,10 +29,10 @@ class Training:
             effect on `mlp_resnet`.
         norm_batches: minibatches of each epoch on which the statistics of batch norm are estimated anew at its end; 0
             keeps the running averages. These lag behind the weights at the learning rate of the image experiments, by
-            many points of error (`report.protocol_gap`; Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", section
-            3, call it precise batch norm). Of no effect on `mlp_resnet`.
+            many points of error (`reporting.pages.images.protocol_gap`; Wu & Johnson 2021, "Rethinking 'Batch' in
+            BatchNorm", section 3, call it precise batch norm). Of no effect on `mlp_resnet`.
         eval_every: epochs between evaluations on the test set (they are logged and decide nothing). Validation points,
-            where there are any, are evaluated after every epoch.
+            where there are any, are evaluated as often as the `Selection` says.
     """
 
     epochs: int = 8000

@@ -78,9 +78,13 @@ class MixingWeights(nn.Module):
         """The expected weights."""
         raise NotImplementedError
 
+    def softmax(self) -> Weights:
+        """softmax(alpha) over the options that are kept, 0 elsewhere."""
+        return {name: _masked(choice).softmax(-1) for name, choice in self._each()}
+
     def kl(self) -> Tensor:
         """KL to the flat distribution of the same kind, nats, summed over edges and choices (*R,)."""
-        return torch.stack([kl_divergence(q, self._flat(q)).sum(-1) for q in self().values()]).sum(0)
+        return torch.stack([self._kl(choice).sum(-1) for _, choice in self._each()]).sum(0)
 
     @torch.no_grad()
     def entropy(self) -> Weights:
@@ -140,7 +144,7 @@ class MixingWeights(nn.Module):
     def _distribution(self, choice: _Choice) -> Distribution:
         raise NotImplementedError
 
-    def _flat(self, q: Distribution) -> Distribution:
+    def _kl(self, choice: _Choice) -> Tensor:
         raise NotImplementedError
 
 
@@ -151,17 +155,16 @@ class SoftmaxWeights(MixingWeights):
         return self.mean()
 
     def mean(self) -> Weights:
-        return {name: self._logits(choice).softmax(-1) for name, choice in self._each()}
+        return self.softmax()
 
     def _distribution(self, choice: _Choice) -> Categorical:
-        return Categorical(logits=self._logits(choice), validate_args=False)
+        return Categorical(logits=_masked(choice), validate_args=False)
 
-    def _flat(self, q: Distribution) -> Categorical:
-        assert isinstance(q, Categorical)
-        return Categorical(logits=torch.zeros_like(q.logits), validate_args=False)
-
-    def _logits(self, choice: _Choice) -> Tensor:
-        return choice.alpha.masked_fill(choice.kept == 0, -torch.inf)
+    def _kl(self, choice: _Choice) -> Tensor:
+        # To equal weights of the options that are kept; zeros in place of what is infinite, or its gradient is not a
+        # number.
+        log_w = _masked(choice).log_softmax(-1).masked_fill(choice.kept == 0, 0)
+        return choice.kept.sum(-1).log() + (choice.kept * log_w.exp() * log_w).sum(-1)
 
 
 class DirichletWeights(MixingWeights):
@@ -185,9 +188,9 @@ class DirichletWeights(MixingWeights):
     def _distribution(self, choice: _Choice) -> Dirichlet:
         return Dirichlet(self._concentration(choice), validate_args=False)
 
-    def _flat(self, q: Distribution) -> Dirichlet:
-        assert isinstance(q, Dirichlet)
-        return Dirichlet(torch.ones_like(q.concentration), validate_args=False)
+    def _kl(self, choice: _Choice) -> Tensor:
+        q = self._distribution(choice)
+        return kl_divergence(q, Dirichlet(torch.ones_like(q.concentration), validate_args=False))
 
     def _concentration(self, choice: _Choice) -> Tensor:
         return F.elu(choice.alpha) + 1
@@ -208,6 +211,10 @@ def strongest(weights: Mapping[str, Tensor], masks: Mapping[str, Tensor], keep: 
         best = torch.argsort(-scores, dim=-1, stable=True)[..., :keep]
         kept[name] = torch.zeros_like(mask).scatter(-1, best, True)
     return kept
+
+
+def _masked(choice: _Choice) -> Tensor:
+    return choice.alpha.masked_fill(choice.kept == 0, -torch.inf)
 
 
 def _normalised(weights: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ class Search:
     def learned(self) -> list[Found]:
         """What has come out."""
         trajectory = {name: torch.stack([alpha[name] for alpha in self._alphas]) for name in self.space.choices}
-        architecture = self.space.derive(self.mixing.mean())
+        architecture = self.space.derive(self.architect.ranking(self.mixing))
         return [Found(architecture, self.space, self.mixing, self.history, trajectory, self.diverged_epoch)]
 
     def histories(self) -> list[list[dict]]:

@@ -1,6 +1,7 @@
 """What is measured of a choice of depth: three ways of predicting, its cost, and how it behaves off the data."""
 
 import copy
+import math
 
 import torch
 from torch import Tensor
@@ -111,9 +112,10 @@ def under_shift(method: Method, network: DepthNetwork, depth: DepthPosterior, sp
         entropy = -(log_probs.exp() * log_probs).sum(-1).cpu()
         unmoved = entropy if unmoved is None else unmoved
         found = metrics(log_probs, y)
-        labels = torch.cat([torch.zeros(len(unmoved)), torch.ones(len(entropy))])
+        labels, both = torch.cat([torch.zeros(len(unmoved)), torch.ones(len(entropy))]), torch.cat([unmoved, entropy])
+        told_apart = float(roc_auc_score(labels, both)) if both.isfinite().all() else math.nan  # logits may overflow
         row: dict = {"shift": float(amount)} | {k: found[k] for k in ("log_likelihood", "error", "ece")}
-        rows.append(row | {"auroc": float(roc_auc_score(labels, torch.cat([unmoved, entropy])))})
+        rows.append(row | {"auroc": told_apart})
     return rows
 
 

@@ -145,9 +145,3 @@ def _largest(shapes: np.ndarray) -> np.ndarray:
 def entropy(q: Tensor) -> Tensor:
     """The entropy of each row of q (..., options), in nats."""
     return torch.special.entr(q.detach().double()).sum(-1)
-
-
-def choice_changes(history: Tensor) -> Tensor:
-    """How many edges have another largest weight than an epoch before (epochs - 1,), of weights (epochs, edges, n)."""
-    chosen = history.detach().argmax(-1)
-    return (chosen[1:] != chosen[:-1]).sum(-1)

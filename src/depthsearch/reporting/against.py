@@ -6,6 +6,7 @@ from depthsearch.data.nasbench import SETS
 from depthsearch.reporting.baselines import holm
 from depthsearch.reporting.claims import p_value, paired
 from depthsearch.reporting.rules import Interval, difference_seen, negated
+from depthsearch.reporting.words import between
 from depthsearch.studies.random_cells import EQUAL_COST
 
 JUDGED = ("DrNAS", "DrNAS progressive")
@@ -27,9 +28,9 @@ def against(rows: pd.DataFrame) -> pd.DataFrame:
         for words, gap in gaps.items():
             interval, p = paired(gap), corrected[words]
             mean, low, high, n = interval
-            row = {"data": name, "difference": words, "points": f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]", "n": n}
+            row = {"data": name, "difference": words, "points": f"{mean:+.2f}{between(low, high, '+.2f')}", "n": n}
             table.append(row | {"Holm's p": f"{p:.2g}", "word": word(interval, p)})
-    return pd.DataFrame(table)
+    return pd.DataFrame(table, columns=["data", "difference", "points", "n", "Holm's p", "word"])
 
 
 def word(interval: Interval, p: float) -> str:

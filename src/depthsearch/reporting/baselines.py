@@ -13,7 +13,7 @@ import pandas as pd
 from depthsearch.measuring.choices import METRICS
 from depthsearch.reporting.claims import p_value, paired
 from depthsearch.reporting.rules import LIKELIHOOD_MARGIN, Interval, difference_seen
-from depthsearch.reporting.words import spread
+from depthsearch.reporting.words import between, spread
 
 # The depths of which one is taken, each as likely as the others, where the deepest is D.
 BASELINES: dict[str, Callable[[int], Iterable[int]]] = {
@@ -102,4 +102,4 @@ def as_good(regrets: pd.DataFrame) -> list[str]:
 
 def _said(interval: Interval, p: float) -> str:
     mean, low, high, _ = interval
-    return f"{word(interval, p)}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{word(interval, p)}: {mean:+.3f}{between(low, high, '+.3f')}"

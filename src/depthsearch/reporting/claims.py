@@ -42,9 +42,11 @@ def paired(differences: pd.Series) -> Interval:
 
 
 def p_value(differences: pd.Series) -> float:
-    """That their mean is 0, of the t-test that belongs to the interval of `paired`; NaN of differences all alike."""
+    """That their mean is 0, of the t-test that belongs to the interval of `paired`; of differences all alike 0 or 1."""
     d = differences.dropna().to_numpy(dtype=float)
-    return float(_t_test(d).pvalue) if len(d) > 1 and d.std() > 0 else np.nan
+    if len(d) > 1 and np.ptp(d) == 0:
+        return float(d[0] == 0)
+    return float(_t_test(d).pvalue) if len(d) > 1 else np.nan
 
 
 def _t_test(d: np.ndarray) -> Any:

@@ -43,7 +43,8 @@ def cohorts(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, pd.DataFr
     images = {
         name: table[table["scan"].str.endswith("_images")] for name, table in tables.items() if "protocol" in table
     }
-    ways = images["runs"][keys].dropna().drop_duplicates().sort_values(keys, ascending=[True, True, False])
+    order = {"by": ["protocol", "epochs_limit", "precision"], "ascending": [True, False, True]}
+    ways = images["runs"][keys].dropna().drop_duplicates().sort_values(**order)
     parts = {}
     for way in ways.to_dict("records"):
         name = f"{way['protocol']}_{way['precision']}_{way['epochs_limit']}epochs"

@@ -7,7 +7,7 @@ from depthsearch.reporting.claims import paired
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.prediction import MARKS, ORDER
 from depthsearch.reporting.rules import FEWEST, Interval, negated
-from depthsearch.reporting.words import span
+from depthsearch.reporting.words import between, span
 from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
 from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
 from depthsearch.studies.trained_pools import NB101
@@ -142,7 +142,7 @@ def spread(values: pd.Series) -> str:
 
 def interval(difference: Interval) -> str:
     mean, low, high, _ = difference
-    return f"{mean:+.3g} [{low:+.3g}, {high:+.3g}]"
+    return f"{mean:+.3g}{between(low, high)}"
 
 
 def cost_table(runs: pd.DataFrame) -> pd.DataFrame:

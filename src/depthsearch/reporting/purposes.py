@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from depthsearch.reporting.baselines import BASELINES, as_good
-from depthsearch.reporting.claims import paired
-from depthsearch.reporting.rules import FEWEST
+from depthsearch.reporting.baselines import BASELINES, as_good, holm
+from depthsearch.reporting.claims import p_value, paired
+from depthsearch.reporting.rules import difference_seen, negated
 from depthsearch.strategies import METHODS, SEARCHES
 
 ORDER = [*METHODS, *SEARCHES, *BASELINES]
@@ -42,7 +42,9 @@ def _purposes(rows: pd.DataFrame, shift: pd.DataFrame) -> list[_Purpose]:
     if len(shift):
         noticed = "To notice inputs off the data by predictive entropy"
         moved = off_the_data(shift)
-        found.append(_Purpose("noticing what is off the data", noticed, moved, "auroc", 1, "AUROC"))
+        found.append(
+            _Purpose("noticing what is off the data", noticed, moved, "auroc", 1, "AUROC, of which 0.5 is chance")
+        )
     return found
 
 
@@ -101,17 +103,21 @@ def good_for(rows: pd.DataFrame, shift: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def among_best(rows: pd.DataFrame, column: str) -> list[str]:
-    """The strategy with the highest mean, then those whose paired difference to it does not exclude zero."""
+    """The strategy with the highest mean, then those that are not told apart from it.
+
+    Told apart is what neither the 95 % interval of a paired difference leaves in doubt nor its p-value, corrected for
+    how many there are by Holm's procedure.
+    """
     values = by_repeat(rows, column).dropna(axis=1, how="all")
     if values.empty:
         return []
     best = str(values.mean().idxmax())
-    found = [best]
-    for name in (n for n in ORDER if n in values and n != best):
-        mean, _, high, n = paired(values[name] - values[best])
-        if n < FEWEST or high >= 0 or mean == 0:
-            found.append(name)
-    return found
+    gaps = {name: values[name] - values[best] for name in ORDER if name in values and name != best}
+    corrected = holm({name: p_value(gap) for name, gap in gaps.items()})
+    return [
+        best,
+        *(name for name, gap in gaps.items() if difference_seen(negated(paired(gap)), corrected[name]) != "worse"),
+    ]
 
 
 def _best(purpose: "_Purpose") -> str:

@@ -16,6 +16,9 @@ OLDER = """Compared before this rule, and not run again since: {}. There the wei
 chosen without a record, and a network of the pool stopped as soon as its validation points were fitted, where the
 others were given half of the epochs."""
 
+AT_AN_EDGE = """At an edge of what was tried: {}. Another rate may do better: their rows are no bound of what these ways
+can do."""
+
 
 def collect(results: Path) -> Tables:
     """All finished runs of `scan_strategy_rates.py` as a tidy table, `strategies_tuning`.
@@ -50,5 +53,8 @@ def tuning_part(rows: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
     by = {"validation log-likelihood (nats)": ("log_likelihood", 4)}
     table = tuning_table(rows, tuned(rows), [*METHODS], by).replace({"method": {"DDN": "pool"}})
     text = ["## Learning rates", rule_said(TUNING_DEPTH, rows["started"]), markdown(table)]
+    edge = sorted(set(table.loc[table[""].str.contains("edge"), "method"]) & set(METHODS), key=[*METHODS].index)
+    if edge:
+        text.append(AT_AN_EDGE.format(", ".join(edge)))
     older = set(compared.loc[compared["started"] < TUNING_DEPTH[0], "data_set"]) if len(compared) else set()
     return [*text, OLDER.format(", ".join(sorted(older)))] if older else text

@@ -50,7 +50,10 @@ def still(interval: Interval, margin: float) -> str:
     _, low, high, _ = interval
     if -margin <= low and high <= margin:
         return "reproduced"
-    return "not reproduced" if low > margin or high < -margin else "undecided"
+    if low > margin or high < -margin:
+        return "not reproduced"
+    how = "grows" if low > 0 else "falls" if high < 0 else ""
+    return f"undecided: {how}, not clear whether by more than the margin" if how else "undecided"
 
 
 def difference_seen(interval: Interval, p: float, margin: float = 0.0, counted: str = "repeats") -> str:

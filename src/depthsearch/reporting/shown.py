@@ -46,8 +46,8 @@ def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
     lines: list[str] = []
     if "runs" in tables:
         runs = stacked([tables["runs"], tables["diverged"]])
-        by_protocol = runs["protocol"].notna() if "protocol" in runs else pd.Series(False, index=runs.index)
-        for part, ways in ((runs[~by_protocol], ()), (runs[by_protocol], WAYS)):
+        of_images = runs["scan"].str.endswith("_images")
+        for part, ways in ((runs[~of_images], ()), (runs[of_images], WAYS)):
             best, others = fullest(part, ["scan", "data_set", *ways], ["cohort", "epochs_limit"], SETTING)
             kept[RUNS] = pd.concat([kept.get(RUNS, pd.Series(dtype=object)), RUNS.keys(best)])
             lines += others

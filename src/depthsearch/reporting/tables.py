@@ -198,11 +198,11 @@ def with_stored(results: Path, collected: Tables, mains: Sequence[str]) -> Table
 
 
 def stored_tables(results: Path, names: Sequence[str]) -> Tables | None:
-    """The tables of `results/tables`; None unless all of them are there."""
+    """The tables of `results/tables`; None where there is none, an empty one for each that is missing beside others."""
     paths = {name: results / "tables" / f"{name}.csv" for name in names}
-    if not all(path.exists() for path in paths.values()):
+    if not any(path.exists() for path in paths.values()):
         return None
-    return {name: _from_earlier(_read(path), name) for name, path in paths.items()}
+    return {name: _from_earlier(_read(path), name) if path.exists() else pd.DataFrame() for name, path in paths.items()}
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -233,5 +233,7 @@ def write_tables(results: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path
         # Numbers beside nothing, of several kinds of runs, as numbers: so they are written as they will be read back.
         table = table.infer_objects()
         table[table.select_dtypes("float").columns] += 0.0  # -0.0 + 0.0 is 0.0
-        table.to_csv(path, index=False, float_format="%.6g")
+        part = path.with_suffix(".part")
+        table.to_csv(part, index=False, float_format="%.6g")
+        part.replace(path)  # a table may be all that is left of runs: it is there whole, or as it was
     return list(paths)

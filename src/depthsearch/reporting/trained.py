@@ -88,8 +88,10 @@ def unpaired(ours: pd.Series, theirs: pd.Series) -> tuple[Interval, float]:
     from scipy.stats import ttest_ind
 
     mean, n = float(ours.mean() - theirs.mean()), min(len(ours), len(theirs))
-    if n < 2 or np.ptp(ours) + np.ptp(theirs) == 0:
+    if n < 2:
         return (mean, np.nan, np.nan, n), np.nan
+    if np.ptp(ours) + np.ptp(theirs) == 0:
+        return (mean, mean, mean, n), float(mean == 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of one sample whose values are all alike
         test: Any = ttest_ind(ours, theirs, equal_var=False)

@@ -56,6 +56,11 @@ def _found(found: Mapping) -> dict:
     return row | {f"shift_{name}": sum(point[name] for point in moved) / len(moved) for name in SHIFTED}
 
 
+def drawn_depth(rows: pd.DataFrame) -> int:
+    """The D of the figure: that of most runs, of as many the least."""
+    return int(rows["max_depth"].mode().min())
+
+
 def all_tables(results: Path) -> Tables:
     """Every variation that a results folder knows of, as in `tables.all_tables`.
 

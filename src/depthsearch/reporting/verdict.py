@@ -136,7 +136,8 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
         text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
         if "regret" in rows:
             text += [
-                "Regret, a repeat's mean over the data sets, and how far above that of a guess:",
+                "Regret, a repeat's mean over the data sets, and how far above that of a guess. An interval is of one "
+                "comparison; a difference is seen where Holm's p, over all strategies, is below 0.05 too:",
                 markdown(against_baselines(by_repeat(rows, "regret"))),
             ]
         text += ["Over all runs, the data sets of a family put together:", markdown(cost_table(rows))]

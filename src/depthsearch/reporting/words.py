@@ -40,10 +40,15 @@ def counts_said(rows: pd.DataFrame, words: Mapping[str, str]) -> str:
     return ", ".join(words[name].format(span(values, ",")) for name, values in known.items() if len(values))
 
 
-def spread(values: pd.Series) -> str:
+def spread(values: pd.Series, how: str = ".3g", how_far: str = ".2g") -> str:
     """Mean and standard deviation; of one value that value, and of infinite ones no deviation."""
     mean = values.mean()
-    return f"{mean:.3g}" + (f" ± {values.std():.2g}" if len(values) > 1 and not np.isinf(mean) else "")
+    return f"{mean:{how}}" + (f" ± {values.std():{how_far}}" if values.count() > 1 and not np.isinf(mean) else "")
+
+
+def between(low: float, high: float, how: str = "+.3g") -> str:
+    """An interval, to follow its mean: ` [-0.1, +1.1]`; nothing where there is none, of a single value."""
+    return "" if np.isnan(low) else f" [{low:{how}}, {high:{how}}]"
 
 
 def most_often(depths: pd.Series) -> str:
@@ -58,8 +63,7 @@ def difference_said(interval: tuple[float, float, float, int], scale: float = 1,
     `+0.5 [-0.1, +1.1] points`
     """
     mean, low, high = (scale * value for value in interval[:3])
-    between = "" if np.isnan(low) else f" [{low:+.3g}, {high:+.3g}]"
-    return "-" if np.isnan(mean) else f"{mean:+.3g}{between} {unit}".rstrip()
+    return "-" if np.isnan(mean) else f"{mean:+.3g}{between(low, high)} {unit}".rstrip()
 
 
 def images_said(rows: pd.DataFrame) -> str:

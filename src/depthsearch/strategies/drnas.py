@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from depthsearch.learning.mixing import DirichletWeights
+from depthsearch.learning.mixing import DirichletWeights, MixingWeights, Weights
 from depthsearch.learning.replicates import Replicates
 from depthsearch.strategies.mixing import Mixing, MixtureDepth, mixture_of
 
@@ -16,7 +16,8 @@ class DrNAS(Mixing):
     """Weights of the options of each choice ~ Dirichlet(elu(beta) + 1), a new draw every pass; beta is `alpha` here.
 
     The attributes are those of `Architect`; the defaults are the paper's: L2 on beta, its KL (`regulariser=1e-3`,
-    `weight_decay=0`) is the option. What is chosen has the largest mean weight.
+    `weight_decay=0`) is the option. What is chosen has the largest mean weight; if `faithful`, the largest
+    softmax(beta) as in the original, which ranks the options of an edge alike, but not edges among each other.
 
     Cells are searched in the stages that a `Search` is given. Depth is searched in two stages of half the epochs each;
     between them the better half of the depths is kept. Only states of the second stage should be candidates
@@ -27,6 +28,9 @@ class DrNAS(Mixing):
         self, choices: Mapping[str, tuple[int, int]], generator: torch.Generator | None = None
     ) -> DirichletWeights:
         return DirichletWeights(choices, generator)
+
+    def ranking(self, mixing: MixingWeights) -> Weights:
+        return mixing.softmax() if self.faithful else mixing.mean()
 
     def block_evaluations(self, depth: MixtureDepth, n_train: int, epochs: int, limit: int) -> float:
         first = min(epochs, limit // 2)

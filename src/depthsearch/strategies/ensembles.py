@@ -2,7 +2,8 @@
 
 S networks are one module whose parameters have a leading axis S. Each has its own seed and its own graphs to learn
 from, so that the members of an ensemble, the folds of a cross validation and the repeats of a study are one training;
-nothing couples them, and what a member becomes does not depend on its company (up to rounding).
+nothing couples them, and what a member becomes does not depend on its company (up to rounding), if all learn from as
+many graphs: else all take the steps of the one with the fewest.
 """
 
 from collections.abc import Iterable, Sequence
@@ -128,9 +129,11 @@ def _masks(
 
 
 class _Labels:
-    """Labels (N,) to what each member fits (S, N), by the mean and spread of its own graphs, and back."""
+    """Labels (N,) to what each member fits (S, N), by the mean and spread of its own graphs or given ones, and back."""
 
-    def __init__(self, labels: Tensor, rows: Sequence[Tensor], bounded: bool) -> None:
+    def __init__(
+        self, labels: Tensor, rows: Sequence[Tensor], bounded: bool, given: tuple[float, float] | None = None
+    ) -> None:
         self.bounded = bounded
         own = [labels[r] for r in rows]
         self.unit = torch.stack([_spread(y) for y in own]).unsqueeze(1)
@@ -138,6 +141,8 @@ class _Labels:
         warped = [self._warp(y, self.bound[i], self.unit[i]) for i, y in enumerate(own)]
         self.mean = torch.stack([z.mean() for z in warped]).unsqueeze(1)
         self.std = torch.stack([_spread(z) for z in warped]).unsqueeze(1)
+        if given is not None:
+            self.mean, self.std = (torch.full_like(self.mean, value) for value in given)
 
     def _warp(self, y: Tensor, bound: Tensor, unit: Tensor) -> Tensor:
         # Only a member's own labels are sure to lie below its bound: others, which it does not fit, are cut off.
@@ -191,17 +196,20 @@ def fit(
     seeds: Iterable[int],
     setting: Setting = RECOMMENDED,
     rows: Sequence[Tensor] | None = None,
+    scale: tuple[float, float] | None = None,
 ) -> Ensemble:
     """Fits one network a seed to labels (N,) in any unit.
 
     Args:
         rows: for each seed the graphs that it learns from; all of them if not given.
+        scale: mean and standard deviation by which labels are normalised, as in the original; if not given, those of
+            the graphs that a network learns from.
 
     Raises:
         ValueError: there are no seeds, or not two graphs with finite labels for each.
     """
     seeds, rows, y = _checked(graphs, labels, seeds, rows)
-    scaled = _Labels(y, rows, setting.bounded)
+    scaled = _Labels(y, rows, setting.bounded, scale)
     network = train(graphs, scaled.targets(y), rows, seeds, setting)
     return Ensemble(network, setting, _scale(graphs, setting, rows), scaled)
 

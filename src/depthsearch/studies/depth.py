@@ -185,7 +185,7 @@ class DepthStudy:
 
 
 def seeded(seed: int, build: Callable[[], T]) -> T:
-    """build() with torch's global generator seeded, and left as it was."""
+    """build() with torch's global generators seeded; the CPU's is put back, those of GPUs are not."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()

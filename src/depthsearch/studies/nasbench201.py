@@ -129,6 +129,11 @@ class NASBench201Cell(SearchCell):
         wrong, most, n = super()._wrong_size(), self.plan.epochs, self.trial_epochs
         if wrong is None and n is not None and not 1 <= n <= most:
             return f"random search trains a cell for 1 to {most} epochs, as many as a search has, got {n}"
+        if wrong is None and self.kind == EQUAL_COST:
+            try:
+                _ = self.recipe
+            except ValueError as refused:
+                return str(refused)
         return wrong
 
     def learner(self, seeds: Sequence[int], device: torch.device, data: Path, resume: Sequence[dict] = ()) -> Learner:

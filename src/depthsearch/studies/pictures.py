@@ -56,7 +56,9 @@ def pictures_split(
     side = split.x_train.shape[-1]
     factor = 1 if pixels is None or pixels % side else max(pixels // side, 1)
     shrunk = side if pixels is None or factor > 1 else pixels
-    split = reduced(split, n_train or len(split.y_train), n_test or len(split.y_test), shrunk)
+    n_train = len(split.y_train) if n_train is None else n_train
+    n_test = len(split.y_test) if n_test is None else n_test
+    split = reduced(split, n_train, n_test, shrunk)
     if factor == 1:
         return split
     large = [x.repeat_interleave(factor, -1).repeat_interleave(factor, -2) for x in (split.x_train, split.x_test)]

@@ -5,8 +5,10 @@ ones (`members`, `scored`), and how good an architecture is found for how many t
 `best_so_far`). R repeats with training graphs of their own are fitted side by side where they have equally many.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -44,6 +46,14 @@ class Pool:
     codes: np.ndarray | None = None
     caption: str = ""
 
+    @property
+    def digest(self) -> str:
+        """What tells pools apart: of graphs, labels and what these are."""
+        found = hashlib.sha256(self.caption.encode())
+        for part in (*map(np.asarray, self.graphs), self.labels, self.known):
+            found.update(np.ascontiguousarray(part).tobytes())
+        return found.hexdigest()[:8]
+
     def rows(self, rows: Rows) -> Graphs:
         return self.graphs.rows(torch.as_tensor(rows))
 
@@ -73,16 +83,18 @@ def chosen_settings(
 
 
 def members(
-    pool: Pool, trains: Sequence[Rows], settings: Sequence[Setting], seeds: Sequence[Sequence[int]]
-) -> np.ndarray:
+    pool: Pool, trains: Sequence[Rows], settings: Sequence[Setting], seeds: Sequence[Sequence[int]],
+    scale: tuple[float, float] | None = None,
+) -> np.ndarray:  # fmt: skip
     """(R, E, n): what each network of each repeat predicts for the whole pool.
 
     Args:
         trains: of each repeat the rows that it learns from, all known.
         settings: of each repeat.
         seeds: of each repeat E seeds, a network each.
+        scale: by which labels are normalised, as in `fit`.
     """
-    return _members(pool, trains, settings, seeds, pool.labels, fit)
+    return _members(pool, trains, settings, seeds, pool.labels, partial(fit, scale=scale))
 
 
 def two_stages(

@@ -38,7 +38,8 @@ class PredictorStudy:
         label: which run an accuracy of NAS-Bench-101 is of, as in `labels_of`.
         ensemble: networks of which the mean is taken.
         epochs: of a network, at most; None for those of its setting.
-        table: file of the table, or a folder; None for the folder of the data. It is no part of the configuration.
+        table: file of the table, or a folder; None for the folder of the data. What is in it is a part of the
+            configuration, where it is given: other labels, or rows in another order, are other runs.
         run_is: which run the accuracies of a file of NAS-Bench-101 are of that does not say so; no part of the
             configuration, but said wherever they are shown.
         visualize: draw what is predicted into the run folder; no part of the configuration, either.
@@ -70,6 +71,26 @@ class PredictorStudy:
             Problem: the pool does not have that many.
         """
         raise NotImplementedError
+
+    def check(self, pool: Pool, trains: Sequence[np.ndarray], limits: Sequence[float]) -> None:
+        """Of rows to learn from, those of a classifier with its limits.
+
+        Raises:
+            Problem: there are too few to choose a setting, or on one side of a limit.
+        """
+        fewest = min(map(len, trains))
+        if fewest < 2 * FOLDS:
+            raise Problem(
+                f"of the {self.size} of {self.data_set} to learn from only {fewest} have a label, "
+                f"and {FOLDS} folds need {2 * FOLDS}"
+            )
+        for train, limit in zip(trains, limits, strict=False):
+            above = int((pool.labels[train] > limit).sum())
+            if not 2 <= above < len(train):
+                raise Problem(
+                    f"of {len(train)} of {self.data_set} to learn from {above} are above {limit:g} %: "
+                    "a classifier needs 2 of them or more, and one that is not"
+                )
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -138,6 +159,8 @@ class PredictorStudy:
             "folds": {"n": FOLDS},
         }
         how["training"] = {"epochs": epochs, "precision": "float32"}
+        if self.table is not None:
+            how["pool"] = self._at_hand(Path(self.table)).digest
         return json.loads(json.dumps({"study": self.name, **own, **how}))
 
     @classmethod
@@ -174,11 +197,14 @@ class PredictorStudy:
         """
         return pool_of(self.data_set, Path(self.table or data).absolute(), self.label, self.run_is)
 
-    def learner(self, seeds: Sequence[int], device: torch.device, data: Path, resume: Sequence[dict] = ()) -> Learner:
+    def _at_hand(self, data: Path) -> Pool:
         try:
-            pool = self.pool(data)
+            return self.pool(data)
         except (DataError, ValueError) as wrong:
             raise Problem(str(wrong)) from None
+
+    def learner(self, seeds: Sequence[int], device: torch.device, data: Path, resume: Sequence[dict] = ()) -> Learner:
+        pool = self._at_hand(data)
         trains = self.trains(pool, seeds)
         own = {part: partial(self.do, part, pool, trains, seeds) for part in self.parts}
         return InParts({"choice": partial(self.choice, pool, trains), **own}, len(seeds), resume)
@@ -220,7 +246,7 @@ class PredictorStudy:
         return [replace(study, split=split) for study in sets.values() for split in options.splits]
 
 
-UNSAID = ("epochs", "table", "run_is", "visualize")  # of no account, or said of the training
+UNSAID = ("epochs", "table", "run_is", "visualize")  # of no account, or said of the training or of the pool
 
 
 def _fits(data_set: str, table: Path) -> bool:

@@ -52,7 +52,9 @@ class Selection(PredictorStudy):
         if self.budget > len(pool.labels):
             raise Problem(f"{self.data_set} has {len(pool.labels):,} architectures, the budget is {self.budget}")
         found = [drawn(pool, seed)[: self.n_train] for seed in seeds]
-        return [rows[pool.known[rows]] for rows in found]
+        found = [rows[pool.known[rows]] for rows in found]
+        self.check(pool, found, [self.limit(pool.labels[train]) for train in found])
+        return found
 
     def do(
         self, part: str, pool: Pool, trains: Sequence[np.ndarray], seeds: Sequence[int], found: Sequence[dict]

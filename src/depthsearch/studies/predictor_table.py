@@ -10,12 +10,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from depthsearch.data.nasbench101 import SIZES, nested_splits, splits
+from depthsearch.data.nasbench101 import MEAN, SIZES, STD, nested_splits, splits
 from depthsearch.measuring.yardsticks import NAMES, RANDOM, yardsticks
 from depthsearch.running.study import Problem
 from depthsearch.strategies.graph_predictor import PAPER
 from depthsearch.studies.prediction import Pool, members, scored, two_stages
-from depthsearch.studies.predictor import FOLDS, LIMIT, PredictorStudy, rounded
+from depthsearch.studies.predictor import LIMIT, PredictorStudy, rounded
 
 PUBLISHED, ONCE = "as published", "as published, transpose normalised once"
 CHOSEN, ENSEMBLE, CLASSIFIER = "chosen", "chosen, ensemble", "chosen, ensemble, classifier in front"
@@ -56,6 +56,15 @@ class Prediction(PredictorStudy):
             return f"91 % is a limit for cells of NAS-Bench-101, not for {self.data_set}"
         return super().problem(data)
 
+    @property
+    def published_scale(self) -> tuple[float, float] | None:
+        """By which the network as published normalises labels: those of the original; none are published elsewhere."""
+        return (round(100 * MEAN, 6), round(100 * STD, 6)) if self.in_percent_of_101 else None
+
+    def configuration(self) -> dict:
+        scale = self.published_scale
+        return super().configuration() | ({} if scale is None else {"published": {"scale": list(scale)}})
+
     def trains(self, pool: Pool, seeds: Sequence[int]) -> list[np.ndarray]:
         n, size = len(pool.labels), self.size
         if size >= n:
@@ -67,9 +76,13 @@ class Prediction(PredictorStudy):
         if self.split.startswith("91-"):
             found = [np.intersect1d(rows, np.flatnonzero(pool.labels > LIMIT)) for rows in found]
         found = [rows[pool.known[rows]] for rows in found]
-        if min(map(len, found)) < 2 * FOLDS:
-            raise Problem(f"{self.split} of {self.data_set} has only {min(map(len, found))} labelled architectures")
+        self.check(pool, found, [LIMIT] * len(found) if self.has_classifier else [])
         return found
+
+    @property
+    def has_classifier(self) -> bool:
+        """Whether the paper's first stage is tried too."""
+        return self.in_percent_of_101 and not self.split.startswith("91-")
 
     def evaluated(self, pool: Pool) -> dict[str, np.ndarray]:
         """Rows by the name of the set that is predicted."""
@@ -90,7 +103,7 @@ class Prediction(PredictorStudy):
             predicted = self._yardsticks(pool, trains, seeds)
         elif part in (PUBLISHED, ONCE):
             setting = self.limited(replace(PAPER, twice_normalised=part == PUBLISHED))
-            values = members(pool, trains, [setting] * len(trains), [[seed] for seed in seeds])
+            values = members(pool, trains, [setting] * len(trains), [[seed] for seed in seeds], self.published_scale)
             predicted = [{part: own[0]} for own in values]
         else:
             predicted = self._ensembles(pool, trains, seeds, found)
@@ -114,7 +127,7 @@ class Prediction(PredictorStudy):
     ) -> list[dict]:
         values = self.predicted(pool, trains, seeds, found)
         predicted = [{CHOSEN: own[0], ENSEMBLE: own.mean(0)} for own in values]
-        if not self.in_percent_of_101 or self.split.startswith("91-"):
+        if not self.has_classifier:
             return predicted
         limits = [LIMIT] * len(trains)
         stages = two_stages(pool, trains, self.settings(found), self.networks(seeds), limits, values.mean(1))

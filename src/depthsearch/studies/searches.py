@@ -115,14 +115,15 @@ class CellSearch(Alone):
 
         Among it `operations`, those that a point passes; one on 1 / K of the channels counts as 1 / K.
         """
-        costs = self.costs()
+        costs, architect = self.costs(), self.plan.architect
 
         def say(mixing: MixingWeights) -> dict:
             operations = sum(float((mask.cpu() * costs[name]).sum()) for name, mask in mixing.masks.items())
+            finite = all(alpha.isfinite().all() for alpha in mixing.alphas.values())  # not of a search that diverged
             return {
                 "operations": operations / getattr(space, "partial", 1),  # not every space has channels to open
-                **self.described(space.derive(mixing.mean())),
-                **self.measure(mixing),
+                **self.described(space.derive(architect.ranking(mixing))),
+                **(self.measure(mixing) if finite else {}),
             }
 
         return say

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.figures.style import repeats, titled
 from depthsearch.reporting.rules import CHOOSING
-from depthsearch.reporting.variations import AS_IS, FITS, with_words
+from depthsearch.reporting.variations import AS_IS, FITS, drawn_depth, with_words
 
 PANELS = (
     ("test_error", 100, "test error of LDN-95 (%)"),
@@ -20,11 +20,14 @@ COLOURS = {"as learnt": "tab:blue", "refitted": "tab:orange"}
 def variations(rows: pd.DataFrame) -> Figure | None:
     """Mean and 95 % interval over the seeds that choose, as learnt and refitted; a line at the paper's, as learnt.
 
+    Of the `drawn_depth`.
+
     Args:
         rows: what is shown of the table `variations`.
     """
     if rows.empty:
         return None
+    rows = rows[rows["max_depth"] == drawn_depth(rows)]
     rows = with_words(rows[(rows["seed"] >= CHOOSING) & rows["diverged_epoch"].isna()])
     names = list(rows["variation"].unique())
     height = 1.6 + 0.3 * len(names)

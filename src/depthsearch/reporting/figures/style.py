@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
-from depthsearch.reporting.words import span
+from depthsearch.reporting.words import span, spread
 
 COLOURS = {
     "LDN-95": "tab:blue",
@@ -111,7 +111,7 @@ def reliability(ax: Axes, bins: pd.DataFrame, runs: pd.DataFrame, variants: Sequ
         weights = rows.groupby("bin")["count"].sum()
         pooled = {k: (rows[k] * rows["count"]).groupby(rows["bin"]).sum() / weights for k in ("confidence", "accuracy")}
         ece = 100 * runs[f"{variant}_test_ece"].dropna()
-        label = f"{variant}, ECE {ece.mean():.2f} ± {ece.std():.2f} %"
+        label = f"{variant}, ECE {spread(ece, '.2f', '.2f')} %"
         ax.plot(pooled["confidence"], pooled["accuracy"], lw=0.8, color=COLOURS[variant])
         area = 3 + 120 * (weights / weights.sum()).loc[pooled["confidence"].index]
         ax.scatter(pooled["confidence"], pooled["accuracy"], s=area, color=COLOURS[variant], alpha=0.7, label=label)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from depthsearch.data.nasbench import SETS
@@ -15,7 +14,7 @@ from depthsearch.reporting.pages.results import not_shown
 from depthsearch.reporting.rules import BETTER_CELLS, rules_table
 from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
 from depthsearch.reporting.tuning import TUNING, rule_said, tuned, tuning_table
-from depthsearch.reporting.words import images_said, markdown, span, spread
+from depthsearch.reporting.words import between, images_said, markdown, span, spread
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.random_cells import EQUAL_COST
 
@@ -73,7 +72,7 @@ def _worth(rows: pd.DataFrame) -> list[str]:
         markdown(worth_table(rows)),
         _in_words(own),
         _cost_of_random_search(own),
-        "The rule, which is older than the searches, and what it says of each difference:",
+        "The rule, since when it holds, and what it says of each difference:",
         markdown(rules_table(own, [BETTER_CELLS])),
         markdown(against(own)),
         "## What the searches believe in the end",
@@ -160,14 +159,16 @@ def _tuning(rows: pd.DataFrame) -> list[str]:
 
 def spread_of(values: pd.Series) -> str:
     """Mean and standard deviation of accuracies in percent."""
-    return f"{values.mean():.2f} ± {values.std():.2f}"
+    return spread(values, ".2f", ".2f")
 
 
 def _interval(values: pd.Series) -> str:
     _, low, high, n = paired(values)
     if n == 0:
         return "-"
-    return spread_of(values) + ("" if np.isnan(low) or low == high else f" [{low:.2f}, {high:.2f}]")
+    if low < 0 or high > 100:  # of percent: far from normal, one cell at chance, say
+        return f"{spread_of(values)}, median {values.median():.2f}, {values.min():.2f} to {values.max():.2f}"
+    return spread_of(values) + ("" if low == high else between(low, high, ".2f"))
 
 
 def sizes(rows: pd.DataFrame) -> str:

@@ -7,7 +7,7 @@ from depthsearch.reporting.chains import named, side_by_side, size
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.rules import COUNTING_CELLS, ERROR_MARGIN, MARGIN_SHARE, rules_table
-from depthsearch.reporting.words import images_said, markdown, span, spread
+from depthsearch.reporting.words import between, images_said, markdown, span, spread
 
 SAID = """The cells of NAS-Bench-201 keep the shape of what they see, so a chain of x + cell(x) behind one stem is a
 residual network whose depth can be learnt by the closed-form ELBO and cut. The cell of a strategy is that of the search
@@ -38,6 +38,13 @@ def chains_part(tables: Tables) -> list[str]:
     ]
 
 
+IN_WORDS = {
+    "reproduced": "no cost above the margin",
+    "reproduced: worse, within the margin": "a cost, within the margin",
+    "not reproduced": "a cost above the margin",
+}
+
+
 def chains_table(runs: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     """A row a cell, in the order of the error of fixed depth."""
     order = runs.groupby("cell")["fixed"].mean().sort_values().index
@@ -45,14 +52,14 @@ def chains_table(runs: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     for cell in order:
         part = runs[runs["cell"] == cell]
         row = {"cell of": names.get(cell, f"`{cell}`"), "n": len(part)}
-        row |= {"d_opt": f"{part['depth'].mean():.1f} ± {part['depth'].std():.1f} of {span(part['D'])}"}
+        row |= {"d_opt": f"{spread(part['depth'], '.1f', '.1f')} of {span(part['D'])}"}
         row |= {"parameters kept": f"{100 * part['share'].mean():.0f} %"}
         table.append(row | {name: _percent(part[name]) for name in ("fixed", "learnt", "retrained")})
     return pd.DataFrame(table)
 
 
 def _percent(errors: pd.Series) -> str:
-    return f"{100 * errors.mean():.1f} ± {100 * errors.std():.1f}"
+    return spread(100 * errors, ".1f", ".1f")
 
 
 def _in_words(runs: pd.DataFrame) -> str:
@@ -62,8 +69,8 @@ def _in_words(runs: pd.DataFrame) -> str:
     for name in ("learnt", "retrained"):
         interval = paired(means[name] - means["fixed"])
         mean, low, high, n = (*(100 * value for value in interval[:3]), interval[3])
-        verdict = COUNTING_CELLS.judge(interval, margin)
-        said.append(f"{name} − fixed {mean:+.2f} [{low:+.2f}, {high:+.2f}] points over {n} cells: {verdict}")
+        verdict = IN_WORDS.get(word := COUNTING_CELLS.judge(interval, margin), word)
+        said.append(f"{name} − fixed {mean:+.2f}{between(low, high, '+.2f')} points over {n} cells: {verdict}")
     return f"**Does learning the depth cost anything?** {'; '.join(said)}. Margin: {100 * margin:g} points."
 
 

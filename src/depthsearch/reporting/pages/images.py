@@ -37,6 +37,11 @@ def image_runs(tables: dict[str, pd.DataFrame]) -> str:
             )
             seen.add(data_set)
         devices.update(runs["device"].unique())
+    lost = tables.get("diverged", pd.DataFrame())
+    lost = lost[lost["scan"].str.endswith("_images") & ~lost["data_set"].isin(seen)] if len(lost) else lost
+    for data_set, here in lost.groupby("data_set") if len(lost) else ():
+        lines.append(f"- {data_set}: all runs diverged: {diverged_runs(here)}.")
+        seen.add(data_set)
     lines += [f"- {name}: not run." for name in PAPER_SETS if name not in seen]
     if devices and all(device.startswith("CPU") for device in devices):
         lines.append("- No run is on a GPU: nothing here says how the code does on one.")
@@ -46,10 +51,10 @@ def image_runs(tables: dict[str, pd.DataFrame]) -> str:
 def image_scale(tables: dict[str, pd.DataFrame]) -> str:
     """How much less than the paper's the runs are of which the first page tells, in a sentence; nothing of none."""
     told, devices = [], set()
-    for data_set, (_, runs) in first_cohorts(tables).items():
+    for data_set, (way, runs) in first_cohorts(tables).items():
         depths, n = listed(sorted(runs["max_depth"].unique())), runs.groupby(["kind", "max_depth"])["seed"].nunique()
         epochs = f"{runs['epochs_limit'].iloc[0]} of the paper's {PAPER_EPOCHS} epochs"
-        told.append(f"{data_set} {epochs}, D = {depths}, {span(n)} repeats")
+        told.append(f"{data_set} `{way}`, {epochs}, D = {depths}, {span(n)} repeats")
         devices.update(runs["device"])
     if not told:
         return ""
@@ -99,7 +104,7 @@ ORIGINAL_COLUMNS = {"mean true-class probability": "mean_true_class_probability"
 
 
 def image_table(tables: dict[str, pd.DataFrame], columns: Mapping[str, str] = METRIC_COLUMNS) -> pd.DataFrame:
-    """LDN of the deepest network, the DDN of its depth and the best DDN: mean and deviation over repeats, test set."""
+    """LDN at the `reference_depth`, the DDN of that depth and the best DDN: test set, mean and deviation."""
     rows = []
     for cohort_name, cohort in cohorts(tables).items():
         for data_set, ldn, ddn in of_data_sets(cohort["runs"]):

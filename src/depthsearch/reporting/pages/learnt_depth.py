@@ -8,7 +8,7 @@ import pandas as pd
 from depthsearch.reporting.claims import best_ddn, paired
 from depthsearch.reporting.pages.results import not_shown
 from depthsearch.reporting.rules import CHOOSING, FEWEST, REPAIR, Interval, rules_table
-from depthsearch.reporting.variations import AS_IS, FITS, taken, with_words
+from depthsearch.reporting.variations import AS_IS, FITS, drawn_depth, taken, with_words
 from depthsearch.reporting.words import difference_said, markdown, spread
 
 INTRO = """Generated from the saved runs by `make figures`; no number here is typed. On spirals one run of LDN may err
@@ -37,11 +37,11 @@ def learnt_depth_page(rows: pd.DataFrame, ldn: pd.DataFrame, ddn: pd.DataFrame, 
     """
     text = ["# What makes a learnt depth lose", INTRO]
     for depth, part in with_words(rows).groupby("max_depth"):
-        text += _of_depth(int(str(depth)), part, ldn, ddn)
+        text += _of_depth(int(str(depth)), part, ldn, ddn, depth == drawn_depth(rows))
     return "\n\n".join(text) + not_shown(others) + "\n"
 
 
-def _of_depth(depth: int, rows: pd.DataFrame, ldn: pd.DataFrame, ddn: pd.DataFrame) -> list[str]:
+def _of_depth(depth: int, rows: pd.DataFrame, ldn: pd.DataFrame, ddn: pd.DataFrame, drawn: bool) -> list[str]:
     choosing, confirming = rows[rows["seed"] >= CHOOSING], rows[rows["seed"] < CHOOSING]
     minutes, devices = rows[rows["fit"] == FITS[0]]["seconds"].sum() / 60, ", ".join(rows["device"].unique())
     text = [
@@ -52,8 +52,8 @@ def _of_depth(depth: int, rows: pd.DataFrame, ldn: pd.DataFrame, ddn: pd.DataFra
         is_it_q(choosing),
         f"Seeds from {CHOOSING} on, which choose. {COLUMNS}",
         markdown(variations_table(choosing)),
-        "![Error, d_opt and AUROC of each variation](figures/learnt_depth.png)",
     ]
+    text += ["![Error, d_opt and AUROC of each variation](figures/learnt_depth.png)"] if drawn else []
     if len(confirming):
         text += [f"Seeds below {CHOOSING}, which confirm:", markdown(variations_table(confirming))]
         anew = retrained_table(confirming, ddn)

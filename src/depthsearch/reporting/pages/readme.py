@@ -10,7 +10,7 @@ from depthsearch.reporting.claims import image_claims, spiral_claims
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import PAPER_SETS, image_scale
 from depthsearch.reporting.parts import FAIR
-from depthsearch.reporting.purposes import by_repeat, families, good_for
+from depthsearch.reporting.purposes import FREE_WIDTH, by_repeat, families, good_for
 from depthsearch.reporting.rules import CALIBRATION, DIFFICULTY, FEWEST, PRUNING, SEARCH, STEADY
 from depthsearch.reporting.words import markdown, most_often, span
 
@@ -62,13 +62,18 @@ def _verdict(claims: pd.DataFrame, claim: str) -> str:
     rows = claims[claims["claim"] == claim] if len(claims) else claims
     if not len(rows):
         return "not run"
+    on_test = ""
     if "runs" in rows:
-        rows = rows[rows["runs"] == rows["runs"].iloc[0]]
+        way = rows["runs"].iloc[0]
+        rows = rows[rows["runs"] == way]
+        on_test = " of epochs selected on test points" if way.startswith("paper") else ""
     words: dict[str, list[str]] = {}
     for quantity, verdict in zip(rows["quantity"], rows["verdict"], strict=True):
         word, _, why = verdict.partition(": ")
-        words.setdefault(f"{word}, but worse" if why.startswith("worse") else word, []).append(_short(quantity))
-    n = f"(n = {span(rows['n'])})"
+        how = why.partition(",")[0]
+        said = word.startswith("undecided") and how in ("worse", "grows", "falls")
+        words.setdefault(f"{word}, but {how}" if said else word, []).append(_short(quantity))
+    n = f"(n = {span(rows['n'])}{on_test})"
     if len(words) == 1:
         return f"{next(iter(words))} {n}"
     return "; ".join(f"{' and '.join(of)}: {word}" for word, of in words.items()) + f" {n}"
@@ -91,6 +96,7 @@ def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
     """
     unbeaten, beaten, undecided = [], [], []
     for name, rows in found.items():
+        rows = rows[~rows["strategy"].isin(FREE_WIDTH)]  # a width is no depth
         regrets = by_repeat(rows, "regret") if "regret" in rows else pd.DataFrame()
         guesses = regrets.reindex(columns=list(BASELINES))
         repeats = guesses.notna().all(axis=1) & regrets.drop(columns=list(BASELINES), errors="ignore").notna().any(
@@ -111,7 +117,8 @@ def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
 
 HOW_TO_READ = """Regret: test log-likelihood lost against the best fixed depth, after training the chosen one from
 scratch. Passes: blocks run forward, relative to LDN's. Chosen depth: mean; the one chosen most often, in what share of
-runs. Among the best: not told apart from the best by its paired interval.
+runs (normal starts at D/2, and has chosen nothing where it stays there). Among the best: not told apart from the best
+by a paired difference and Holm's p. Of [three learning rates](results/strategies.md#learning-rates) some took an edge.
 [All twelve strategies, three guesses, images, intervals](results/README.md#ways-of-choosing-a-depth)."""
 
 
@@ -127,7 +134,7 @@ def strategies_in_short(rows: pd.DataFrame, shift: pd.DataFrame) -> pd.DataFrame
         row |= {"chosen depth": f"{runs['depth'].mean():.1f}; {most_often(runs['depth'])}"}
         row |= {
             "regret (nats)": f"{runs['regret'].mean():.3f}" if "regret" in runs else "-",
-            "passes": f"{cost[name] / cost['LDN']:.2g}",
+            "passes": f"{cost[name] / cost['LDN']:.2g}" if "LDN" in cost else "-",
         }
         table.append(row | {"among the best for": _listed(purposes, name)})
     return pd.DataFrame(table)

@@ -124,8 +124,8 @@ def _batches(tables: Tables) -> str:
     if not said:
         return ""
     return (
-        f"A batch has at most {batch} points. Where more are trained on, an epoch takes two steps and d_opt jumps: "
-        f"from {', from '.join(said)}. Batch norm takes its statistics from a batch, so one of few points does harm."
+        f"A batch has at most {batch} points. Where more are trained on, an epoch takes two steps: "
+        f"from {', from '.join(said)}. Batch norm takes its statistics from a batch, and few points say little."
     )
 
 
