@@ -153,8 +153,8 @@ def _of_what(tables: Tables) -> list[str]:
         return []
     cells = int((whole["n"] + whole["n_train"]).max())
     return [
-        f"- NAS-Bench-101 is {cells:,} of its 423,624 cells here. But for *nested* splits a yes or no is of one draw of "
-        "training cells, the same in all repeats. *As published* is one network, an ensemble the mean of "
+        f"- NAS-Bench-101 is {cells:,} of its 423,624 cells here. But for *nested* splits, yes and no are of one "
+        "draw of training cells, the same in all repeats. *As published* is one network, an ensemble the mean of "
         f"{span(runs['ensemble'])}."
     ]
 
