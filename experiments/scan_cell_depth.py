@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     stored = stored_tables(RESULTS, TABLES)
     cells = sorted(set(cells_to_stack(shown(stored)[0]["cells"]).values())) if stored else [CellChain.cell]
     grid = [CellChain(kind=kind, cell=cell) for kind in ("LDN", "DDN") for cell in cells]
-    run_scan("scan_cell_depth", grid, "cell", QUICK, flag="cells", argv=argv, then=retrained)
+    run_scan("scan_cell_depth", grid, "cell", QUICK, flag="cells", argv=argv, about=__doc__, then=retrained)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ QUICK = [DartsCell(kind=kind, **SMALL) for kind in STRATEGIES]
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_scan("scan_darts_cells", GRID, "kind", QUICK, flag="strategies", argv=argv)
+    run_scan("scan_darts_cells", GRID, "kind", QUICK, flag="strategies", argv=argv, about=__doc__)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ QUICK = [Spirals(n=500 * t, noise=0.15) for t in (1, 4, 8)]
 
 
 def main(argv: list[str] | None = None) -> list[Job]:
-    return run_scan("scan_data_amount", GRID, "n", QUICK, flag="amounts", argv=argv)
+    return run_scan("scan_data_amount", GRID, "n", QUICK, flag="amounts", argv=argv, about=__doc__)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ QUICK = [Images(kind="DDN", data_set="digits", max_depth=d) for d in (0, 5, 10)]
 
 
 def main(argv: list[str] | None = None) -> list[Job]:
-    return run_scan("scan_deterministic_depth_images", GRID, "max_depth", QUICK, flag="depths", argv=argv)
+    return run_scan(
+        "scan_deterministic_depth_images", GRID, "max_depth", QUICK, flag="depths", argv=argv, about=__doc__
+    )
 
 
 if __name__ == "__main__":

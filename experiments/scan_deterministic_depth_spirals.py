@@ -9,7 +9,9 @@ QUICK = [Spirals(kind="DDN", max_depth=d) for d in (0, 1, 2, 3, 5, 7, 10, 20)]
 
 
 def main(argv: list[str] | None = None) -> list[Job]:
-    return run_scan("scan_deterministic_depth_spirals", GRID, "max_depth", QUICK, flag="depths", argv=argv)
+    return run_scan(
+        "scan_deterministic_depth_spirals", GRID, "max_depth", QUICK, flag="depths", argv=argv, about=__doc__
+    )
 
 
 if __name__ == "__main__":

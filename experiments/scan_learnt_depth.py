@@ -28,7 +28,7 @@ QUICK = [Variation(max_depth=5, first_seed=100), Variation(max_depth=5, first_se
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_scan("scan_learnt_depth", GRID, "max_depth", QUICK, flag="depths", argv=argv)
+    run_scan("scan_learnt_depth", GRID, "max_depth", QUICK, flag="depths", argv=argv, about=__doc__)
 
 
 if __name__ == "__main__":

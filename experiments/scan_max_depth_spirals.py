@@ -9,7 +9,7 @@ QUICK = [Spirals(max_depth=d) for d in (5, 10, 20)]
 
 
 def main(argv: list[str] | None = None) -> list[Job]:
-    return run_scan("scan_max_depth_spirals", GRID, "max_depth", QUICK, flag="depths", argv=argv)
+    return run_scan("scan_max_depth_spirals", GRID, "max_depth", QUICK, flag="depths", argv=argv, about=__doc__)
 
 
 if __name__ == "__main__":

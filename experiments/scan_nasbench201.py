@@ -12,7 +12,7 @@ QUICK = [NASBench201Cell(kind=kind, **SMALL) for kind in (*STRATEGIES, *YARDSTIC
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_scan("scan_nasbench201", GRID, "kind", QUICK, flag="strategies", argv=argv)
+    run_scan("scan_nasbench201", GRID, "kind", QUICK, flag="strategies", argv=argv, about=__doc__)
 
 
 if __name__ == "__main__":

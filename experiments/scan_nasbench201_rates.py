@@ -23,7 +23,7 @@ QUICK = grid(SMALL, (1, 2))
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_scan("scan_nasbench201_rates", GRID, "alpha_rate", QUICK, flag="rates", argv=argv)
+    run_scan("scan_nasbench201_rates", GRID, "alpha_rate", QUICK, flag="rates", argv=argv, about=__doc__)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def draw(wanted: Sequence[Wanted], data: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_scan("scan_predictor", GRID, "group", QUICK, flag="datasets", argv=argv, then=draw)
+    run_scan("scan_predictor", GRID, "group", QUICK, flag="datasets", argv=argv, about=__doc__, then=draw)
 
 
 if __name__ == "__main__":

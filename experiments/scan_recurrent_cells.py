@@ -11,7 +11,7 @@ QUICK = [RecurrentCell(kind=kind, alpha_rate=0.03, dropout=0.1, **SMALL) for kin
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_scan("scan_recurrent_cells", GRID, "kind", QUICK, flag="strategies", argv=argv)
+    run_scan("scan_recurrent_cells", GRID, "kind", QUICK, flag="strategies", argv=argv, about=__doc__)
 
 
 if __name__ == "__main__":

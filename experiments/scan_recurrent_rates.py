@@ -21,7 +21,7 @@ QUICK = grid({**SMALL, "dropout": 0.1, "first_seed": 100})
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_scan("scan_recurrent_rates", GRID, "alpha_rate", QUICK, flag="rates", argv=argv)
+    run_scan("scan_recurrent_rates", GRID, "alpha_rate", QUICK, flag="rates", argv=argv, about=__doc__)
 
 
 if __name__ == "__main__":

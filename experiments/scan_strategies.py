@@ -19,7 +19,7 @@ QUICK = [
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_scan("scan_strategies", GRID, "group", QUICK, flag="datasets", argv=argv, then=search_pools)
+    run_scan("scan_strategies", GRID, "group", QUICK, flag="datasets", argv=argv, about=__doc__, then=search_pools)
 
 
 if __name__ == "__main__":

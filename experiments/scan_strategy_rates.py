@@ -36,7 +36,7 @@ QUICK = grid([SpiralChoice(stop_angle=450.0, max_depth=2, width=8)])
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_scan("scan_strategy_rates", GRID, "rate", QUICK, flag="rates", argv=argv)
+    run_scan("scan_strategy_rates", GRID, "rate", QUICK, flag="rates", argv=argv, about=__doc__)
 
 
 if __name__ == "__main__":

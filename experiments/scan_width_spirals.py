@@ -9,7 +9,7 @@ QUICK = [Spirals(width=w) for w in (10, 20, 40)]
 
 
 def main(argv: list[str] | None = None) -> list[Job]:
-    return run_scan("scan_width_spirals", GRID, "width", QUICK, flag="widths", argv=argv)
+    return run_scan("scan_width_spirals", GRID, "width", QUICK, flag="widths", argv=argv, about=__doc__)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ QUICK = [TrainGenotype(data_set="digits", recipe=Recipe(epochs=4, batch_size=64,
 
 
 def main(argv: list[str] | None = None) -> None:
-    run_scan("train_genotype", GRID, "genotype", QUICK, flag="genotype", argv=argv)
+    run_scan("train_genotype", GRID, "genotype", QUICK, flag="genotype", argv=argv, about=__doc__)
 
 
 if __name__ == "__main__":

@@ -151,7 +151,7 @@ def test_tensorboard_shows_the_curves_by_name(tmp_path):
 
 def test_several_devices_get_a_worker_each(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    parser = options.parser_of("scan_max_depth_images", Images(), "max_depth", "depths")
+    parser = options.parser_of("scan_max_depth_images", [Images()], "max_depth", "depths")
 
     def picked(*arguments):
         asked = parser.parse_args([*arguments])

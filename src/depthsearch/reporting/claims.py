@@ -107,7 +107,7 @@ def best_ddn(ddn: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     By the mean over repeats, among the depths with the most repeats: on the validation points where all runs have some
     of their own. Else on the test points of other repeats than the chosen runs are of: each half of the repeats, the
-    first and the second, chooses for the other.
+    first and the second, chooses for the other; of a single repeat, which is no search (`is_search`), itself.
     """
     if has_validation(ddn):
         return ddn[ddn["max_depth"] == _best_depth(ddn, ddn, f"valid_{metric}", metric)]
@@ -122,8 +122,8 @@ def best_ddn(ddn: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def is_search(ddn: pd.DataFrame) -> bool:
-    """Whether there is a depth to choose: of several."""
-    return ddn["max_depth"].nunique() > 1
+    """Whether there is a depth to choose, of several, by other points than those on which it is judged."""
+    return ddn["max_depth"].nunique() > 1 and (has_validation(ddn) or ddn["seed"].nunique() > 1)
 
 
 def _best_depth(choosing: pd.DataFrame, all_runs: pd.DataFrame, column: str, metric: str) -> int:

@@ -15,6 +15,7 @@ FEWEST = 4  # repeats for a verdict: of fewer, an interval may have no width by 
 ERROR_MARGIN, LIKELIHOOD_MARGIN, MARGIN_SHARE, SLOPE_MARGIN = 0.005, 0.02, 0.1, 0.1
 LEVEL = 0.05  # of a p-value, corrected for the number of comparisons
 STEADY_FROM = 20  # d_opt is held against D from here on: below, D itself may be what limits it
+UNSEEN = "no difference seen"
 Interval = tuple[float, float, float, int]  # mean, its two ends, number of repeats
 
 
@@ -65,7 +66,7 @@ def difference_seen(interval: Interval, p: float, margin: float = 0.0, counted: 
     if n < FEWEST:
         return f"needs {FEWEST} {counted}"
     if not p < LEVEL or not (low > 0 or high < 0):
-        return "no difference seen"
+        return UNSEEN
     side, least = ("better", -high) if high < 0 else ("worse", low)
     return side if least > margin else f"{side}, by little"
 

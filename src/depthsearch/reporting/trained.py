@@ -15,6 +15,7 @@ from depthsearch.reporting.rules import (
     BETTER_RECURRENT,
     ERROR_MARGIN,
     SEARCH_HELPS,
+    UNSEEN,
     Interval,
     Rule,
     difference_seen,
@@ -23,6 +24,7 @@ from depthsearch.studies.plans import DARTS, RECURRENT
 from depthsearch.studies.recurrent_genotypes import LSTM
 
 STRATEGIES = tuple(DARTS | RECURRENT)  # that search cells which are trained
+APART = f"{UNSEEN}, no overlap"
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,14 @@ def differences(cells: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     for (kind, other), (interval, _) in found.items():
         p = corrected[kind, other]
         word = difference_seen(interval, p, measure.margin, "on both sides")
+        if word == UNSEEN and not _overlap(values[kind], values[other]):
+            word = APART
         rows.append({"kind": kind, "other": other, "interval": interval, "p": p, "word": word})
     return pd.DataFrame(rows, columns=["kind", "other", "interval", "p", "word"])
+
+
+def _overlap(ours: pd.Series, theirs: pd.Series) -> bool:
+    return bool(ours.min() <= theirs.max() and theirs.min() <= ours.max())
 
 
 def _pairs(kinds: Sequence[str], rule: Rule) -> list[tuple[str, str]]:

@@ -104,7 +104,7 @@ def take(folder: Path) -> Lease | None:
             return lease
         finally:
             if lease is None:  # also where the disk is full
-                path.unlink()
+                path.unlink(missing_ok=True)
                 os.close(descriptor)
 
 

@@ -11,11 +11,17 @@ from depthsearch.hardware import cores, precision_of
 from depthsearch.running.folders import DATA, RESULTS
 from depthsearch.running.study import Problem, Study
 
+LONG = 40  # characters: values that the help of an option does not list
 
-def parser_of(scan: str, example: Study, swept: str, flag: str) -> argparse.ArgumentParser:
-    """The command line of a scan of studies like this one."""
-    what = "data sets" if swept == "group" else swept
-    parser = argparse.ArgumentParser(prog=f"{scan}.py", description=f"Scans {what} of {type(example).__name__}.")
+
+def parser_of(
+    scan: str, studies: Sequence[Study], swept: str, flag: str, about: str | None = None
+) -> argparse.ArgumentParser:
+    """The command line of a scan of these studies."""
+    example, what = studies[0], "data sets" if swept == "group" else swept.replace("_", " ")
+    parser = argparse.ArgumentParser(
+        prog=f"{scan}.py", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "device", nargs="?", default="0", help="CUDA device index, or several as 0,1,2 (default 0; without GPU the CPU)"
     )
@@ -28,10 +34,12 @@ def parser_of(scan: str, example: Study, swept: str, flag: str) -> argparse.Argu
     parser.add_argument(
         "--first-repeat", type=int, default=0, metavar="N", help="those before version N are made elsewhere (default 0)"
     )
-    parser.add_argument("--epochs", type=int, help=f"at most this many (default {example.most_epochs})")
+    parser.add_argument("--epochs", type=int, help="of a training, at most (default those of each study)")
     parser.add_argument("--results", default=str(RESULTS), help="results folder (default %(default)s)")
     kind = str if swept == "group" else type(getattr(example, swept))
-    parser.add_argument(f"--{flag}", type=kind, nargs="+", help=f"override the grid of {what}")
+    values = [str(value) for value in dict.fromkeys(getattr(study, swept) for study in studies)]
+    known = f": {'; '.join(values)}" if max(map(len, values)) < LONG else ""
+    parser.add_argument(f"--{flag}", type=kind, nargs="+", help=f"{what}, instead of the grid's{known}")
     parser.add_argument("--workers", type=int, help="processes a device (default 1; for small networks the cores)")
     parser.add_argument("--quick", action="store_true", help="a small grid, 2 repeats, few epochs")
     parser.add_argument("--dry-run", action="store_true", help="print the runs that are missing and stop")

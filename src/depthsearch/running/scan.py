@@ -33,6 +33,7 @@ def run_scan(
     flag: str,
     argv: Sequence[str] | None = None,
     then: Then = lambda wanted, data: None,
+    about: str | None = None,
 ) -> list[Job]:
     """The main function of a scan script.
 
@@ -46,11 +47,12 @@ def run_scan(
         argv: arguments, those of the process if not given.
         then: called when nothing is left to train, with all that was asked for and the folder of the data files; the
             studies that it returns, if any, are trained next, in the same way.
+        about: what the scan is for, as `-h` says it.
 
     Returns:
         of --dry-run what is missing, else nothing.
     """
-    parser = parser_of(scan, studies[0], swept, flag)
+    parser = parser_of(scan, studies, swept, flag, about)
     options = parser.parse_args(argv)
     options.command = shlex.join(["python", parser.prog, *map(str, sys.argv[1:] if argv is None else argv)])
     with _told(options, f"{scan}.py"):

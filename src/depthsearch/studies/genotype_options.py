@@ -20,6 +20,19 @@ COUNTS += ("batch-size",)
 RATES = ("hold-out", "drop-path", "label-smoothing", "dropout", "dropouth", "dropoutx", "dropouti", "dropoute")
 RATES += ("activation", "temporal", "learning-rate", "weight-decay", "clip")
 HELP = {
+    "channels": "of the first cells",
+    "layers": "cells in a row",
+    "pixels": "a side of an image",
+    "train-images": "the first ones",
+    "test-images": "the first ones",
+    "batch-size": "images, or texts side by side",
+    "drop-path": "largest probability with which a path through a cell is dropped",
+    "label-smoothing": "share of the labels that goes to all classes alike",
+    "activation": "weight of the squared activations in what a text's network minimises",
+    "temporal": "weight of the squared steps of the hidden state in it",
+    "learning-rate": "at the start",
+    "weight-decay": "L2",
+    "clip": "largest norm of the gradient",
     "eval-every": "epochs from one look at the test points on",
     "classes": "of a folder of class folders (ImageNet)",
     "hold-out": "share of the training points to validate on",

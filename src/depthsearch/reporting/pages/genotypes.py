@@ -9,8 +9,9 @@ from depthsearch.reporting.genotypes import RANDOM_CELLS, by_origin, searches_of
 from depthsearch.reporting.pages.cells import moved_table, sizes
 from depthsearch.reporting.pages.recurrent import JUDGED, KINDS, rates_said, searches_part, tuning_part
 from depthsearch.reporting.pages.results import not_shown
-from depthsearch.reporting.rules import FEWEST, Interval, rules_table
+from depthsearch.reporting.rules import FEWEST, UNSEEN, Interval, rules_table
 from depthsearch.reporting.trained import (
+    APART,
     Measure,
     best_of_each,
     differences,
@@ -61,7 +62,8 @@ WORDS = {
     "better, by little": "better, by little, than",
     "worse": "worse than",
     "worse, by little": "worse, by little, than",
-    "no difference seen": "no difference seen from",
+    UNSEEN: "no difference seen from",
+    APART: "no difference seen, but no overlap either, with",
 }
 
 
@@ -96,6 +98,10 @@ def genotypes_page(trained: pd.DataFrame, cells: pd.DataFrame, others: Sequence[
     return "\n\n".join(text) + not_shown(others) + "\n"
 
 
+NO_OVERLAP = """No overlap: all values of the one lie on one side of all of the other. With so few on a side and so many
+comparisons the test can hardly see more; that no difference is seen does not say that they are alike."""
+
+
 def _of_text(
     name: str, runs: pd.DataFrame, searched: pd.DataFrame, trained: pd.DataFrame, cells: pd.DataFrame
 ) -> list[str]:
@@ -118,6 +124,7 @@ def _of_data(name: str, rows: pd.DataFrame) -> list[str]:
         _in_words(judged),
         markdown(worth_table(rows, measure)),
         *([markdown(differences_table(judged, measure))] if len(judged) else []),
+        *([NO_OVERLAP] if (judged["word"] == APART).any() else []),
         _noise(rows, cells, measure),
         FIGURES.format(name),
         "The rule, and the runs that it judges:",
