@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from depthsearch.reporting.figures.style import Tables, panels, titled
+from depthsearch.reporting.figures.style import Tables, panels, three_quartiles, titled
 from depthsearch.reporting.prediction import ORDER
 from depthsearch.reporting.words import span
 from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
@@ -77,15 +78,23 @@ def errors(tables: Tables, data_set: str, split: str) -> Figure | None:
     sets, names = list(rows["evaluated"].unique()), [name for name in ORDER if name in set(rows["predictor"])]
     figure, axes = plt.subplots(1, len(sets), figsize=(2.9 * len(sets) + 2.2, 3.6), squeeze=False, sharey=True)
     for ax, evaluated in zip(axes[0], sets, strict=True):
-        groups = rows[rows["evaluated"] == evaluated].groupby("predictor")["mse"]
-        mean, std = groups.mean().reindex(names), groups.std().reindex(names).fillna(0)
-        colours = [COLOURS.get(name, "tab:gray") for name in names]
-        ax.barh(range(len(names)), mean, xerr=std, color=colours, alpha=0.8, capsize=2, error_kw={"lw": 0.8})
+        here = rows[rows["evaluated"] == evaluated]
+        each = [values.reindex(names) for values in three_quartiles(here["mse"], here["predictor"])]
+        for i, (name, low, middle, high) in enumerate(zip(names, *each, strict=True)):
+            style = {"color": COLOURS.get(name, "0.35"), "ms": 5, "lw": 1.2, "capsize": 2}
+            ax.errorbar(middle, i, xerr=[[middle - low], [high - middle]], fmt="o", **style)
         ax.set_yticks(range(len(names)), names, fontsize="small")
-        ax.set(title=evaluated, xlabel="mean squared error (%²)", xlim=(0, None))
+        ax.grid(axis="y", lw=0.3)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 4)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set(title=evaluated, xlabel="mean squared error (%²)")
     axes[0, 0].invert_yaxis()
     n = span(rows.groupby("predictor")["seed"].nunique())
-    return titled(figure, f"{data_set}, learnt from {split}, n = {n} repeats; {_label(tables, data_set)}")
+    return titled(
+        figure, f"{data_set}, learnt from {split}, n = {n} repeats: median, quartiles; {_label(tables, data_set)}"
+    )
 
 
 def selection(tables: Tables, data_set: str, split: str) -> Figure | None:
@@ -102,16 +111,16 @@ def selection(tables: Tables, data_set: str, split: str) -> Figure | None:
         ax.set(xlabel="trained cells", ylabel=f"accuracy, {score} (%)")
     axes[-1].legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     n = span(rows.groupby("search")["seed"].nunique())
-    return titled(figure, f"{data_set}, n = {n} repeats; chosen by {_label(tables, data_set)}")
+    return titled(figure, f"{data_set}, n = {n} repeats: median, quartiles; chosen by {_label(tables, data_set)}")
 
 
 def _curves(ax: Axes, rows: pd.DataFrame) -> None:
     for name, colour in SEARCHES.items():
-        groups = rows[rows["search"] == name].groupby("trained")["accuracy"]
-        mean, std = groups.mean(), groups.std().fillna(0)
-        ax.plot(mean.index, mean, lw=1.2, color=colour, ls=":" if name == ORACLE else "-", label=name)
+        own = rows[rows["search"] == name]
+        low, middle, high = three_quartiles(own["accuracy"], own["trained"])
+        ax.plot(middle.index, middle, lw=1.2, color=colour, ls=":" if name == ORACLE else "-", label=name)
         if name != ORACLE:
-            ax.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.12, lw=0)
+            ax.fill_between(middle.index, low, high, color=colour, alpha=0.12, lw=0)
     ax.axvline(rows["n_train"].iloc[0], color="k", lw=0.6, ls="--")  # from here on the predictor chooses
     # From where anything is to be seen: the first networks that any search trains are as good as drawn.
     ax.set_ylim(rows[rows["trained"] >= 50].groupby(["search", "trained"])["accuracy"].mean().min() - 0.2)

@@ -37,7 +37,7 @@ def spiral_run(tables: Tables, max_depth: int = 20) -> Figure | None:
     per_depth(axes[1], depths, "log_likelihood")
     per_depth(axes[2], depths, "error")
     axes[1].set_yscale("symlog", linthresh=1e-2)
-    return titled(figure, f"LDN on spirals, D = {max_depth}, {repeats(depths)}")
+    return titled(figure, f"LDN on spirals, D = {max_depth}, {repeats(depths)}: q mean and deviation, losses quartiles")
 
 
 def spiral_maps(maps: Mapping[str, np.ndarray]) -> Figure:
@@ -147,7 +147,7 @@ def spiral_variants(tables: Tables) -> Figure | None:
             ax.errorbar(x, mean, yerr=(mean - low, high - mean), fmt="o", **style)
         ax.axhline(0, color="k", lw=0.8, ls=":")
         ax.set(xlabel="maximum depth D", ylabel=f"{label},\nminus LDN-full")
-        ax.legend(frameon=False)
+    axes[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return titled(figure, f"what pruning costs on spirals, {repeats(runs)}: paired differences, mean, 95 % interval")
 
 

@@ -8,14 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from depthsearch.reporting.comparison import MODES
-from depthsearch.reporting.figures.style import LABELS, Tables, band, panels, scale_of, three_quartiles, titled
+from depthsearch.reporting.figures.style import LABELS, Tables, band, in_rows, panels, scale_of, three_quartiles, titled
 from depthsearch.reporting.purposes import ORDER, families
 from depthsearch.reporting.rules import LIKELIHOOD_MARGIN
 from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 
 COLOURS = dict(zip(ORDER, plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
-SHIFTS = {"log_likelihood": "log-likelihood (nats)", "ece": "ECE", "auroc": "AUROC of entropy"}
+SHIFTS = {"log_likelihood": "log-likelihood (nats)", "ece": "ECE (a share)", "auroc": "AUROC of entropy"}
 
 
 def choices(tables: Tables) -> Figure | None:
@@ -50,11 +50,11 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
     if rows.empty:
         return None
     sets = sorted(rows["data_set"].unique(), key=lambda name: (len(name), name))
-    figure, axes = plt.subplots(1, len(sets), figsize=(2.6 * len(sets) + 1.2, 4), squeeze=False, sharey=True)
+    figure, axes = in_rows(len(sets), width=3.0, height=4.2, sharey=True)
     names = [name for name in ORDER if name in set(rows["strategy"])]
     negated = metric == "log_likelihood"
     scale = -1 if negated else scale_of(metric)
-    for ax, data_set in zip(axes[0], sets, strict=True):
+    for ax, data_set in zip(axes, sets, strict=True):
         here, ends = rows[rows["data_set"] == data_set], []
         for i, (mode, marker) in enumerate(zip(MODES, "osD", strict=True)):
             column = f"{mode}_{metric}"
@@ -71,8 +71,8 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
         elif wide:
             ax.set_xscale("symlog", linthresh=1)  # an error may be 0
         ax.set_yticks(range(len(names)), names, fontsize="small")
-    axes[0, 0].invert_yaxis()
-    _legend(axes[0, -1])
+    axes[0].invert_yaxis()
+    _legend(axes[-1])
     return titled(figure, f"test set, {_n(rows)}: median, quartiles")
 
 
@@ -113,7 +113,7 @@ def entropies(tables: Tables) -> Figure | None:
     if curves.empty:
         return None
     sets = sorted(curves["data_set"].unique(), key=lambda name: (len(name), name))
-    figure, axes = panels(len(sets), width=3.2)
+    figure, axes = in_rows(len(sets), width=3.2, height=3.0)
     for ax, data_set in zip(axes, sets, strict=True):
         for name in METHODS:
             runs = curves[(curves["data_set"] == data_set) & (curves["strategy"] == name)]
@@ -124,7 +124,7 @@ def entropies(tables: Tables) -> Figure | None:
                 ax.plot(mean.index, mean, lw=1.2, color=COLOURS[name], label=name)
         ax.set(xlabel="epoch", ylabel="entropy over depth (nats)", title=data_set)
     _legend(axes[-1])
-    return titled(figure, f"entropy of the weights of the depths, {_n(curves)}")
+    return titled(figure, f"entropy of the weights of the depths, {_n(curves)}: mean")
 
 
 def shifts(tables: Tables, family: str) -> Figure | None:

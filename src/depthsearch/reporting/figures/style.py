@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -94,9 +95,9 @@ def depth_posterior(ax: Axes, depths: pd.DataFrame, other: str = "prior") -> Non
 
 
 def per_depth(ax: Axes, depths: pd.DataFrame, metric: str) -> None:
-    """A metric of the network cut at each depth, training and test."""
+    """A metric of the network cut at each depth, training and test: median and quartiles over runs."""
     for split in ("train", "test"):
-        band(ax, depths, "depth", f"{split}_{metric}", split, COLOURS[split])
+        quartiles(ax, depths, "depth", f"{split}_{metric}", split, COLOURS[split])
     ax.set(xlabel="depth d", ylabel=LABELS[metric])
     ax.legend(frameon=False)
 
@@ -146,6 +147,16 @@ def panels(n: int, width: float = 3.6, height: float = 3.1) -> tuple[Figure, np.
     """A row of n axes, each so many inches wide and high."""
     figure, axes = plt.subplots(1, n, figsize=(width * n, height), squeeze=False)
     return figure, axes[0]
+
+
+def in_rows(n: int, width: float, height: float, columns: int = 4, **how: Any) -> tuple[Figure, list[Axes]]:
+    """n panels in rows of so many, read line by line; `how` axes are shared."""
+    rows = -(-n // columns)
+    size = (width * min(n, columns), height * rows)
+    figure, axes = plt.subplots(rows, min(n, columns), figsize=size, squeeze=False, **how)
+    for ax in axes.flat[n:]:
+        ax.axis("off")
+    return figure, list(axes.flat[:n])
 
 
 def limits(groups: Sequence[pd.Series]) -> tuple[float, float]:
