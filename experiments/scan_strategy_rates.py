@@ -1,5 +1,7 @@
 """The learning rate of every way of choosing a depth: three for each, on spirals that the comparison does not have.
 
+Of those that did best with the lowest of the three two more below it.
+
 It is that of the weights of depths where these are mixed, of the network otherwise; the pool, of which two depths stand
 here, serves manual search, random search, the predictor and what is retrained. What is taken: `TUNING_DEPTH` in
 `depthsearch.reporting.tuning`.
@@ -14,6 +16,8 @@ from depthsearch.studies.choices import SpiralChoice
 
 AS_PUBLISHED = "DARTS (paper)"
 OF_MIXING, OF_NETWORK = (0.003, 0.02, 0.1), (0.03, 0.1, 0.3)
+BELOW = {kind: (0.0003, 0.001) for kind in ("DARTS", "DARTS 2nd order", "DrNAS")}
+BELOW |= {kind: (0.003, 0.01) for kind in ("exact posterior", "normal")}
 ANGLES = (450.0, 810.0)
 
 
@@ -28,7 +32,7 @@ def pool_depths(deepest: int) -> tuple[int, int]:
 
 
 def rates_of(kind: str) -> tuple[float, ...]:
-    return OF_MIXING if isinstance(METHODS.get(kind), Mixing) else OF_NETWORK
+    return BELOW.get(kind, ()) + (OF_MIXING if isinstance(METHODS.get(kind), Mixing) else OF_NETWORK)
 
 
 GRID = grid([SpiralChoice(stop_angle=angle, max_depth=16, width=20) for angle in ANGLES])

@@ -7,7 +7,7 @@ import pandas as pd
 from depthsearch.hardware import in_words
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.tables import cohort_of, read_runs, with_stored
-from depthsearch.reporting.tuning import TUNING_DEPTH, rule_said, tuned, tuning_table
+from depthsearch.reporting.tuning import TUNING_BELOW, TUNING_DEPTH, rule_said, tuned, tuning_table
 from depthsearch.reporting.words import markdown
 from depthsearch.strategies import METHODS
 
@@ -52,7 +52,10 @@ def tuning_part(rows: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
     rows = rows.assign(log_likelihood=-rows["end_loss"])
     by = {"validation log-likelihood (nats)": ("log_likelihood", 4)}
     table = tuning_table(rows, tuned(rows), [*METHODS], by).replace({"method": {"DDN": "pool"}})
-    text = ["## Learning rates", rule_said(TUNING_DEPTH, rows["started"]), markdown(table)]
+    later = rows["started"] >= TUNING_BELOW[0]
+    text = ["## Learning rates", rule_said(TUNING_DEPTH, rows["started"][~later])]
+    text += [rule_said(TUNING_BELOW, rows["started"][later])] if later.any() else []
+    text.append(markdown(table))
     edge = sorted(set(table.loc[table[""].str.contains("edge"), "method"]) & set(METHODS), key=[*METHODS].index)
     if edge:
         text.append(AT_AN_EDGE.format(", ".join(edge)))
