@@ -113,7 +113,7 @@ class SpiralChoice(Choice):
     name: ClassVar[str] = "choice on spirals"
     SHARE: ClassVar[float] = HELD_OUT
     EVERY: ClassVar[int] = BY_HELD_OUT.every
-    TUNED: ClassVar[Mapping[str, float]] = {**Choice.TUNED, "exact posterior": 0.03, "normal": 0.03}
+    TUNED: ClassVar[Mapping[str, float]] = {**Choice.TUNED, "exact posterior": 0.01, "normal": 0.003, "DrNAS": 0.001}
     quick_epochs: ClassVar[int] = 200
 
     @property
