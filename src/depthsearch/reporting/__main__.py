@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--add",
         type=Path,
         nargs="+",
+        action="extend",
         default=[],
         metavar="DIR",
         help="results folders of other machines, whose runs or tables join those at hand; each run once",
