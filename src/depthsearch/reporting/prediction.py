@@ -12,6 +12,7 @@ from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.shown import shown
 from depthsearch.reporting.tables import cohort_of, read_runs, with_stored
 from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
+from depthsearch.studies.trained_pools import POOLS
 
 TABLES = ("predictor_runs", "predictor", "predictor_selection", "predictor_points")
 ORDER = (*NAMES, PUBLISHED, ONCE, CHOSEN, ENSEMBLE, CLASSIFIER)  # of predictors
@@ -83,5 +84,18 @@ def read_tables(results: Path) -> Tables:
 
 
 def shown_tables(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
-    """What is `shown` of the predictor, and a line for each cohort left out."""
-    return shown({name: tables[name] for name in TABLES})
+    """What is `shown` of the predictor, pool by pool and small splits first, and a line for each cohort left out."""
+    found, lines = shown({name: tables[name] for name in TABLES})
+    return {name: _in_order(table) for name, table in found.items()}, lines
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    if table.empty:
+        return table
+    places = [(POOLS.index(data_set), *_size(split)) for data_set, split in table[["data_set", "split"]].to_numpy()]
+    return table.iloc[sorted(range(len(table)), key=places.__getitem__)].reset_index(drop=True)
+
+
+def _size(split: str) -> tuple[int, bool, bool]:
+    """How many cells a split is of, whether it is nested, whether only those above 91 %."""
+    return int(split.rpartition("-")[2]), "nested-" in split, split.startswith("91-")
