@@ -17,6 +17,8 @@ from depthsearch.learning.loop import train
 from depthsearch.learning.method import Training
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
+from depthsearch.running.jobs import Job
+from depthsearch.studies.spirals import Spirals
 
 SPIRALS = ("0", "--depths", 2, 4, "--epochs", 60, "--repeats", 2, "--workers", 1)
 DIGITS = ("0", "--quick", "--depths", 2, "--epochs", 6, "--protocol", "fair")
@@ -135,3 +137,20 @@ def test_kills_at_random_moments(tmp_path):
     out = subprocess.run([*command, "--folder", str(tmp_path)], capture_output=True, text=True, check=False)
     kills = re.search(r"(\d+) kills", out.stdout)  # of those planned some come too late where the machine gets faster
     assert out.returncode == 0 and kills and int(kills[1]) >= 1, out.stdout + out.stderr
+
+
+def test_the_time_that_is_left_is_told_by_the_epochs_that_were_worked_on(tmp_path):
+    """A run goes on at epoch 40 of 60, works for three and stops early; another was finished by others."""
+    studies = [Spirals(max_depth=depth, epochs=60) for depth in (2, 4)]
+    how = torch.device("cpu"), tmp_path, 1, 30.0
+    jobs = [Job("scan", study, "max_depth", [tmp_path / str(study.max_depth)], *how) for study in studies]
+    with workers._Board(jobs) as board:
+        bar = board._bar
+        assert bar.total == 120
+        for epoch in (40, 41, 42):
+            board.show(jobs[0], epoch, "")
+        assert (bar.n, bar.n - bar.initial) == (42, 3)
+        board.show(jobs[0], 0, "done", end=True)
+        assert (bar.n, bar.n - bar.initial) == (60, 4)
+        board.show(jobs[1], 0, "done", end=True)
+        assert (bar.n, bar.n - bar.initial) == (120, 5)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import torch
 
@@ -54,7 +55,7 @@ class _Board:
         from tqdm import tqdm
 
         self._jobs, self._done = {job.folders[0]: job for job in jobs}, {job.folders[0]: 0 for job in jobs}
-        self._left = dict(self._jobs)
+        self._left, self._seen = dict(self._jobs), set[Path]()
         self._bar = tqdm(total=sum(job.study.most_epochs for job in jobs), unit="epoch", smoothing=0.05)
 
     def __enter__(self) -> "_Board":
@@ -65,12 +66,22 @@ class _Board:
         self._bar.close()
 
     def show(self, job: Job, epoch: int, words: str, end: bool = False) -> None:
-        self._done[job.folders[0]] = job.study.most_epochs if end else epoch
+        key, now = job.folders[0], job.study.most_epochs if end else epoch
+        new, self._done[key] = now - self._done[key], now
+        if end or key not in self._seen:  # what was done before, or is not needed any more, took no time
+            self._skip(new - 1)
+            new = min(new, 1)
+        self._seen.add(key)
         if end:
             self._bar.write(words)
         else:
             self._bar.set_postfix_str(words, refresh=False)
-        self._bar.update(sum(self._done.values()) - self._bar.n)
+        self._bar.update(new)
+
+    def _skip(self, epochs: int) -> None:
+        """Moves the bar, but not its estimate of the time that is left."""
+        for name in ("n", "initial", "last_print_n"):
+            setattr(self._bar, name, getattr(self._bar, name) + max(epochs, 0))
 
     def look(self) -> None:
         """Shows what the results folder says of the jobs, whoever does them."""
