@@ -38,6 +38,7 @@ Generated from the saved runs by `make figures`; no measured number here is type
 
 ## Outcome
 
+{_of_what(tables)}
 {outcome(tables)}
 
 ## How to read it
@@ -131,7 +132,7 @@ def outcome(tables: Tables) -> str:
         for found, difference in zip(leads.values(), differences, strict=True):
             place = (key["data_set"], f"{key['split']} → {key['evaluated']}")
             found.setdefault(verdict(negated(difference)), []).append(place)
-    lines = _of_what(tables) + [
+    lines = [
         f"- Mean squared error of *{ENSEMBLE}* less than that of {other} (whole 95 % interval below 0): {_said(found)}."
         for other, found in leads.items()
     ]
@@ -145,18 +146,18 @@ def outcome(tables: Tables) -> str:
     return "\n".join(lines)
 
 
-def _of_what(tables: Tables) -> list[str]:
+def _of_what(tables: Tables) -> str:
     """Of how many cells the table of NAS-Bench-101 is, and what an interval does not know."""
     rows, runs = tables["predictor"], tables["predictor_runs"]
     whole = rows[(rows["data_set"] == NB101) & (rows["evaluated"] == "all")] if len(rows) else rows
     if whole.empty:
-        return []
+        return ""
     cells = int((whole["n"] + whole["n_train"]).max())
-    return [
+    return (
         f"- NAS-Bench-101 is {cells:,} of its 423,624 cells here. But for *nested* splits, yes and no are of one "
         "draw of training cells, the same in all repeats. *As published* is one network, an ensemble the mean of "
         f"{span(runs['ensemble'])}."
-    ]
+    )
 
 
 def _picked(rows: pd.DataFrame, rival: str) -> dict[str, list]:
