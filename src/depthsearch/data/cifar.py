@@ -163,13 +163,16 @@ def search_halves(split: Split, seed: int | None) -> Split:
     return replace(split, x_train=x[:n], y_train=y[:n], x_valid=x[n:], y_valid=y[n:])
 
 
-def reduced(split: Split, n_train: int, n_test: int, pixels: int) -> Split:
-    """The first training and test points, their images as means over squares: `pixels` a side, uint8.
+def reduced(split: Split, n_train: int | None, n_test: int | None, pixels: int | None) -> Split:
+    """The first training and test points, their images as means over squares: `pixels` a side, uint8; None for all.
 
     Raises:
         ValueError: the side is not divided by `pixels`, or there are not as many points.
     """
     side = split.x_train.shape[-1]
+    n_train = len(split.y_train) if n_train is None else n_train
+    n_test = len(split.y_test) if n_test is None else n_test
+    pixels = side if pixels is None else pixels
     if pixels < 1 or side % pixels:
         raise ValueError(f"pixels must divide the {side} of a side, got {pixels}")
     for kind, wanted, y in (("training", n_train, split.y_train), ("test", n_test, split.y_test)):

@@ -3,8 +3,7 @@
 import pandas as pd
 
 from depthsearch.data.nasbench import SETS
-from depthsearch.reporting.baselines import holm
-from depthsearch.reporting.claims import p_value, paired
+from depthsearch.reporting.baselines import intervals_and_p
 from depthsearch.reporting.rules import Interval, difference_seen, negated
 from depthsearch.reporting.words import between
 from depthsearch.studies.random_cells import EQUAL_COST
@@ -23,10 +22,8 @@ def against(rows: pd.DataFrame) -> pd.DataFrame:
     for name, short in SETS.items():
         by_seed = rows.pivot_table(index="seed", columns="kind", values=short)
         pairs = {f"{a} − {b}": (a, b) for a in JUDGED for b in RIVALS if {a, b} <= set(by_seed)}
-        gaps = {words: (by_seed[a] - by_seed[b]).dropna() for words, (a, b) in pairs.items()}
-        corrected = holm({words: p_value(gap) for words, gap in gaps.items()})
-        for words, gap in gaps.items():
-            interval, p = paired(gap), corrected[words]
+        gaps = {words: by_seed[a] - by_seed[b] for words, (a, b) in pairs.items()}
+        for words, (interval, p) in intervals_and_p(gaps).items():
             mean, low, high, n = interval
             row = {"data": name, "difference": words, "points": f"{mean:+.2f}{between(low, high, '+.2f')}", "n": n}
             table.append(row | {"Holm's p": f"{p:.2g}", "word": word(interval, p)})

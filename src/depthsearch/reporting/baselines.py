@@ -68,6 +68,12 @@ def holm(p: Mapping[Name, float]) -> dict[Name, float]:
     return corrected
 
 
+def intervals_and_p(gaps: Mapping[Name, pd.Series]) -> dict[Name, tuple[Interval, float]]:
+    """Of each paired difference its interval, and its p-value corrected for how many there are."""
+    p = holm({name: p_value(gap) for name, gap in gaps.items()})
+    return {name: (paired(gap), p[name]) for name, gap in gaps.items()}
+
+
 def against_baselines(regrets: pd.DataFrame) -> pd.DataFrame:
     """One row a strategy: its regret, how far that is above each baseline's, with an interval, and a word for that.
 
@@ -79,10 +85,9 @@ def against_baselines(regrets: pd.DataFrame) -> pd.DataFrame:
     others = [name for name in names if name not in BASELINES and regrets[name].notna().any()]
     words: dict[str, dict[str, str]] = {name: {} for name in others}
     for baseline in there:
-        gaps = {name: (regrets[name] - regrets[baseline]).dropna() for name in others}
-        corrected = holm({name: p_value(gap) for name, gap in gaps.items()})
-        for name, gap in gaps.items():
-            words[name][f"minus {baseline}"] = _said(paired(gap), corrected[name])
+        gaps = {name: regrets[name] - regrets[baseline] for name in others}
+        for name, found in intervals_and_p(gaps).items():
+            words[name][f"minus {baseline}"] = _said(*found)
     rows = [{"strategy": n, "n": regrets[n].count(), "regret (nats)": spread(regrets[n])} | words[n] for n in others]
     rows += [{"strategy": n, "n": regrets[n].count(), "regret (nats)": spread(regrets[n])} for n in there]
     return pd.DataFrame(rows).fillna("-")

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from depthsearch.reporting.baselines import BASELINES, as_good, holm
-from depthsearch.reporting.claims import p_value, paired
+from depthsearch.reporting.baselines import BASELINES, as_good, intervals_and_p
 from depthsearch.reporting.rules import difference_seen, negated
 from depthsearch.strategies import METHODS, SEARCHES
 
@@ -113,11 +112,8 @@ def among_best(rows: pd.DataFrame, column: str) -> list[str]:
         return []
     best = str(values.mean().idxmax())
     gaps = {name: values[name] - values[best] for name in ORDER if name in values and name != best}
-    corrected = holm({name: p_value(gap) for name, gap in gaps.items()})
-    return [
-        best,
-        *(name for name, gap in gaps.items() if difference_seen(negated(paired(gap)), corrected[name]) != "worse"),
-    ]
+    seen = {name: difference_seen(negated(interval), p) for name, (interval, p) in intervals_and_p(gaps).items()}
+    return [best, *(name for name, word in seen.items() if word != "worse")]
 
 
 def _best(purpose: "_Purpose") -> str:

@@ -54,8 +54,7 @@ class _Board:
     def __init__(self, jobs: Sequence[Job]) -> None:
         from tqdm import tqdm
 
-        self._jobs, self._done = {job.folders[0]: job for job in jobs}, {job.folders[0]: 0 for job in jobs}
-        self._left, self._seen = dict(self._jobs), set[Path]()
+        self._left, self._done = {job.folders[0]: job for job in jobs}, dict[Path, int]()
         self._bar = tqdm(total=sum(job.study.most_epochs for job in jobs), unit="epoch", smoothing=0.05)
 
     def __enter__(self) -> "_Board":
@@ -67,11 +66,11 @@ class _Board:
 
     def show(self, job: Job, epoch: int, words: str, end: bool = False) -> None:
         key, now = job.folders[0], job.study.most_epochs if end else epoch
-        new, self._done[key] = now - self._done[key], now
-        if end or key not in self._seen:  # what was done before, or is not needed any more, took no time
+        new = now - self._done.get(key, 0)
+        if end or key not in self._done:  # what was done before, or is not needed any more, took no time
             self._skip(new - 1)
             new = min(new, 1)
-        self._seen.add(key)
+        self._done[key] = now
         if end:
             self._bar.write(words)
         else:

@@ -24,9 +24,7 @@ def search_images(name: str, root: Path, n_train: int | None, pixels: int | None
         DataError: they are missing or damaged.
         ValueError: there are not as many, or pixels do not divide their side.
     """
-    split = read_pictures(name, root)
-    n_train = len(split.y_train) if n_train is None else n_train
-    return reduced(split, n_train, 1, split.x_train.shape[-1] if pixels is None else pixels)
+    return reduced(read_pictures(name, root), n_train, 1, pixels)
 
 
 def augmentation(name: str, pixels: int | None, cutout: int = 0) -> Augmentation:

@@ -56,8 +56,6 @@ def pictures_split(
     side = split.x_train.shape[-1]
     factor = 1 if pixels is None or pixels % side else max(pixels // side, 1)
     shrunk = side if pixels is None or factor > 1 else pixels
-    n_train = len(split.y_train) if n_train is None else n_train
-    n_test = len(split.y_test) if n_test is None else n_test
     split = reduced(split, n_train, n_test, shrunk)
     if factor == 1:
         return split

@@ -8,7 +8,7 @@ ones (`members`, `scored`), and how good an architecture is found for how many t
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class Pool:
     codes: np.ndarray | None = None
     caption: str = ""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """What tells pools apart: of graphs, labels and what these are."""
         found = hashlib.sha256(self.caption.encode())

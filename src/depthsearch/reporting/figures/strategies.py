@@ -8,13 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from depthsearch.reporting.comparison import MODES
-from depthsearch.reporting.figures.style import LABELS, Tables, band, in_rows, panels, scale_of, three_quartiles, titled
+from depthsearch.reporting.figures.style import LABELS, Tables, band, panels, scale_of, three_quartiles, titled
 from depthsearch.reporting.purposes import ORDER, families
 from depthsearch.reporting.rules import LIKELIHOOD_MARGIN
 from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 
 COLOURS = dict(zip(ORDER, plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
+COLUMNS = 4  # data sets side by side
 SHIFTS = {"log_likelihood": "log-likelihood (nats)", "ece": "ECE (a share)", "auroc": "AUROC of entropy"}
 
 
@@ -50,7 +51,7 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
     if rows.empty:
         return None
     sets = sorted(rows["data_set"].unique(), key=lambda name: (len(name), name))
-    figure, axes = in_rows(len(sets), width=3.0, height=4.2, sharey=True)
+    figure, axes = panels(len(sets), width=3.0, height=4.2, columns=COLUMNS, sharey=True)
     names = [name for name in ORDER if name in set(rows["strategy"])]
     negated = metric == "log_likelihood"
     scale = -1 if negated else scale_of(metric)
@@ -113,7 +114,7 @@ def entropies(tables: Tables) -> Figure | None:
     if curves.empty:
         return None
     sets = sorted(curves["data_set"].unique(), key=lambda name: (len(name), name))
-    figure, axes = in_rows(len(sets), width=3.2, height=3.0)
+    figure, axes = panels(len(sets), width=3.2, height=3.0, columns=COLUMNS)
     for ax, data_set in zip(axes, sets, strict=True):
         for name in METHODS:
             runs = curves[(curves["data_set"] == data_set) & (curves["strategy"] == name)]

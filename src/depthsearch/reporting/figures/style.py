@@ -143,20 +143,16 @@ def repeats(table: pd.DataFrame) -> str:
     return f"n = {span(counts)} repeats"
 
 
-def panels(n: int, width: float = 3.6, height: float = 3.1) -> tuple[Figure, np.ndarray]:
-    """A row of n axes, each so many inches wide and high."""
-    figure, axes = plt.subplots(1, n, figsize=(width * n, height), squeeze=False)
-    return figure, axes[0]
-
-
-def in_rows(n: int, width: float, height: float, columns: int = 4, **how: Any) -> tuple[Figure, list[Axes]]:
-    """n panels in rows of so many, read line by line; `how` axes are shared."""
+def panels(
+    n: int, width: float = 3.6, height: float = 3.1, columns: int | None = None, **how: Any
+) -> tuple[Figure, np.ndarray]:
+    """n axes, each so many inches wide and high, in a row or in rows of so many; `how` they are shared."""
+    columns = min(n, columns or n)
     rows = -(-n // columns)
-    size = (width * min(n, columns), height * rows)
-    figure, axes = plt.subplots(rows, min(n, columns), figsize=size, squeeze=False, **how)
+    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False, **how)
     for ax in axes.flat[n:]:
         ax.axis("off")
-    return figure, list(axes.flat[:n])
+    return figure, axes.flat[:n]
 
 
 def limits(groups: Sequence[pd.Series]) -> tuple[float, float]:

@@ -118,8 +118,7 @@ def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
 HOW_TO_READ = """Regret: test log-likelihood lost against the best fixed depth, after training the chosen one from
 scratch. Passes: blocks run forward, relative to LDN's. Chosen depth: mean; the one chosen most often, in what share of
 runs (normal starts at D/2, and has chosen nothing where it stays there). Among the best: not told apart from the best
-by a paired difference and Holm's p. Learning rates are [tuned](results/strategies.md#learning-rates) for all alike, but
-"DARTS (paper)".
+by a paired difference and Holm's p. [Learning rates](results/strategies.md#learning-rates) are tuned for all but one.
 [All twelve strategies, three guesses, images, intervals](results/README.md#ways-of-choosing-a-depth)."""
 
 
