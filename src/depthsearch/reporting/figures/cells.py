@@ -47,7 +47,7 @@ def trajectory(tables: Tables, short: str = "c10") -> Figure | None:
     for ax in axes[:, 0]:
         ax.set_yscale("function", functions=LOG_ERROR)
         ax.set_yticks(TICKS[short])
-        ax.set_ylabel("true accuracy (%), log of the error")
+        ax.set_ylabel("true accuracy (%),\nlog of the error")
     for ax in axes[:, -1]:
         ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     name = next(name for name, value in SETS.items() if value == short)

@@ -86,7 +86,7 @@ def errors(tables: Tables, data_set: str, split: str) -> Figure | None:
         ax.set_yticks(range(len(names)), names, fontsize="small")
         ax.grid(axis="y", lw=0.3)
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 4)))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set(title=evaluated, xlabel="mean squared error (%²)")
