@@ -73,22 +73,11 @@ def test_a_half_downloaded_file_is_refused_in_one_line(tmp_path):
         cell_split("CIFAR-10", tmp_path)
 
 
-def test_a_part_will_do_where_it_is_asked_for(tmp_path):
-    folder = write(tmp_path / "cifar-10-batches-bin", "CIFAR-10")
-    (folder / "data_batch_4.bin").unlink()
-    (folder / "data_batch_5.bin").write_bytes((folder / "data_batch_5.bin").read_bytes()[: 2 * 3073])
-    split = cell_split("CIFAR-10", tmp_path, part=True)
-    assert len(split.y_train) == 3 * N + 2
-    (folder / "data_batch_5.bin").write_bytes(b"\0" * 3000)  # but no half image
-    with pytest.raises(DataError, match="has 3,000 bytes"):
-        cell_split("CIFAR-10", tmp_path, part=True)
-
-
 def test_unknown_and_missing_sets_are_refused(tmp_path):
     with pytest.raises(DataError, match="no data set 'CIFAR' for cells; there are CIFAR-10, CIFAR-100, ImageNet16-120"):
         cell_split("CIFAR", tmp_path)
     with pytest.raises(DataError, match=r"CIFAR-100: no train.bin in .*cifar-100-binary; get cifar-100-binary.tar.gz"):
-        cell_split("CIFAR-100", tmp_path, part=True)
+        cell_split("CIFAR-100", tmp_path)
     with pytest.raises(DataError, match=r"ImageNet16-120.npz; make it with python -m depthsearch.data.imagenet16"):
         cell_split("ImageNet16-120", tmp_path)
 

@@ -13,6 +13,7 @@ import pytest
 
 from depthsearch.data.nasbench101 import (
     MEAN,
+    UNSAID,
     Table,
     labels_of,
     nested_splits,
@@ -241,8 +242,13 @@ def test_tables_that_are_none_are_named(file: Path, tmp_path: Path) -> None:
     outside = table.adjacency.copy()
     outside[2, 4, 5] = 1  # an edge between vertices that the cell does not have
     assert "row 2" in (problem(replace(table, adjacency=outside)) or "")
+    assert "column hash" in (problem(replace(table, hash=np.array("a"))) or "")
+    percent = 100 * table.validation_accuracy
+    assert "shares, not percent" in (problem(replace(table, validation_accuracy=percent)) or "")
     save_table(path, table)
-    assert read_table(path, label="my own").label == "my own"
+    assert read_table(path, label="my own").label == table.label  # it says so itself
+    save_table(path, replace(table, label=UNSAID))
+    assert read_table(path, label="my own").label == "my own" and read_table(path).label == UNSAID
 
 
 def test_splits_are_three_permutations_of_one_generator() -> None:

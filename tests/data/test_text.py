@@ -87,6 +87,13 @@ def test_what_is_wrong_with_files_is_said_in_a_line(tmp_path):
         damaged[60:70] = b"damaged..."
         (tmp_path / "wikitext-2-v1.zip").write_bytes(damaged)
         fails("cannot be read", "WikiText-2")
+    for at, byte in ((6, 1), (8, 99)):  # encrypted; packed in a way that nobody knows
+        with zipfile.ZipFile(tmp_path / "wikitext-2-v1.zip", "w") as archive:
+            archive.writestr("wikitext-2/wiki.train.tokens", "the cat")
+        damaged = bytearray((tmp_path / "wikitext-2-v1.zip").read_bytes())
+        damaged[at] = damaged[damaged.index(b"PK\x01\x02") + at + 2] = byte  # here, and in the directory
+        (tmp_path / "wikitext-2-v1.zip").write_bytes(damaged)
+        fails("cannot be read", "WikiText-2")
 
 
 def test_another_vocabulary_is_noticed(tmp_path):

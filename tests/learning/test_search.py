@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -449,3 +450,13 @@ def test_presets_are_what_the_papers_say():
     assert ARCHITECTS["DARTS 2nd order"].order == 2 and ARCHITECTS["DrNAS progressive"].learns_in(11, 50)
     assert not ARCHITECTS["DrNAS progressive"].learns_in(10, 50) and ARCHITECTS["DrNAS"].learns_in(1, 50)
     assert [ARCHITECTS[n].passes for n in ("DARTS", "DARTS 2nd order", "DARTS exact")] == [1.0, 2.5, 1.5]
+
+
+def test_halves_leave_a_last_point_out():
+    """Batch norm cannot take it. A search on one point there cannot be."""
+    split = plane()
+    n = len(split.y_train)
+    sizes = [len(x) for x, _ in Halves(split, n - 1)._batches(split.x_train, split.y_train, torch.Generator())]
+    assert sizes == [n - 1]
+    with pytest.raises(ValueError, match="two training and two validation points"):
+        Halves(replace(split, x_train=split.x_train[:1], y_train=split.y_train[:1]))

@@ -111,6 +111,7 @@ def test_divergence_ends_a_run_at_once():
 
 @pytest.mark.slow
 def test_status_tells_who_runs_what_and_how_long_still(tmp_path):
+    (tmp_path / "runs/scan/set/setting/version_copy").mkdir(parents=True)  # of somebody who tidies up
     assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
     done = next(runs.run_folders(tmp_path))
     running = runs.reserve(done.with_name("version_7"))
@@ -206,6 +207,30 @@ def test_what_is_submitted_is_the_scan_on_the_devices_of_the_job(tmp_path, monke
     assert work.args[-1].workers == 2 and work.args[-1].device == "0"
     work()  # what a job does
     assert len(list(runs.run_folders(tmp_path))) == 2
+
+
+def test_nothing_is_submitted_without_its_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, "submit", lambda *a: pytest.fail("submitted"))
+    options = ("--slurm", "gpu", "--data", tmp_path, "--results", tmp_path / "results")
+    out = scan_script("0", "--data-set", "CIFAR-10", *options, name="nasbench201")
+    assert out.returncode == 2 and "no data_batch_1.bin" in out.stderr
+
+
+def test_what_comes_then_is_submitted_too(tmp_path, monkeypatch):
+    """The chains that are trained anew at the depths learnt, of a scan whose own runs are finished."""
+    options = ("0", "--quick", "--repeats", 1, "--epochs", 1, "--results", tmp_path)
+    assert scan_script(*options, name="cell_depth").returncode == 0
+    again = [folder for folder in runs.run_folders(tmp_path) if folder.parent.name.startswith("DDN")]
+    depths = {folder.parent.name.split("_")[1]: folder for folder in again}
+    if len(depths) == 1:
+        pytest.skip("the depth learnt is that of the grid")
+    shutil.rmtree(depths[min(depths, key=lambda name: int(name.removeprefix("depth")))])
+    submitted = []
+    monkeypatch.setattr(scan, "submit", lambda *a: submitted.append(a) or ["1_0"])
+    out = scan_script(*options, "--slurm", "debug", "--gpus-per-job", 0, name="cell_depth")
+    assert out.returncode == 0 and "are finished" in out.stdout and len(submitted) == 1
+    submitted[0][3]()
+    assert set(again) <= set(runs.run_folders(tmp_path))
 
 
 def test_without_slurm_it_is_said_in_a_line(tmp_path, monkeypatch):

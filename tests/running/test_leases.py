@@ -74,6 +74,44 @@ def test_of_many_who_ask_at_once_one_gets_it(tmp_path):
         owner.release()
 
 
+def test_a_folder_that_was_empty_for_a_moment_has_one_owner(tmp_path, monkeypatch):
+    """A gives up while B looks at its claim, and C comes: the numbers of claims begin anew."""
+    first, got, alive = leases.take(tmp_path), [], leases._alive
+
+    def meanwhile(path):
+        if not got:
+            got.append(None)
+            first.release()
+            found = alive(path)
+            got[0] = leases.take(tmp_path)
+            return found
+        return alive(path)
+
+    monkeypatch.setattr(leases, "_alive", meanwhile)
+    assert leases.take(tmp_path) is None
+    got[0].check()
+    assert [path for path in tmp_path.iterdir() if "probe" not in path.name] == [got[0].path]
+    got[0].release()
+
+
+def test_a_folder_removed_meanwhile_is_made_again(tmp_path, monkeypatch):
+    folder, claims, came = tmp_path / "run", leases._claims, []
+
+    def removed_first(path):
+        if not came:
+            came.append(path)
+            path.rmdir()
+            raise FileNotFoundError(path)  # as `glob` does in some versions of Python
+        return claims(path)
+
+    monkeypatch.setattr(leases, "_claims", removed_first)
+    leases.take(folder).release()
+    assert came == [folder]
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        leases.take(tmp_path / "file")
+
+
 def test_the_death_of_its_owner_frees_it_at_once(tmp_path):
     process = hold(tmp_path)
     assert leases.take(tmp_path) is None

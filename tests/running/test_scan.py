@@ -58,6 +58,24 @@ def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path, monkeypat
     assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and said in out.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("spiral_complexity", ["--angles", "inf"], "stop_angle must be a finite number"),
+        ("data_amount", ["--amounts", "20", "--protocol", "fair"], "of 2 training points a share of 0.25"),
+        (
+            "predictor",
+            ["--quick", "--datasets", "made-up", "--splits", "100000", "80"],
+            "100000 leaves none",
+        ),
+    ],
+)
+def test_a_study_that_cannot_be_is_known_before_others_are_trained(name, arguments, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "train_job", lambda *a: pytest.fail("trained"))
+    out = scan_script("0", *arguments, "--data", tmp_path, "--results", tmp_path / "results", name=name)
+    assert out.returncode == 2 and said in out.stderr.splitlines()[-1] and not (tmp_path / "results").exists()
+
+
 def test_missing_devices_are_listed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: f"Card {i}")

@@ -17,6 +17,7 @@ from depthsearch.measuring.metrics import top_error
 from depthsearch.reporting.tables import collect
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
+from depthsearch.running.study import Problem
 from depthsearch.studies.genotypes import PRESETS, TrainGenotype
 from depthsearch.studies.pictures import pictures_split
 from depthsearch.studies.saved import study_of
@@ -229,7 +230,8 @@ def test_bad_checkpoints_are_one_line_and_status_2(run, tmp_path):
         assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and said in out.stderr, (name, out.stderr)
     (tmp_path / "text").write_text("no file of torch")
     (tmp_path / "half").write_bytes((tmp_path / "short").read_bytes()[:3000])
-    for name in ("text", "half", "nowhere"):
+    (tmp_path / "empty").touch()
+    for name in ("text", "half", "empty", "nowhere"):
         out = script("test_network", run, "--checkpoint", tmp_path / name)
         assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and name in out.stderr, out.stderr
 
@@ -251,6 +253,8 @@ def test_bad_checkpoints_are_one_line_and_status_2(run, tmp_path):
         (("--drop-path", "1"), "drop_path must be below 1"),
         (("--hold-out", "1"), "the share of points held out"),
         (("--epochs", "0"), "epochs must be 1 or more, got 0"),
+        (("--clip", "inf"), "clip must be a finite number"),
+        (("--preset", "DARTS"), "--quick has sizes of its own; leave it or --preset out"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path):
@@ -263,6 +267,30 @@ def test_a_folder_without_a_run(tmp_path):
     for name in (tmp_path, "DARTS_V2"):
         out = script("test_network", name)
         assert out.returncode == 2 and "is no folder of a finished run" in out.stderr
+
+
+@pytest.mark.slow
+def test_a_genotype_in_a_file_is_tested_too(run, tmp_path):
+    (tmp_path / "cell.json").write_text(GENOTYPES["DARTS_V2"].to_json())
+    torch.save(darts_network("DARTS_V2", 2, 3, in_channels=1).state_dict(), tmp_path / "state.pt")
+    sizes = ("--data-set", "digits", "--channels", 2, "--layers", 3, "--cutout", 0, "--no-auxiliary")
+    out = script("test_network", tmp_path / "cell.json", "--checkpoint", tmp_path / "state.pt", *sizes)
+    assert out.returncode == 0 and "error" in out.stdout, out.stderr
+
+
+def test_an_image_that_is_damaged_ends_a_training_in_a_line(tmp_path):
+    from PIL import Image
+
+    for part in ("train", "val"):
+        for name in ("cat", "dog"):
+            (tmp_path / "ImageNet" / part / name).mkdir(parents=True)
+            Image.new("RGB", (40, 40)).save(tmp_path / "ImageNet" / part / name / "1.png")
+    path = tmp_path / "ImageNet" / "train" / "cat" / "1.png"
+    path.write_bytes(path.read_bytes()[:60])
+    study = TrainGenotype(data_set="ImageNet", pixels=32, cutout=0, imagenet=True, classes=2, channels=2, layers=3)
+    learner = study.learner([0], torch.device("cpu"), tmp_path)
+    with pytest.raises(Problem, match=r"1.png is damaged"):
+        next(learner.epochs())
 
 
 def test_a_network_that_diverges_is_kept_as_such(tmp_path):

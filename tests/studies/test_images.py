@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -221,3 +224,20 @@ def test_mixed_precision_is_close_to_float32(tmp_path, no_gpu):
         (folder,) = [f for f in runs.run_folders(tmp_path) if precision in f.parent.name]
         elbos.append(json.loads((folder / "summary.json").read_text())["history"][-1]["elbo"])
     assert elbos[0] != elbos[1] and abs(elbos[0] - elbos[1]) < 0.05
+
+
+def test_processes_that_get_the_same_files_at_once_do_not_meet(tmp_path, monkeypatch):
+    """What torchvision writes bit by bit is seen when it is whole."""
+
+    def slowly(folder, download):
+        arrays = write_idx(Path(folder) / "KMNIST" / "raw")
+        last = Path(folder) / "KMNIST" / "raw" / data.IDX_FILES[-1]
+        last.write_bytes(last.read_bytes()[:9])
+        time.sleep(0.2)
+        last.write_bytes(idx(arrays[-1]))
+
+    monkeypatch.setattr("torchvision.datasets.KMNIST", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        splits = list(pool.map(lambda i: time.sleep(0.07 * i) or image_split("KMNIST", tmp_path), range(4)))
+    assert [len(split.y_train) for split in splits] == [7] * 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["KMNIST"]

@@ -5,6 +5,7 @@ records of labels (a byte; two in CIFAR-100, coarse and fine) and 3,072 bytes of
 """
 
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,14 +79,11 @@ IMAGENET16 = "ImageNet16-120"
 IMAGENET16_MEAN, IMAGENET16_STD = _of_bytes(122.68, 116.66, 104.01), _of_bytes(63.22, 61.26, 65.09)
 
 
-def cell_split(name: str, root: Path, part: bool = False) -> Split:
+def cell_split(name: str, root: Path) -> Split:
     """CIFAR-10, CIFAR-100 or ImageNet16-120 as uint8 images (N, 3, H, W) and targets (N,), with their own test points.
 
     The files lie in `root`, in `root/<official folder>` or in `root/<name>/<official folder>`; `ImageNet16-120.npz` in
     `root` or `root/ImageNet16-120`. Nothing is downloaded.
-
-    Args:
-        part: fewer images than the official ones will do: training files may be missing or shorter.
 
     Raises:
         DataError: the name is unknown, or files are missing or damaged, in one line.
@@ -95,17 +93,17 @@ def cell_split(name: str, root: Path, part: bool = False) -> Split:
     if name not in BINARY_SETS:
         raise DataError(f"no data set {name!r} for cells; there are {', '.join((*BINARY_SETS, IMAGENET16))}")
     known = BINARY_SETS[name]
-    train = [_records(path, known, known.train_images, part) for path in _find(name, root, known.train, part)]
-    test = [_records(path, known, known.test_images, part) for path in _find(name, root, known.test, False)]
+    train = [_records(path, known, known.train_images) for path in _find(name, root, known.train)]
+    test = [_records(path, known, known.test_images) for path in _find(name, root, known.test)]
     (x_train, y_train), (x_test, y_test) = (map(torch.cat, zip(*records, strict=True)) for records in (train, test))
     return Split(x_train, y_train, x_test, y_test, mean=known.mean, std=known.std)
 
 
-def _find(name: str, root: Path, files: tuple[str, ...], part: bool) -> list[Path]:
+def _find(name: str, root: Path, files: tuple[str, ...]) -> list[Path]:
     known = BINARY_SETS[name]
     places = (root / known.folder, root / name / known.folder, root)
     found = max(([place / f for f in files if (place / f).is_file()] for place in places), key=len)
-    if len(found) < len(files) and not (part and found):
+    if len(found) < len(files):
         lacking = next(f for f in files if f not in {path.name for path in found})
         raise DataError(
             f"{name}: no {lacking} in {root / known.folder}; get {known.archive} (binary version) from "
@@ -114,14 +112,14 @@ def _find(name: str, root: Path, files: tuple[str, ...], part: bool) -> list[Pat
     return found
 
 
-def _records(path: Path, known: BinarySet, images: int, part: bool) -> tuple[Tensor, Tensor]:
+def _records(path: Path, known: BinarySet, images: int) -> tuple[Tensor, Tensor]:
     again = f"delete it and unpack {known.archive} again"
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
     size = known.labels + PIXELS
-    if len(data) % size or not len(data) or (len(data) != images * size and not part):
+    if len(data) != images * size:
         raise DataError(f"{path} has {len(data):,} bytes, {images:,} images have {images * size:,}; {again}")
     records = torch.from_numpy(data).view(-1, size)
     labels = records[:, known.labels - 1].long()
@@ -139,7 +137,7 @@ def _read_npz(root: Path) -> Split:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in ("x_train", "y_train", "x_test", "y_test")}
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is damaged ({error}); {how}") from None
     for kind in ("train", "test"):
         x, y = arrays[f"x_{kind}"], arrays[f"y_{kind}"]

@@ -143,7 +143,7 @@ class FolderBatches:
         try:
             with Image.open(path) as file:
                 image = file.convert("RGB")
-        except OSError as error:
+        except (OSError, SyntaxError, ValueError) as error:  # as Pillow calls it where a PNG is broken
             raise DataError(f"{path} is damaged ({error}); get it again or delete it") from None
         if draws is not None:
             return pil_to_tensor(self.augmentation(image, draws))

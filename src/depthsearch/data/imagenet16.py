@@ -33,9 +33,13 @@ def convert(source: Path, out: Path) -> None:
         images, labels = zip(*(_read(source / name) for name in names), strict=True)
         arrays |= {f"x_{kind}": np.concatenate(images), f"y_{kind}": np.concatenate(labels)}
     part = out.with_name(f"{out.name}.part")  # a stop in between leaves no half file under the name
-    with part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    part.replace(out)
+    try:
+        with part.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(f"{out} cannot be written: {error.strerror}") from None
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:

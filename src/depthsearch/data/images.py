@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import tempfile
 import zlib
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -118,11 +119,18 @@ def _download(name: str, root: Path) -> None:
 
     known = IMAGE_SETS[name]
     try:
-        if name == "SVHN":
-            for split in ("train", "test"):
-                datasets.SVHN(str(root), split=split, download=True)
-        else:
-            getattr(datasets, known.folder)(str(root), download=True)
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix="download") as folder:
+            if name == "SVHN":
+                for split in ("train", "test"):
+                    datasets.SVHN(folder, split=split, download=True)
+            else:
+                getattr(datasets, known.folder)(folder, download=True)
+            # Each file comes whole or not at all: another process may be looking for them, or getting them, too.
+            for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+                place = root / path.relative_to(folder)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(place)
     except (OSError, HTTPException, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         packed = "" if known.files == MAT_FILES else " (.gz or not)"

@@ -43,7 +43,7 @@ class Table:
     test_runs: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.hash)
+        return self.hash.size
 
 
 COLUMNS = tuple(f.name for f in fields(Table))[:6]
@@ -66,12 +66,12 @@ def read_table(path: str | Path, label: str | None = None) -> Table:
         with np.load(path, allow_pickle=False) as file:
             read = {name: file[name] for name in [f.name for f in fields(Table)] if name in file.files}
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as an npz: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{path} cannot be read as an npz: {str(error).partition(chr(10))[0]}") from error
     missing = [name for name in COLUMNS if name not in read]
     if missing:
         raise ValueError(f"{path} is no table of NAS-Bench-101: it lacks {', '.join(missing)}")
     said = str(read.pop("label", UNSAID))
-    table = Table(**read, label=label or said)
+    table = Table(**read, label=label if label and said == UNSAID else said)
     wrong = problem(table)
     if wrong:
         raise ValueError(f"{path}: {wrong}")
@@ -91,12 +91,16 @@ def save_table(path: str | Path, table: Table) -> None:
 def problem(table: Table) -> str | None:
     """What is wrong with a table, in a line; None if nothing is."""
     n = len(table)
-    shapes = {"adjacency": (n, 7, 7), "operations": (n, 7), "vertices": (n,), "parameters": (n,),
+    shapes = {"hash": (n,), "adjacency": (n, 7, 7), "operations": (n, 7), "vertices": (n,), "parameters": (n,),
               "validation_accuracy": (n, 4), "validation_runs": (n, 4, 3), "test_runs": (n, 4, 3)}  # fmt: skip
     for name, shape in shapes.items():
         column = getattr(table, name)
         if column is not None and column.shape != shape:
             return f"column {name} has shape {column.shape}, not {shape}"
+    for name in ("validation_accuracy", "validation_runs", "test_runs"):
+        column = getattr(table, name)
+        if column is not None and ((column < 0) | (column > 1)).any():
+            return f"column {name} holds numbers below 0 or above 1: accuracies are shares, not percent"
     places, vertices = np.arange(7), table.vertices.astype(int)[:, None]
     edges, operations = table.adjacency, table.operations
     inner = (places > 0) & (places < vertices - 1)
@@ -131,8 +135,7 @@ def labels_of(table: Table, which: str = "table") -> Labels:
             `validation_accuracy`, whatever run that is.
 
     The original's rule, for one seed: a run below 20 % is replaced by the cell's first one that is not, and by
-    90.8192 % (the mean by which it normalises) where all blew up. Where no other run is known the cell is left out and
-    counted.
+    90.8192 % (the mean by which it normalises) where none is. A cell whose run of that seed is unknown is left out.
 
     Raises:
         ValueError: the table does not have the three runs, or there is no such label.

@@ -55,8 +55,12 @@ def convert(source: Path, out: Path) -> None:
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *_rows(source, api)])
     data = text.getvalue().encode()
     part = out.with_name(f"{out.name}.part")  # a stop in between leaves no half table under the name
-    part.write_bytes(gzip.compress(data, mtime=0) if out.suffix == ".gz" else data)
-    part.replace(out)
+    try:
+        part.write_bytes(gzip.compress(data, mtime=0) if out.suffix == ".gz" else data)
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(f"{out} cannot be written: {error.strerror}") from None
 
 
 def _open(source: Path) -> Any:

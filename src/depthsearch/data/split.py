@@ -60,8 +60,16 @@ class Split:
         return replace(self, x_valid=self.x_test, y_valid=self.y_test)
 
     def hold_out(self, fraction: float, seed: int) -> "Split":
-        """Moves a seeded share of the training points to the validation points."""
+        """Moves a seeded share of the training points to the validation points.
+
+        Raises:
+            ValueError: that leaves no point on one of the two sides.
+        """
         n = len(self.y_train)
+        if not 0 < round(n * fraction) < n:
+            raise ValueError(
+                f"of {n} training points a share of {fraction:g} held out leaves none on one side; take more"
+            )
         order = torch.from_numpy(np.random.default_rng(seed).permutation(n)).to(self.y_train.device)
         valid, train = order[: round(n * fraction)], order[round(n * fraction) :].sort().values
         return replace(

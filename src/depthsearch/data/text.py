@@ -115,7 +115,7 @@ def _find(root: Path, known: _TextSet, file: str) -> tuple[Path, bytes]:
                 member = next((m for m in archive.namelist() if m.rpartition("/")[2] == file), None)
                 if member is not None:
                     return path / member, archive.read(member)
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"a file of the text cannot be read ({error}); get it again ({known.source})") from None
     raise DataError(f"{file} is not in {root}, nor in a zip there; get it from {known.source}")
 

@@ -44,12 +44,12 @@ class Halves:
 
     Attributes:
         split: on the device of the space.
-        batch_size: of both.
+        batch_size: of both. A last one of a single point is left out, which batch norm cannot take.
         augment: makes of the split, images of a batch and a generator what the space sees; by default it is only
             normalised.
 
     Raises:
-        ValueError: the split has no validation points.
+        ValueError: the split has fewer than two points of one of the kinds.
     """
 
     split: Split
@@ -59,6 +59,8 @@ class Halves:
     def __post_init__(self) -> None:
         if self.split.y_valid is None or len(self.split.y_valid) == 0:
             raise ValueError("a search needs validation points to learn its mixing weights on; hold some out")
+        if min(len(self.split.y_train), len(self.split.y_valid)) < 2:
+            raise ValueError("a search needs two training and two validation points or more")
 
     def to(self, device: torch.device) -> "Halves":
         """The same points on a device."""
@@ -79,7 +81,8 @@ class Halves:
     def _batches(self, x: Tensor, y: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(y), generator=generator).to(y.device)
         for rows in order.split(self.batch_size):
-            yield x[rows], y[rows]
+            if len(rows) > 1 or self.batch_size == 1:
+                yield x[rows], y[rows]
 
     def _loss(self, space: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Loss:
         inputs = self.augment(self.split, x, generator)

@@ -185,7 +185,7 @@ def read_run(folder: Path) -> tuple[dict, dict] | None:
 def _read_json(path: Path) -> dict | None:
     try:
         content = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return content if isinstance(content, dict) else None
 

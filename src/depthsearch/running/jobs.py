@@ -88,9 +88,9 @@ def train_job(job: Job, reservations: Sequence[Reservation], tell: Tell, stop: S
 
     Folders with a checkpoint go on from it, those at the same epoch together.
     """
-    if job.device.type == "cpu":
+    if job.device.type == "cpu" or job.study.threads:  # some of which work on the CPU whatever the device
         torch.set_num_threads(job.study.threads or job.threads)
-    else:
+    if job.device.type == "cuda":
         torch.cuda.set_device(job.device)
     asked = fingerprint(job.study.configuration())
     groups: dict[int, list[tuple[Reservation, dict | None]]] = {}

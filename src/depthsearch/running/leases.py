@@ -83,8 +83,13 @@ def take(folder: Path) -> Lease | None:
         OSError: the folder cannot be written.
     """
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        before = _claims(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            before = _claims(folder)
+        except (FileNotFoundError, FileExistsError):
+            if folder.is_file():
+                raise
+            continue  # the folder was empty, and its owner removed it just now
         if before and _alive(before[-1]):
             return None
         number = int(before[-1].stem.partition("_")[2]) + 1 if before else 1
@@ -93,15 +98,18 @@ def take(folder: Path) -> Lease | None:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         except FileExistsError:  # somebody was faster
             return None
-        except FileNotFoundError:  # the folder was empty, and its owner removed it just now
+        except FileNotFoundError:  # removed just now
             continue
         lease = None
         try:
-            if _claims(folder)[-1] == path:  # else somebody was faster, and gone on to a higher number
+            # Somebody may have been faster: gone on to a higher number, or begun anew in a folder that was empty for a
+            # moment. Who is not alone gives way, and asks again.
+            others = [claim for claim in _claims(folder) if claim != path]
+            if not any(claim > path or _alive(claim) for claim in others):
                 lease = Lease(path, descriptor, _machine() if _lock_file(descriptor) else "")
-                for dead in before:
+                for dead in others:
                     dead.unlink(missing_ok=True)
-            return lease
+                return lease
         finally:
             if lease is None:  # also where the disk is full
                 path.unlink(missing_ok=True)
@@ -142,34 +150,39 @@ def _claims(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> dict | None:
+    try:
+        return _parsed(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _parsed(content: bytes) -> dict | None:
     # None where there is nothing to read: its owner is about to write
     try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+        about = json.loads(content)
+    except ValueError:
         return None
-    return content if isinstance(content, dict) else None
+    return about if isinstance(about, dict) else None
 
 
 def _alive(path: Path) -> bool:
-    about = _read(path)
     now = _now(path.parent)  # before the claim is looked at: renewed meanwhile, it is alive
     try:
-        if about is not None and about.get("machine") == _machine() != "":
-            return not _is_unlocked(path)
-        return now - path.stat().st_mtime < EXPIRY
+        with path.open("rb") as file:  # once: another claim may get the name meanwhile
+            about = _parsed(file.read())
+            if about is not None and about.get("machine") == _machine() != "":
+                return _is_locked(file.fileno())
+            return now - os.fstat(file.fileno()).st_mtime < EXPIRY
     except FileNotFoundError:
         return False
 
 
-def _is_unlocked(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDONLY)
+def _is_locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+        return True
+    return False
 
 
 def _now(folder: Path) -> float:

@@ -1,9 +1,11 @@
 """The options that all scans share: what can be said, and what is wrong with it."""
 
 import argparse
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -55,7 +57,7 @@ def parser_of(
 def check(grid: Sequence[Study], counts: dict[str, int | None]) -> None:
     """
     Raises:
-        Problem: a count is below 1, or a study cannot be.
+        Problem: a count is below 1, a number is not finite, or a study cannot be.
     """
     for option, value in counts.items():
         if value is not None and value < 1:
@@ -63,6 +65,19 @@ def check(grid: Sequence[Study], counts: dict[str, int | None]) -> None:
     for study in grid:
         if problem := study.problem():
             raise Problem(problem)
+        if strange := _not_finite(study.configuration()):
+            raise Problem(f"{strange[0]} must be a finite number")
+
+
+def _not_finite(configuration: Mapping[str, Any]) -> list[str]:
+    """Names of the values that are infinite or no numbers."""
+    found = []
+    for name, value in configuration.items():
+        if isinstance(value, Mapping):
+            found += _not_finite(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            found.append(name)
+    return found
 
 
 def check_writable(results: Path) -> None:

@@ -85,9 +85,7 @@ def _run(scan: _Scan, options: argparse.Namespace) -> list[Job]:
         paths = [folder for job in jobs for folder in job.folders]
         print(*paths, f"{len(paths)} runs missing", sep="\n")
         return jobs
-    for study in {job.study.group: job.study for job in jobs}.values():
-        if problem := study.problem(data):  # a missing or damaged file is known before anything is trained
-            raise Problem(problem)
+    _check_data(jobs, data)
     if jobs:
         if options.devices[0].type == "cpu":
             print("no CUDA device here: running on the CPU", file=sys.stderr)
@@ -95,9 +93,22 @@ def _run(scan: _Scan, options: argparse.Namespace) -> list[Job]:
     else:
         _say_finished(scan, options)
     _tell_of_others(wanted)
-    if more := scan.then(wanted, data):
-        _run(replace(scan, studies=more, then=lambda wanted, data: None), options)
+    if next_scan := _then(scan, wanted, data):
+        _run(next_scan, options)
     return []
+
+
+def _then(scan: _Scan, wanted: Sequence[Wanted], data: Path) -> _Scan | None:
+    """What is trained once nothing of a scan is left, if anything is."""
+    more = scan.then(wanted, data)
+    return replace(scan, studies=more, then=lambda wanted, data: None) if more else None
+
+
+def _check_data(jobs: Sequence[Job], data: Path) -> None:
+    """A missing or damaged file is known before anything is trained, or handed to a cluster."""
+    for study in {folder_name(job.study): job.study for job in jobs}.values():
+        if problem := study.problem(data):
+            raise Problem(problem)
 
 
 def _jobs(scan: _Scan, options: argparse.Namespace) -> tuple[list[Job], list[Wanted]]:
@@ -184,9 +195,13 @@ def _submit(scan: _Scan, options: argparse.Namespace) -> None:
         _run(scan, options)
         print(*(f"{key}: {value}" for key, value in array.parameters(scan.name).items()), sep="\n")
         return
-    if not _jobs(scan, options)[0]:
+    (jobs, wanted), data = _jobs(scan, options), Path(options.data)
+    if not jobs:
         _say_finished(scan, options)
+        if next_scan := _then(scan, wanted, data):
+            _submit(next_scan, options)
         return
+    _check_data(jobs, data)
     ids = submit(array, scan.name, ROOT / FOLDER, partial(_as_job, scan, own))
     print(f"{len(ids)} jobs: {' '.join(ids)}; logs in {ROOT / FOLDER}; how far: python -m depthsearch.running.status")
 

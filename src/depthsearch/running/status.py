@@ -20,6 +20,8 @@ def status(results: Path) -> pd.DataFrame:
     """What `python -m depthsearch.running.status` prints: index scan, data set and setting; a column a repeat."""
     rows: dict[tuple[str, str, str], dict[int, str]] = {}
     for folder in (results / "runs").glob("*/*/*/version_*"):
+        if not folder.name.removeprefix("version_").isdigit():  # a copy that somebody made
+            continue
         setting = folder.parent
         key = (setting.parents[1].name, setting.parent.name, setting.name)
         rows.setdefault(key, {})[int(folder.name.removeprefix("version_"))] = state(folder)

@@ -21,10 +21,11 @@ from depthsearch.hardware import keep_freed_memory
 from depthsearch.running.folders import finished, read_run
 from depthsearch.running.jobs import Job, outcome, train_missing
 from depthsearch.running.leases import holder
+from depthsearch.running.study import Problem
 
 MOST_DEATHS = 3  # of workers killed from outside, for each: others of them go on with their runs
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-OK, FULL = 0, 28  # exit statuses of a worker
+OK, FAILED, FULL = 0, 2, 28  # exit statuses of a worker
 
 
 class WorkerFailed(Exception):
@@ -182,6 +183,9 @@ def _worker(jobs: Sequence[Job], parent: int) -> None:
             _work_through(jobs, lambda *_, **__: None, lambda: stop() or os.getppid() != parent)
         except KeyboardInterrupt:
             return
+        except Problem as problem:
+            print(problem, file=sys.stderr)
+            sys.exit(FAILED)
         except OSError as full:
             if full.errno not in DISK_FULL:
                 raise

@@ -12,6 +12,8 @@ from depthsearch.studies.cell_images import CLASSES, augmentation, search_images
 from depthsearch.studies.plans import Plan
 from depthsearch.studies.searches import CellSearch, slug
 
+SMALLEST = 4  # pixels a side
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCell(CellSearch):
@@ -90,6 +92,8 @@ class SearchCell(CellSearch):
     def _wrong_size(self) -> str | None:
         plan = self.plan
         odd = next((partial for partial in plan.partial if plan.channels % partial), None)
-        if (wrong := super()._wrong_size()) or odd is None:
+        if (wrong := super()._wrong_size()) is None and self.pixels is not None and self.pixels < SMALLEST:
+            return f"a search network halves images twice: they need {SMALLEST} pixels a side, got {self.pixels}"
+        if wrong or odd is None:
             return wrong
         return f"{self.kind} opens 1 in {odd} channels, and {plan.channels} channels are not divided by {odd}"

@@ -125,7 +125,7 @@ class DepthStudy:
         if data is not None:
             try:
                 self.split(0, data)
-            except DataError as missing:
+            except (DataError, ValueError) as missing:
                 return str(missing)
         return None
 

@@ -27,8 +27,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"{path} holds a pickled object, or is no file of torch.save; where it was made, save network.state_dict()"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # torch raises whatever the damage leads to
+        said = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} is damaged ({said})") from None
     for name in INSIDE:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]

@@ -95,11 +95,13 @@ def chosen(studies: Sequence[Any], options: argparse.Namespace, presets: Mapping
     Without a preset, a text is trained on as the preset of its name says; that of the generated one is the quick one.
 
     Raises:
-        Problem: an option makes no sense, or none for these data.
+        Problem: an option makes no sense, or none for these data or beside another.
     """
     asked = {name: value for name, value in vars(options).items() if value is not None}
     asked["precision"] = precision_asked(options)
     preset = options.preset
+    if preset is not None and options.quick:
+        raise Problem("--quick has sizes of its own; leave it or --preset out")
     if preset is None and options.data_set in TEXTS:
         preset = GENERATED if options.quick else options.data_set
     names = asked.pop("genotype", [asked["network"]] if "network" in asked else [])  # none: the preset has its own

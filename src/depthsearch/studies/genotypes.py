@@ -2,14 +2,14 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from depthsearch.cells.darts import DartsNetwork, check_sizes, darts_network
 from depthsearch.cells.genotype import CellGenotype
@@ -20,6 +20,7 @@ from depthsearch.data.images import DataError
 from depthsearch.hardware import cores
 from depthsearch.learning.single import Fitted, Recipe, SingleLearner, predict
 from depthsearch.measuring.metrics import metrics, top_error
+from depthsearch.running.study import Problem
 from depthsearch.studies.alone import fields_in
 from depthsearch.studies.cell_images import augmentation
 from depthsearch.studies.depth import seeded
@@ -178,15 +179,18 @@ class TrainGenotype(OfGenotype):
             found = self.measure(network, batches)
             return {f"{part}_{name}": found[part][name] for part in found for name in ("error", "log_likelihood")}
 
+        def train(generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+            return _told(batches.train(generator))
+
         network = seeded(seed, self.network).to(device)
-        return SingleLearner(network, batches.train, self.recipe, seed, watch, resume)
+        return SingleLearner(network, train, self.recipe, seed, watch, resume)
 
     def measure(self, network: nn.Module, batches: SplitBatches | FolderBatches) -> dict[str, dict[str, float]]:
         """The metric set of a network on each part of the data that is not trained on; `top5_error`, too, where there
         are more than ten classes."""
         found = {}
         for part in batches.parts:
-            log_probs, y = predict(network, batches.held_out(part))
+            log_probs, y = predict(network, _told(batches.held_out(part)))
             many = {"top5_error": top_error(log_probs, y)} if log_probs.shape[-1] > 10 else {}
             found[part] = metrics(log_probs, y) | many
         return found
@@ -210,6 +214,14 @@ class TrainGenotype(OfGenotype):
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
         """Those of a text are `TrainRecurrent`."""
         return chosen(studies, options, PRESETS)
+
+
+def _told(batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches; an image that turns out to be damaged is one line."""
+    try:
+        yield from batches
+    except DataError as damaged:
+        raise Problem(str(damaged)) from None
 
 
 # How the papers train (for ImageNet DARTS's, then DrNAS's), and a small size at which two cores train many.

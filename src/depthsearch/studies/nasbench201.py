@@ -167,7 +167,9 @@ class NASBench201Cell(SearchCell):
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
         super().add_options(parser)
-        parser.add_argument("--table", help="that of NAS-Bench-201, or its folder: what the cells found are worth")
+        parser.add_argument(
+            "--table", help="that of NAS-Bench-201, or its folder: what cells are worth that are found from now on"
+        )
         parser.add_argument("--trial-epochs", type=int, help="of each cell that random search trains (default all)")
 
     @classmethod

@@ -40,8 +40,8 @@ class PredictorStudy:
         epochs: of a network, at most; None for those of its setting.
         table: file of the table, or a folder; None for the folder of the data. What is in it is a part of the
             configuration, where it is given: other labels, or rows in another order, are other runs.
-        run_is: which run the accuracies of a file of NAS-Bench-101 are of that does not say so; no part of the
-            configuration, but said wherever they are shown.
+        run_is: which run the accuracies of a file of NAS-Bench-101 are of that does not say so: a part of what is in
+            the table, said wherever it is shown.
         visualize: draw what is predicted into the run folder; no part of the configuration, either.
     """
 

@@ -108,4 +108,4 @@ class Spirals(DepthStudy):
             return f"n must be an even number of at least 20 points (10 % train), got {self.n}"
         if not self.stop_angle > 0:
             return f"stop angle must be positive (degrees), got {self.stop_angle:g}"
-        return super().problem()
+        return super().problem(data)
