@@ -268,3 +268,10 @@ def test_it_can_be_saved_and_loaded():
 def test_what_cannot_be_built(arguments, message):
     with pytest.raises(ValueError, match=message):
         darts_network(**{"g": GENOTYPES["DARTS_V2"], **arguments})
+
+
+def test_pools_are_normed_where_they_are_asked_to_be():
+    cell = (("max_pool_3x3", 0), ("max_pool_3x3", 1)), (2,)
+    networks = (darts_network(CellGenotype(*cell, *cell), 4, 3, pool_norm=asked) for asked in (False, True))
+    without, with_norms = (sum(isinstance(m, nn.BatchNorm2d) for m in net.cells.modules()) for net in networks)
+    assert with_norms == without + 6  # two pools in each of three cells

@@ -230,3 +230,14 @@ def test_log_likelihoods_in_single_precision(scale):
     ours, _ = fused.gradient(flat, torch.zeros(3, 120), x, y, 0, torch.ones(4, 3))
     theirs = log_likelihood(plain(x), y).mean(-1)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_no_number_is_seen_behind_a_relu():
+    if native.library("chain", torch.float32) is None:
+        pytest.skip("no C++ compiler")
+    network = mlp_resnet(2, 5)
+    flat = torch.cat([p.detach().flatten() for p in network.parameters()])[None]
+    flat[0, 15] = math.nan  # the first weight of the first block
+    x, y = torch.randn(1, 8, 2), torch.zeros(1, 8, dtype=torch.int64)
+    found, _ = network.gradient(flat, torch.zeros(1, 20), x, y, 0, torch.ones(3, 1))
+    assert found[0].isfinite().all() and found[1:].isnan().all()

@@ -216,3 +216,11 @@ def test_a_fused_bottleneck_is_not_differentiated_twice(monkeypatch):
     (gradient,) = torch.autograd.grad(block(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="twice"):
         gradient.square().sum().backward()
+
+
+def test_the_variance_of_a_constant_channel_is_not_negative(monkeypatch):
+    """Far from 0 the mean square less the squared mean may be, by rounding."""
+    monkeypatch.setattr(fused, "_compiled", lambda function: function)
+    x = (1.2345 * torch.arange(1000.0, 1064)).view(1, 64, 1, 1).repeat(4, 1, 5, 5)
+    _, out, _, var = fused.norm_relu(x, torch.ones(64), torch.zeros(64), 1e-5)
+    assert out.isfinite().all() and (var >= 0).all()

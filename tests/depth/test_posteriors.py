@@ -108,3 +108,9 @@ def test_posteriors_of_two_parameters_recover_a_known_depth(family, known):
     assert (depth().probs.argmax(-1) - peaks).abs().max() <= 1
     if family is DiscretisedNormal:
         assert depth().probs.argmax(-1).tolist() == peaks.tolist()
+
+
+def test_families_start_at_half_of_the_depth():
+    poisson, normal = TruncatedPoisson(geometric_prior(20)), DiscretisedNormal(geometric_prior(20))
+    assert poisson.log_rate.exp().item() == pytest.approx(10)
+    assert normal.loc.item() == 10 and normal.log_scale.exp().item() == pytest.approx(5)

@@ -17,6 +17,7 @@ from depthsearch.depth.convolutional import conv_resnet
 from depthsearch.depth.networks import mlp_resnet
 from depthsearch.depth.objectives import log_predictive
 from depthsearch.depth.posteriors import CategoricalDepth, FixedDepth, geometric_prior
+from depthsearch.hardware import products_in
 from depthsearch.learning.method import PAPER, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.depths import predict
@@ -171,3 +172,16 @@ def cuda_autocast(precision):
     finally:
         torch.set_autocast_enabled("cuda", False)
         torch.set_autocast_dtype("cuda", torch.float16)
+
+
+def test_products_of_cuda_are_as_asked_for_and_then_as_before():
+    def flags():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    before = flags()
+    with products_in("tf32"):
+        assert flags() == (True, True)
+        with products_in("float32"):
+            assert flags() == (False, False)
+        assert flags() == (True, True)
+    assert flags() == before

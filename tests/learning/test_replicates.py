@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, mlp_resnet
+from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, log_predictive, mlp_resnet
 from depthsearch.data.split import Split
 from depthsearch.depth.networks import MLPNetwork, stack_modules
-from depthsearch.depth.objectives import marginal_likelihood
+from depthsearch.depth.objectives import log_likelihood, marginal_likelihood
 from depthsearch.learning.method import Method, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.native import library
@@ -165,3 +165,34 @@ def test_parity_with_the_original(parity, compiled):
     names = [name for name, _ in network.named_parameters()] + ["q_logits"]
     expected = torch.cat([numbers[f"grad:{name}"].flatten() for name in names])
     torch.testing.assert_close(gradient[0], -expected, rtol=0, atol=1e-10)
+
+
+def test_an_epoch_is_a_mean_over_points_and_validation_has_the_kl_of_training():
+    """Batches of 8 and of 2 points; 3 validation points, whose ELBO is that of 10 to train on."""
+    torch.manual_seed(0)
+    network, depth = mlp_resnet(2, 4), CategoricalDepth(geometric_prior(2), torch.tensor([1.0, -1.0, 2.0]))
+    x, y = torch.randn(1, 10, 2), torch.randint(2, (1, 10))
+    data = Split(x, y, x, y, x_valid=x[:, :3], y_valid=y[:, :3])
+    replicates = Replicates([network], [depth], Training(batch_size=8, learning_rate=0.0))
+    order = torch.randperm(10, generator=torch.Generator().manual_seed(5))
+    value = replicates.run_epoch(data, [torch.Generator().manual_seed(5)])
+    twin = copy.deepcopy(network).train()
+    of_points = [(elbo(twin(x[0, part]), y[0, part], depth, 10).item(), len(part)) for part in order.split(8)]
+    assert value.item() == pytest.approx(sum(v * n for v, n in of_points) / 10, abs=1e-6)
+    (row,), logits = replicates.observe(data, "valid"), twin.eval()(x[0, :3])
+    assert row["valid_elbo"] == pytest.approx(elbo(logits, y[0, :3], depth, 10).item(), abs=1e-5)
+    likelihood = log_likelihood(log_predictive(logits, depth), y[0, :3]).mean().item()
+    assert row["valid_log_likelihood"] == pytest.approx(likelihood, abs=1e-5)
+
+
+def test_the_error_observed_is_that_of_the_mixture():
+    torch.manual_seed(0)
+    network, depth = mlp_resnet(2, 4), CategoricalDepth(geometric_prior(2), torch.tensor([5.0, -5.0, -5.0]))
+    x, y = torch.randn(1, 400, 2), torch.randint(2, (1, 400))
+    for _ in range(5):
+        network(x[0])
+    (row,) = Replicates([network], [depth], Training()).observe(Split(x, y, x, y), "test")
+    with torch.no_grad():
+        logits = network.eval()(x[0])
+    first, last = ((of.argmax(-1) != y[0]).double().mean().item() for of in (logits[0], logits[-1]))
+    assert first != last and row["test_error"] == pytest.approx(first, abs=1e-6)

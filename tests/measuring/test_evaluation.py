@@ -1,11 +1,21 @@
+import copy
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from depthsearch import CategoricalDepth, FixedDepth, geometric_prior, mlp_resnet
+from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, geometric_prior, mlp_resnet
 from depthsearch.data.split import Split
+from depthsearch.depth.networks import MLPNetwork
+from depthsearch.learning.loop import train
+from depthsearch.learning.method import Method, Training
+from depthsearch.measuring import depths, timing
+from depthsearch.measuring.choices import evaluate_choice, under_shift
 from depthsearch.measuring.depths import evaluate
 from depthsearch.measuring.metrics import METRICS, metrics, reliability
+from depthsearch.strategies.darts import Darts
 
 
 @pytest.fixture(params=[2, 10])
@@ -109,3 +119,105 @@ def test_deterministic_summary_has_one_row(trained):
     assert [row["depth"] for row in summary["depths"]] == [5] and list(summary["variants"]) == ["DDN"]
     assert summary["kl_to_exact"] == 0
     assert summary["variants"]["DDN"]["test_error"] == summary["depths"][0]["test_error"]
+
+
+@pytest.fixture
+def learnt():
+    """A network that has seen its training points, a q whose first depth within 95 % is 2 and whose mean is not."""
+    torch.manual_seed(0)
+    network = mlp_resnet(5, 8)
+    depth = CategoricalDepth(geometric_prior(5), q_logits=torch.tensor([0.0, 1.0, 3.0, 2.99, 2.0, 2.0]))
+    split = Split(torch.randn(30, 2), torch.randint(0, 2, (30,)), torch.randn(50, 2), torch.randint(0, 2, (50,)))
+    network(split.x_train)
+    return network, depth, split
+
+
+def test_variants_are_mixtures_by_hand(learnt):
+    """q up to the cut, the rest of it at the cut; train and test points each on their own."""
+    network, depth, split = learnt
+    found, q = evaluate(network, depth, split), depth().probs.detach()
+    mean = float((q * torch.arange(6)).sum())
+    assert round(mean) != math.floor(mean)
+    with torch.no_grad():
+        probs = {part: network.eval()(getattr(split, f"x_{part}")).softmax(-1) for part in ("train", "test")}
+    for name, cut in {"LDN-95": 2, "LDN-E": round(mean), "LDN-full": 5}.items():
+        variant, moved = found["variants"][name], torch.cat([q[:cut], q[cut:].sum()[None]])[:, None, None]
+        assert variant["depth"] == cut
+        mixed = {part: (moved * p[: cut + 1]).sum(0).log() for part, p in probs.items()}
+        for part, log_probs in mixed.items():
+            expected = metrics(log_probs, getattr(split, f"y_{part}"))
+            assert {m: variant[f"{part}_{m}"] for m in METRICS} == pytest.approx(expected, abs=1e-6)
+        bins = reliability(mixed["test"], split.y_test)
+        assert found["reliability"][name]["count"] == bins["count"]
+        assert found["reliability"][name]["accuracy"] == pytest.approx(bins["accuracy"])
+
+
+def test_what_is_timed_is_what_a_user_would_keep(learnt, monkeypatch):
+    """Networks that are cut, with the heads that their predictions need."""
+    timed = {}
+
+    def note(networks, *_, **__):
+        timed.update({name: (net.max_depth, q.min_depth, q.max_depth) for name, (net, q) in networks.items()})
+        return {name: [1.0] for name in networks}
+
+    monkeypatch.setattr(depths, "predict_seconds", note)
+    evaluate(*learnt)
+    assert timed == {"DDN": (5, 5, 5), "LDN-95": (2, 0, 2), "LDN-full": (5, 0, 5), "DDN-95": (2, 2, 2)}
+
+
+def test_the_first_pass_is_not_timed_and_only_the_heads_needed_are(learnt, monkeypatch):
+    network, _, split = learnt
+    seen, forward = [], type(network).forward
+
+    def noted(self, x, max_depth=None, min_depth=0):
+        seen.append(min_depth)
+        return forward(self, x, max_depth, min_depth)
+
+    clock = iter([0.0, 100.0, 0.0, 1.0, 0.0, 2.0])
+    monkeypatch.setattr(type(network), "forward", noted)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
+    assert timing.predict_seconds({"DDN": (network, FixedDepth(5))}, split, passes=2) == {"DDN": [1.0, 2.0]}
+    assert seen == [5, 5, 5]
+
+
+def test_a_cut_mixture_of_depths_by_hand():
+    """Truncated at its largest weight, statistics of the head estimated anew, costs of both halves."""
+    torch.manual_seed(0)
+    x, y = torch.randn(60, 1, 8, 8), torch.arange(60) % 3
+    split, method = Split(x, y, x + 0.1, y).hold_out(0.25, 0), Darts(learning_rate=0.0)
+    network, depth = conv_resnet(3, 1, 3, 8, 4, stem_kernel=3), method.posterior(3)
+    depth.mixing.alphas["depth"].copy_(torch.tensor([[0.0, 2.0, 0.0, 0.0]]))
+    for _ in range(30):
+        network(x)
+    training = Training(1, batch_size=16)
+    still = replace(training, learning_rate=0.0)
+    (trained,) = train([network], [depth], [split], still, [0], method=method)
+    found = evaluate_choice(method, trained, split, training, shift=False)
+    assert found["pruned_depth"] == 1
+    twin = copy.deepcopy(trained.network).eval()
+    twin.head.train()
+    twin.head.norm.momentum = 0.1
+    with torch.no_grad():
+        for part in 3 * split.x_train.split(16):
+            twin(part)
+        log_probs = {p: twin.eval()(getattr(split, f"x_{p}"))[1].log_softmax(-1) for p in ("test", "valid")}
+    cut, n = found["variants"]["truncated"], len(split.y_train)
+    expected = metrics(log_probs["test"], split.y_test)
+    assert {m: cut[f"test_{m}"] for m in METRICS} == pytest.approx(expected, abs=1e-5)
+    likelihood = metrics(log_probs["valid"], split.y_valid)["log_likelihood"]
+    assert cut["valid_log_likelihood"] == pytest.approx(likelihood, abs=1e-5)
+    of_training, of_watching = 3 * n * method.passes, 3 * len(split.y_valid) * len(trained.history)
+    assert found["costs"]["block_evaluations"] == of_training + of_watching
+
+
+def test_moved_points_are_told_by_their_entropy():
+    """A network that is sure near the origin only: the further a point is moved, the better it is told."""
+
+    class SureNearby(MLPNetwork):
+        def forward(self, x, max_depth=None, min_depth=0):
+            return torch.stack([3 - x.norm(dim=-1), torch.zeros(len(x))], -1)[None]
+
+    torch.manual_seed(0)
+    near, labels = 0.1 * torch.randn(200, 2), torch.zeros(200, dtype=torch.long)
+    rows = under_shift(Method(), SureNearby(0, 1, 2, 2), FixedDepth(0), Split(near, labels, near, labels))
+    assert {row["shift"]: row["auroc"] for row in rows}[2.0] > 0.9

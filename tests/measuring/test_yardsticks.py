@@ -1,6 +1,7 @@
 """Yardsticks of the neural predictor."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from depthsearch.cells.nasbench101 import enumerate_cells, one_hot
 from depthsearch.data.graphs import Graphs, as_graphs
+from depthsearch.measuring.cells import YARDSTICKS
 from depthsearch.measuring.yardsticks import edit_distances, nearest_neighbour, scores, yardsticks
 
 
@@ -87,3 +89,12 @@ def test_yardsticks_learn_what_their_names_say(graphs) -> None:
         assert mse[name] < 0.5 * mse["mean"]
     again = yardsticks(known, labels, parameters[0], new, parameters[1])
     assert all(np.array_equal(found[name], again[name]) for name in found)
+
+
+def test_random_search_sees_the_early_validation_accuracy_only():
+    generator = torch.Generator().manual_seed(0)
+    early, late = (torch.rand(1000, generator=generator) for _ in range(2))
+    table = SimpleNamespace(strings=range(1000), columns={"c10_val_12": early, "c10_test_200_mean": late})
+    seen = torch.randperm(1000, generator=torch.Generator().manual_seed(3))[:10]
+    taken = YARDSTICKS["random search, 10 looks"](table, torch.Generator().manual_seed(3))
+    assert taken == seen[early[seen].argmax()] != seen[late[seen].argmax()]

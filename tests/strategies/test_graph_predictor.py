@@ -303,3 +303,11 @@ def test_depths_and_widths_are_chains() -> None:
     assert graphs.adjacency.shape == (2, 5, 5) and graphs.n_vertices.tolist() == [5, 5]
     assert graphs.adjacency[0].nonzero().tolist() == [[0, 1], [1, 2], [2, 3], [3, 4]]
     assert as_graphs(*graphs).operations.shape == (2, 5, 7)
+
+
+def test_errors_of_repeated_folds_are_means():
+    cells, _ = enumerate_cells(4)
+    graphs = as_graphs(cells.adjacency, one_hot(cells), cells.vertices)
+    labels = 90 + graphs.operations[:, :, 2].sum(1).double()
+    once, twice = (cross_validate(graphs, labels, QUICK, folds=3, repeats=n) for n in (1, 2))
+    assert twice < 1.5 * once

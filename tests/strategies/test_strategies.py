@@ -31,7 +31,7 @@ from depthsearch.reporting.figures import strategies as figures
 from depthsearch.reporting.tables import write_tables
 from depthsearch.running import folders as runs
 from depthsearch.running.scan import run_scan
-from depthsearch.strategies import METHODS, SEARCHES
+from depthsearch.strategies import METHODS, SEARCHES, mixing, predictor, search
 from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, Normal, Poisson
 from depthsearch.strategies.darts import Darts
 from depthsearch.strategies.drnas import DrNAS
@@ -533,3 +533,51 @@ def test_where_the_weights_of_depths_end():
         "chosen most often": "4 in 67 % of runs",
     }
     assert verdict.moved_table(pd.DataFrame(), runs).empty
+
+
+def test_the_predictor_trains_what_it_predicts_to_be_best(monkeypatch):
+    def likelihood(depth):
+        return -abs(depth - 7.0)
+
+    costs = {"seconds": 1.0, "block_evaluations": 1.0, "networks": 1}
+    rows = [
+        {"max_depth": d, "width": w, "valid_log_likelihood": likelihood(d)} for d in range(13) for w in (10, 20, 40)
+    ]
+    pool = pd.DataFrame([row | costs for row in rows])
+    monkeypatch.setattr(predictor, "fit_predictor", lambda *_: None)
+    monkeypatch.setattr(predictor, "predict_labels", lambda _, rest, *__: np.array([likelihood(d) for d, _ in rest]))
+    found = search.predictor(pool, 20, 0)
+    sample = search._draw(pool, 16, 0)
+    rest = pool.drop(sample.index).sort_values("valid_log_likelihood", ascending=False, kind="stable")
+    assert set(found.trained.index) - set(sample.index) == set(rest.index[:4])
+    assert found.extra["predictor_tau"] == pytest.approx(1.0)
+
+
+def test_weights_and_mixing_weights_learn_on_different_points(monkeypatch):
+    x, y = torch.arange(40.0).view(1, 20, 2), torch.arange(20).view(1, 20) % 2
+    seen, held = {"own": set(), "other": set()}, []
+    torch.manual_seed(0)
+    method = DrNAS(learning_rate=0.1)
+    replicates = Replicates([mlp_resnet(2, 4)], [method.posterior(2)], Training(epochs=2), method=method)
+    replicates.epoch = 1
+    step, of_choices = Replicates.step, mixing.problem
+
+    def points(batch):
+        return {tuple(row) for row in batch[0].reshape(-1, 2).tolist()}
+
+    def noted_problem(replicates, own, other, generator):
+        seen["own"] |= points(own)
+        seen["other"] |= points(other)
+        return of_choices(replicates, own, other, generator)
+
+    def noted_step(self, x, y, n_train):
+        held.append(self.depth.weights().clone())
+        return step(self, x, y, n_train)
+
+    monkeypatch.setattr(mixing, "problem", noted_problem)
+    monkeypatch.setattr(Replicates, "step", noted_step)
+    method.run_epoch(replicates, Split(x, y, x, y), [torch.Generator().manual_seed(0)])
+    assert len(seen["own"]) == len(seen["other"]) == 10 and not seen["own"] & seen["other"]
+    means = replicates.depth.mixing.mean()["depth"].squeeze(-2)
+    assert not torch.allclose(held[0], means, atol=1e-3)  # a draw, in training
+    assert torch.equal(replicates.depth.weights(), means)  # and the means after it
