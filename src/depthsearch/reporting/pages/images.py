@@ -23,7 +23,8 @@ def image_runs(tables: dict[str, pd.DataFrame]) -> str:
         for data_set, here in runs.groupby("data_set"):
             depths = sorted(here["max_depth"].unique())
             reduced = epochs < PAPER_EPOCHS or len(depths) < PAPER_DEPTHS
-            kinds = " and ".join(f"{kind} ({group['seed'].nunique()})" for kind, group in here.groupby("kind"))
+            repeats = here.groupby(["kind", "max_depth"])["seed"].nunique().groupby("kind")
+            kinds = " and ".join(f"{kind} ({span(n)})" for kind, n in repeats)
             steps = {Images(kind=kind, protocol=protocol).training.decay_epoch for kind in here["kind"].unique()}
             late = min((step for step in steps if step is not None), default=0)
             unfinished = (here["best_epoch"] == epochs).sum()
