@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from depthsearch.data.images import DataError
+from depthsearch.data.whole import written_whole
 
 CLASSES = 120
 TRAIN, TEST = tuple(f"train_data_batch_{i}" for i in range(1, 11)), ("val_data",)
@@ -24,7 +25,7 @@ def convert(source: Path, out: Path) -> None:
     """Writes the npz: `x_train`, `x_test` (N, 3, 16, 16) uint8 and `y_train`, `y_test` (N,) in 0..119.
 
     Raises:
-        DataError: a file is missing or is not what it should be.
+        DataError: a file is missing or is not what it should be, or `out` cannot be written.
     """
     if not out.parent.is_dir():
         raise DataError(f"no folder {out.parent} to write {out.name} into")
@@ -32,14 +33,8 @@ def convert(source: Path, out: Path) -> None:
     for kind, names in (("train", TRAIN), ("test", TEST)):
         images, labels = zip(*(_read(source / name) for name in names), strict=True)
         arrays |= {f"x_{kind}": np.concatenate(images), f"y_{kind}": np.concatenate(labels)}
-    part = out.with_name(f"{out.name}.part")  # a stop in between leaves no half file under the name
-    try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        part.replace(out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DataError(f"{out} cannot be written: {error.strerror}") from None
+    with written_whole(out) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:

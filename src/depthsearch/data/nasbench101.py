@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from depthsearch.data.whole import written_whole
+
 EPOCHS = (4, 12, 36, 108)
 INPUT, OUTPUT, NO_VERTEX = 3, 4, -1  # ids of operations; 0 conv3x3, 1 conv1x1, 2 maxpool3x3
 MEAN, STD = 0.908192, 0.023961  # by which the original normalises a label
@@ -66,12 +68,13 @@ def read_table(path: str | Path, label: str | None = None) -> Table:
         with np.load(path, allow_pickle=False) as file:
             read = {name: file[name] for name in [f.name for f in fields(Table)] if name in file.files}
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as an npz: {str(error).partition(chr(10))[0]}") from error
+        said = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path} cannot be read as an npz: {said}") from error
     missing = [name for name in COLUMNS if name not in read]
     if missing:
         raise ValueError(f"{path} is no table of NAS-Bench-101: it lacks {', '.join(missing)}")
     said = str(read.pop("label", UNSAID))
-    table = Table(**read, label=label if label and said == UNSAID else said)
+    table = Table(**read, label=said if said != UNSAID else label or UNSAID)
     wrong = problem(table)
     if wrong:
         raise ValueError(f"{path}: {wrong}")
@@ -79,13 +82,15 @@ def read_table(path: str | Path, label: str | None = None) -> Table:
 
 
 def save_table(path: str | Path, table: Table) -> None:
-    """Writes the npz that `read_table` reads, whole or not at all."""
+    """Writes the npz that `read_table` reads, whole or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:  # a name without .npz stays as it is
+    with written_whole(path) as part, part.open("wb") as file:  # a name without .npz stays as it is
         np.savez_compressed(file, **{name: value for name, value in vars(table).items() if value is not None})
-    part.replace(path)
 
 
 def problem(table: Table) -> str | None:

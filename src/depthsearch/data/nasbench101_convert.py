@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from depthsearch.data.images import DataError
 from depthsearch.data.nasbench101 import EPOCHS, INPUT, NO_VERTEX, OUTPUT, Table, labels_of, problem, save_table
 from depthsearch.data.tfrecords import read_fields, read_records
 
@@ -177,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         table = read(options.source, options.label)
         save_table(options.table, table)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, DataError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     print(f"{len(table)} cells in {options.table}: {labels_of(table).caption}")
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from depthsearch.data.images import DataError
+from depthsearch.data.whole import written_whole
 
 N_CELLS = 15_625
 # Of each column: epochs of training, what was trained on and tested on, whether of one run (else the mean of all).
@@ -54,13 +55,8 @@ def convert(source: Path, out: Path) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, *_rows(source, api)])
     data = text.getvalue().encode()
-    part = out.with_name(f"{out.name}.part")  # a stop in between leaves no half table under the name
-    try:
+    with written_whole(out) as part:
         part.write_bytes(gzip.compress(data, mtime=0) if out.suffix == ".gz" else data)
-        part.replace(out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DataError(f"{out} cannot be written: {error.strerror}") from None
 
 
 def _open(source: Path) -> Any:

@@ -90,10 +90,12 @@ class SearchCell(CellSearch):
         return f"{slug(self.kind)}_C{plan.channels}_N{plan.cells}_epochs{plan.epochs}"
 
     def _wrong_size(self) -> str | None:
+        if wrong := super()._wrong_size():
+            return wrong
+        if self.pixels is not None and self.pixels < SMALLEST:
+            return f"a search network halves images twice: they need {SMALLEST} pixels a side, got {self.pixels}"
         plan = self.plan
         odd = next((partial for partial in plan.partial if plan.channels % partial), None)
-        if (wrong := super()._wrong_size()) is None and self.pixels is not None and self.pixels < SMALLEST:
-            return f"a search network halves images twice: they need {SMALLEST} pixels a side, got {self.pixels}"
-        if wrong or odd is None:
-            return wrong
-        return f"{self.kind} opens 1 in {odd} channels, and {plan.channels} channels are not divided by {odd}"
+        if odd is not None:
+            return f"{self.kind} opens 1 in {odd} channels, and {plan.channels} channels are not divided by {odd}"
+        return None

@@ -163,8 +163,8 @@ class TrainGenotype(OfGenotype):
         split = pictures_split(self.data_set, root, self.pixels, self.train_images, self.test_images)
         if self.hold_out:
             split = split.hold_out(self.hold_out, seed)
-        if len(split.y_train) < 2 or (split.y_valid is not None and not len(split.y_valid)):
-            raise ValueError(f"nothing is left to train or to validate on: {len(split.y_train)} training points")
+        if len(split.y_train) < 2:
+            raise ValueError(f"nothing is left to train on: {len(split.y_train)} training points")
         if (n := int(split.y_train.max()) + 1) > self.n_classes:
             raise ValueError(f"{self.data_set} has {n} classes, not {self.n_classes}")
         return SplitBatches(split.to(device), size, augmentation)

@@ -71,7 +71,8 @@ def image_depths(tables: Tables) -> Figure | None:
         for variant, depth, label in (("LDN-95", "pruned", "LDN-95 (d_opt)"), ("LDN-E", "expected", "LDN-E (mean)")):
             points(column[0], here, "max_depth", f"{depth}_depth", label, COLOURS[variant])
         column[0].plot([0, here["max_depth"].max()], [0, here["max_depth"].max()], "k:", lw=1, label="d = D")
-        column[0].set(title=name, ylabel="chosen depth")
+        column[0].set_title(name, pad=16)
+        column[0].set_ylabel("chosen depth")
         column[0].xaxis.set_major_locator(MaxNLocator(integer=True))
         column[-1].set_xlabel(LABELS["max_depth"])
         for ax, metric, variants in (
@@ -91,8 +92,9 @@ def image_depths(tables: Tables) -> Figure | None:
                 label = f"best DDN (D = {depths_of(best)})"
                 ax.axhline(value, color=COLOURS["DDN"], ls="--", lw=1, label=label)
             ax.set_ylabel(LABELS[metric])
-        for ax in column:
-            ax.legend(frameon=False, fontsize="small")
+        for ax in column:  # above, where no point is
+            above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.1, "columnspacing": 1.0}
+            ax.legend(**above, ncols=3, frameon=False, fontsize="x-small", handlelength=1.2)
     left_out = "; D = 0, the stem alone, is far off and left out" if (ldn["max_depth"] == 0).any() else ""
     return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}{left_out}")
 

@@ -172,7 +172,9 @@ def limits(groups: Sequence[pd.Series]) -> tuple[float, float]:
 
 
 def titled(figure: Figure, title: str) -> Figure:
-    """The figure, with a title that is broken into lines of its width."""
-    figure.suptitle(textwrap.fill(title, int(13 * figure.get_figwidth())), fontsize="medium")
+    """The figure, with a title that is broken into lines of its width, but not at an equals sign."""
+    whole = title.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+    lines = textwrap.fill(whole, int(13 * figure.get_figwidth())).replace("\N{NO-BREAK SPACE}", " ")
+    figure.suptitle(lines, fontsize="medium")
     figure.tight_layout()
     return figure

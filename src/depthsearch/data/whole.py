@@ -1,0 +1,23 @@
+"""Files that are there whole, or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from depthsearch.data.images import DataError
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A file to write; it gets the name `path` when the block ends, so that a stop in between leaves no half one there.
+
+    Raises:
+        DataError: it cannot be written; nothing of it stays.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(f"{path} cannot be written: {error.strerror}") from None
