@@ -148,6 +148,20 @@ def test_mixture_is_the_plain_one_with_both_derivatives(k, wanted):
 
 
 @pytest.mark.usefixtures("needs_compiler")
+def test_mixture_of_inputs_that_are_not_contiguous():
+    torch.manual_seed(0)
+    shapes = (2, 4), (2, 2, 3, 4), (5, 3), (2, 3, 4)  # each the transpose of what comes in
+    wide = [torch.randn(s, dtype=torch.float64).requires_grad_() for s in shapes]
+
+    def turned(*inputs):
+        return Mixture.apply(*(x.transpose(0, -1) for x in inputs))
+
+    for ours, plain in zip(turned(*wide), plain_mixture(*(x.transpose(0, -1) for x in wide)), strict=True):
+        torch.testing.assert_close(ours, plain, **EXACT)
+    assert gradcheck(turned, wide) and gradgradcheck(turned, wide)
+
+
+@pytest.mark.usefixtures("needs_compiler")
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 @pytest.mark.parametrize("width", [32, 37])  # whole vectors, and a rest
 def test_mixture_of_wide_states_on_any_number_of_threads(width, dtype, close):

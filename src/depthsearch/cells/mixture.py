@@ -55,8 +55,8 @@ class Mixture(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, state: Tensor, product: Tensor, weights: Tensor, waiting: Tensor) -> Pair:  # type: ignore[override]
+        ctx.save_for_backward(state, product, weights)  # themselves: what a second derivative goes back to
         state, product, weights, waiting = (t.contiguous() for t in (state, product, weights, waiting))
-        ctx.save_for_backward(state, product, weights)
         node, others = torch.empty_like(state), torch.empty_like(waiting[:, 1:])
         function = library("mixture", state.dtype).mixture_forward
         call(function, _sizes(waiting), state, product, weights, waiting, node, others)
@@ -73,7 +73,9 @@ class Mixture(torch.autograd.Function):
             wanted = [x for x, needed in zip(inputs, needs, strict=True) if needed]
             gradients = iter(torch.autograd.grad(outputs, wanted, (of_node, of_others), create_graph=True))
             return *(next(gradients) if needed else None for needed in needs), grad
-        of_node, of_others = of_node.contiguous(), of_others.contiguous()
+        of_node, of_others, state, product, weights = (
+            t.contiguous() for t in (of_node, of_others, state, product, weights)
+        )
         of_state, of_product = torch.empty_like(state), torch.empty_like(product)
         of_weights, of_waiting = state.new_empty(len(state), *weights.shape), torch.empty_like(product[:, 0])
         found = (of_state, of_product, of_weights, of_waiting)

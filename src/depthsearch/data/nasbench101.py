@@ -52,7 +52,7 @@ COLUMNS = tuple(f.name for f in fields(Table))[:6]
 
 
 def read_table(path: str | Path, label: str | None = None) -> Table:
-    """The table of an npz.
+    """The table of an npz, or of `nasbench101.npz` in a folder or in its folder `nasbench`.
 
     Args:
         label: which run the accuracies are of, for a file that does not say.
@@ -61,6 +61,9 @@ def read_table(path: str | Path, label: str | None = None) -> Table:
         ValueError: the file is missing or damaged, lacks a column, or holds something that is no cell.
     """
     path = Path(path)
+    if path.is_dir():
+        places = (path / "nasbench101.npz", path / "nasbench" / "nasbench101.npz")
+        path = next((place for place in places if place.is_file()), places[0])
     if not path.is_file():
         raise ValueError(f"{path} is missing: make it with python -m depthsearch.data.nasbench101_convert from "
                          "nasbench_only108.tfrecord (https://github.com/google-research/nasbench)")  # fmt: skip

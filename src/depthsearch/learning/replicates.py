@@ -1,7 +1,7 @@
 """R networks of one architecture side by side in one tensor: a step, an epoch, what they predict."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -132,15 +132,7 @@ class Replicates:
         """Batch-norm statistics as means over the first `norm_batches` minibatches of the order that these give."""
         if self.has_axis:
             return
-        # With a momentum of 1 / k in the k-th batch the exponential average is the mean over batches.
-        norms = [m for m in self.network.modules() if isinstance(m, nn.BatchNorm2d | DepthBatchNorm)]
-        before: list[Any] = [norm.momentum for norm in norms]
-        for k, (x, _) in enumerate(islice(self.batches(data, generators), self.training.norm_batches), start=1):
-            for norm in norms:
-                norm.momentum = 1 / k
-            self.outputs(x)
-        for norm, momentum in zip(norms, before, strict=True):
-            norm.momentum = momentum
+        average_norms(self.network, islice(self.batches(data, generators), self.training.norm_batches), self.outputs)
 
     @torch.no_grad()
     def log_likelihoods(self, data: Split, which: str) -> Tensor:
@@ -181,6 +173,27 @@ class Replicates:
             own = {k.removeprefix(prefix): v for k, v in self.views(state).items() if k.startswith(prefix)}
             module.load_state_dict(own, strict=False)  # counters of batches seen are not part of the state
             module.eval()
+
+
+@torch.no_grad()
+def average_norms(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], forward: Callable) -> None:
+    """Running statistics of batch norms in training mode as means over batches, each in proportion to its points.
+
+    Args:
+        network: of any batch norms; what it had as statistics is of no account any more.
+        batches: x, and labels y (..., B).
+        forward: runs the network on x.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d | DepthBatchNorm)]
+    before: list[Any] = [norm.momentum for norm in norms]
+    seen = 0
+    for x, y in batches:
+        seen += y.shape[-1]
+        for norm in norms:  # of an exponential average with this momentum nothing but the mean is left
+            norm.momentum = y.shape[-1] / seen
+        forward(x)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
 
 
 def _rows(tensors: Sequence[Tensor], n: int) -> Tensor:

@@ -12,6 +12,7 @@ from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.posteriors import DepthPosterior, FixedDepth
 from depthsearch.depth.pruning import expected_depth
 from depthsearch.learning.method import PAPER, Method, Training
+from depthsearch.learning.replicates import average_norms
 from depthsearch.learning.trained import Trained
 from depthsearch.measuring.metrics import metrics
 
@@ -79,15 +80,13 @@ def log_probabilities(method: Method, network: DepthNetwork, depth: DepthPosteri
     return torch.cat(parts)
 
 
-@torch.no_grad()
-def with_statistics_per_depth(network: DepthNetwork, split: Split, batch_size: int, passes: int = 3) -> DepthNetwork:
+def with_statistics_per_depth(network: DepthNetwork, split: Split, batch_size: int) -> DepthNetwork:
     """A copy whose head's batch norm has seen every depth: a mixture of features trains the statistics of D alone."""
     network = copy.deepcopy(network)
     if any(isinstance(module, DepthBatchNorm) for module in network.modules()):
         network.eval().head.train()
-        for _ in range(passes):
-            for x in split.x_train.split(batch_size):
-                network(split.inputs(x))
+        batches = zip(split.x_train.split(batch_size), split.y_train.split(batch_size), strict=True)
+        average_norms(network.head, ((split.inputs(x), y) for x, y in batches), network)
     return network.eval()
 
 

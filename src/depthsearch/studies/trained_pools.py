@@ -53,9 +53,6 @@ def pool_of(name: str, path: Path, label: str = "table", run_is: str | None = No
 
 
 def _nasbench101(path: Path, label: str, run_is: str | None) -> Pool:
-    if path.is_dir():
-        places = (path / "nasbench101.npz", path / "nasbench" / "nasbench101.npz")
-        path = next((place for place in places if place.is_file()), places[0])
     table = read_table(path, run_is)
     labels, cells = labels_of(table, label), Cells(table.adjacency, table.operations, table.vertices)
     graphs = as_graphs(table.adjacency, one_hot(cells), table.vertices)
