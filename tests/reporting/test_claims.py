@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from depthsearch.reporting.claims import after, best_ddn, depths_of, image_claims, paired
+from depthsearch.reporting.claims import after, best_ddn, depths_of, image_claims, paired, spiral_claims
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import image_runs, image_scale, image_table, prediction_table, protocol_gap
 from depthsearch.reporting.pages.readme import claims_in_words
@@ -131,6 +131,65 @@ def test_image_claims():
     }
     (harder,) = found[found["data"] == "both"].to_dict("records")
     assert harder["difference"].startswith("+5.5 [") and harder["verdict"] == late
+
+
+def distinct_runs():
+    """No two columns that a claim could read are alike, and no two depths; repeats are."""
+    shares = {"LDN-95": 0.1, "LDN-E": 0.2, "LDN-full": 0.3}
+    rows = []
+    for seed in range(4):
+        for depth in (10, 20):
+            row = made_up_run("LDN", depth, seed, 0.0, d_opt=depth // 2, valid=0.9)
+            for variant, share in shares.items():
+                here = share + (depth == 10)
+                row |= {f"{variant}_test_error": here, f"{variant}_test_log_likelihood": -10 * here}
+                row |= {f"{variant}_test_ece": here / 10, f"{variant}_test_paper_ece": here / 7}
+            rows.append(row)
+        # On validation points D = 10 errs least and D = 30 is the most likely; on test points neither.
+        for depth, valid_error, valid, error, likelihood, ece in (
+            (10, 0.4, -0.6, 0.05, -0.8, 0.001),
+            (20, 0.5, -0.5, 0.04, -0.7, 0.015),
+            (30, 0.6, -0.4, 0.06, -0.9, 0.002),
+        ):
+            row = made_up_run("DDN", depth, seed, error, valid=valid_error) | {"valid_log_likelihood": valid}
+            rows.append(row | {"DDN_test_log_likelihood": likelihood, "DDN_test_ece": ece, "DDN_test_paper_ece": 0.2})
+    return pd.DataFrame(rows)
+
+
+DISTINCT = {
+    "test error, LDN-95 minus LDN-full (D = 20)": -20,  # points
+    "negative test log-likelihood, LDN-95 minus LDN-full (D = 20)": -2,  # 1 - 3 nats
+    "test error, LDN-95 (D = 20) minus the DDN best on validation points (D = 10)": 5,
+    "negative test log-likelihood, LDN-95 (D = 20) minus the DDN best on validation points (D = 30)": 0.1,  # 1 - 0.9
+    "ECE, LDN-full (D = 20) minus regular network of D = 20": 1.5,  # 3 - 1.5 points
+    "ECE, LDN-full (D = 20) minus the best DDN (D = 30)": 2.8,  # best by log-likelihood
+}
+
+
+def test_every_claim_reads_its_own_columns():
+    found = image_claims({"runs": distinct_runs()}).set_index("quantity")["difference"]
+    assert {name: float(found.pop(name).split(" [")[0]) for name in DISTINCT} == DISTINCT
+    assert list(found) == ["-"]  # the slope, of one depth from 20 on
+
+
+def test_claims_on_spirals_each_from_its_scan():
+    """As on images at D = 20; d_opt grows by 2 layers a turn, or where points are held out by 1."""
+    depths = distinct_runs().assign(scan=lambda runs: runs["scan"].str.replace("images", "spirals"))
+    fair = depths.assign(scan=depths["scan"] + "_fair", **{"LDN-95_test_error": 0.5})
+    turns = [
+        made_up_run("LDN", 20, seed, 0.1, d_opt=3 + layers * turn)
+        | {"scan": f"scan_spiral_complexity{end}", "stop_angle": 360 * turn}
+        for seed in range(4)
+        for turn in (1, 2, 3)
+        for end, layers in (("", 2), ("_fair", 1))
+    ]
+    for end, layers, error in (("", "+2 [+2, +2] layers a turn", -20), ("_fair", "+1 [+1, +1] layers a turn", 20)):
+        found = spiral_claims({"runs": pd.concat([depths, fair, pd.DataFrame(turns)])}, end).set_index("quantity")
+        told = found["difference"]
+        assert told["slope of d_opt against the angle"] == layers
+        assert found["verdict"]["slope of d_opt against the angle"] == "reproduced"
+        assert float(told["test error, LDN-95 minus LDN-full (D = 20)"].split(" [")[0]) == error
+        assert len(found) == len(DISTINCT) + 2
 
 
 def test_a_ddn_of_one_depth_is_no_manual_search():
