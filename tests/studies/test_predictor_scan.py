@@ -120,6 +120,14 @@ def test_the_grid_is_the_issue_s_and_no_two_share_a_folder():
     assert replace(grid[0], epochs=10).configuration() != grid[0].configuration()
 
 
+def test_a_label_is_of_nasbench101_alone(tmp_path):
+    out = scan("--label", "mean", "--only", "selection", "--repeats", 1, "--dry-run", "--results", tmp_path)
+    asked = {study.group: study for study in load("predictor").GRID if isinstance(study, Selecting)}
+    mean = replace(asked["NAS-Bench-101"], label="mean")
+    expected = {folder_name(mean), folder_name(asked["NAS-Bench-201"])}
+    assert {line.split("/")[-2] for line in out.stdout.splitlines() if "version_" in line} == expected
+
+
 # Tables of the true layout.
 
 
@@ -214,6 +222,7 @@ def test_bad_tables_are_one_line_and_status_2(table, tmp_path):
         (("--table", tmp_path / "sound.npz", "--datasets", "NAS-Bench-301"), "no data set 'NAS-Bench-301'"),
         (("--table", tmp_path / "sound.npz", "--datasets", "NAS-Bench-201"), "no data set 'NAS-Bench-201'"),
         (("--table", tmp_path / "sound.npz", "--ensemble", "0"), "1 network or more"),
+        (("--quick", "--label", "mean"), "--label and --run-is are of NAS-Bench-101"),
     ):
         out = scan(*arguments, "--results", results)
         assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and said in out.stderr, out.stderr

@@ -233,7 +233,11 @@ class PredictorStudy:
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
         given = {name: getattr(options, name) for name in ("table", "run_is", "label", "ensemble", "epochs")}
         given = {name: value for name, value in given.items() if value is not None}
-        chosen = [replace(study, **given, visualize=options.visualize) for study in studies]
+        of_101 = {name: given.pop(name) for name in ("run_is", "label") if name in given}
+        if of_101 and all(study.data_set != NB101 for study in studies):
+            raise Problem("--label and --run-is are of NAS-Bench-101, which is not in this grid: leave them out")
+        given["visualize"] = options.visualize
+        chosen = [replace(study, **given, **(of_101 if study.data_set == NB101 else {})) for study in studies]
         if options.table is not None and Path(options.table).is_file():
             chosen = [study for study in chosen if _fits(study.data_set, Path(options.table))]
         if only := "table" if options.splits else options.only:
