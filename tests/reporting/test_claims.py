@@ -67,7 +67,7 @@ def test_time_saved_is_within_a_run_and_of_runs_that_were_timed(tables):
     untimed = runs[runs["protocol"] == "paper"].assign(protocol="fair", max_depth=10)
     table = prediction_table({"runs": pd.concat([fair, untimed])})
     assert table["D"].tolist() == [20] and table["hardware"].tolist() == ["this CPU"]
-    assert table["saved by pruning (%)"].tolist() == ["37.5 ± 18"]  # of 25 and 50
+    assert table["saved of DDN of D by pruning (%)"].tolist() == ["37.5 ± 18"]  # of 25 and 50
     assert table["DDN of d_opt"].tolist() == ["3 ± 1.4"]
 
 
@@ -222,8 +222,10 @@ def test_the_first_page_tells_of_each_data_set_by_its_longest_runs():
     assert difficulty["Fashion-MNIST"] == "undecided after 15 epochs (n = 2)"
     assert calibration["Fashion-MNIST"] == "not run"
     assert image_scale(tables).startswith(
-        "Images: Fashion-MNIST `fair_bfloat16_45epochs`, 45 of the paper's 500 epochs, D = 10, 4 repeats; "
-        "MNIST `fair_bfloat16_15epochs`, 15 of the paper's 500 epochs, D = 5 10 20, 2 repeats. No run on a GPU;"
+        "Images: Fashion-MNIST `fair_bfloat16_45epochs`, 45 of the paper's 500 epochs, LDN of D = 10 (n = 4), "
+        "d_opt 3 ± 0 of D = 10; "
+        "MNIST `fair_bfloat16_15epochs`, 15 of the paper's 500 epochs, LDN of D = 5 10 20 (n = 2), "
+        "DDN of D = 5 10 20 (n = 2), d_opt 3 ± 0 of D = 20. No run on a GPU;"
     )
 
 
@@ -304,7 +306,11 @@ def test_a_setting_is_a_limit_on_epochs_too(tables):
     runs = tables["runs"].assign(epochs=3, training_seconds=60)
     rows = costs({"runs": runs, "diverged": pd.DataFrame(columns=["scan"])}).set_index("scan")
     ldn = rows.loc["scan_max_depth_images"]
-    assert ldn["settings"] == 6 and ldn["epochs (mean, limit)"] == "3, 3 to 15" and ldn["minutes of training"] == "12.0"
+    assert (
+        ldn["settings"] == 6
+        and ldn["epochs: mean, limit, runs that reached it"] == "3, 3 to 15, 17 %"
+        and ldn["minutes of training"] == "12.0"
+    )
 
 
 def test_the_gap_between_protocols_is_the_largest_rise_of_validation_error():
@@ -338,7 +344,9 @@ def test_a_network_that_cannot_be_cut_says_nothing_of_pruning(tables):
 
 def test_the_page_says_what_is_reduced_and_what_was_not_run(tables):
     text = image_runs(tables)
-    assert "MNIST, `fair_bfloat16_15epochs`: reduced, 15 of 500 epochs, D = 5 10 20" in text
+    assert "MNIST, `fair_bfloat16_15epochs`: reduced, 15 of 500 epochs, LDN of D = 5 10 20 (n = 2)" in text
+    fewer = tables["runs"][(tables["runs"]["max_depth"] != 10) | (tables["runs"]["seed"] == 0)]
+    assert "LDN of D = 5 20 (n = 2) and D = 10 (n = 1), DDN of D" in image_runs({"runs": fewer})
     assert "after epoch 30 not reached; last epoch the best in 6 of 12 runs; diverged: none." in text
     assert "No run is on a GPU" in text
     assert "SVHN: not run." in text and "- MNIST: not run." not in text

@@ -138,7 +138,11 @@ def test_guesses_are_not_said_to_be_beaten_by_too_few_repeats():
     two = said(spirals=regrets(2), digits=regrets(8))
     assert two == "Every guess is beaten by a strategy on digits. Undecided on spirals: needs 4 repeats."
     worse = regrets(4, **GUESSES | {"always D": -1.0})
-    assert said(digits=worse) == "No strategy is seen to be better than always D on digits, which look at nothing."
+    assert said(digits=worse) == "No search is seen to beat these guesses: always D, on digits."
+    better = regrets(4, **GUESSES | {"always D": -1.0, "uniform guess": -2.0})
+    assert said(spirals=worse, digits=worse, MNIST=better) == (
+        "No search is seen to beat these guesses: always D, on spirals and digits; always D or uniform guess, on MNIST."
+    )
 
 
 def test_where_a_guess_is_missing_nothing_is_said_of_guesses():

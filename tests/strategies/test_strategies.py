@@ -28,6 +28,7 @@ from depthsearch.measuring.depths import exact_posterior, predict
 from depthsearch.reporting import comparison, verdict
 from depthsearch.reporting.baselines import BASELINES
 from depthsearch.reporting.figures import strategies as figures
+from depthsearch.reporting.purposes import among_best
 from depthsearch.reporting.tables import write_tables
 from depthsearch.running import folders as runs
 from depthsearch.running.scan import run_scan
@@ -454,11 +455,26 @@ def test_the_verdict_on_numbers_made_up():
     assert (round(mean, 6), n) == (-0.1, 4) and high - low < 1e-6
     said = verdict.when_to_use_which(table, pd.DataFrame())
     assert "no strategy is seen to be better than always D. Least regret of a strategy: LDN" in said[0]
-    assert "not told apart from it: manual, always D" in said[1] and "DARTS" not in said[1]
+    assert "not shown to be worse: manual, always D" in said[1] and "DARTS" not in said[1]
     said = verdict.when_to_use_which(table[table["strategy"] != "always D"], pd.DataFrame())
     assert "a strategy is better than each guess" in said[0]
     said = verdict.when_to_use_which(table[~table["strategy"].isin(list(BASELINES))], pd.DataFrame())
     assert said[0].startswith("To choose a depth and retrain at it: least regret: LDN")
+
+
+def test_the_best_and_what_is_not_shown_to_be_worse():
+    """DrNAS is far below on average by one bad run of four, DARTS a little in all; no more than chance is no good."""
+    values = {"LDN": (1.0, 1.1, 1.2, 1.3), "DARTS": (0.9, 1.01, 1.09, 1.2), "DrNAS": (1.0, 1.1, 1.2, -9.0)}
+    rows = pd.DataFrame(
+        [
+            {"data_set": "digits", "strategy": name, "seed": seed, "x": value}
+            for name, of in values.items()
+            for seed, value in enumerate(of)
+        ]
+    )
+    assert among_best(rows, "x") == ["LDN", "DrNAS"]
+    assert among_best(rows, "x", chance=0.9) == ["LDN"] and among_best(rows, "x", chance=1.1) == []
+    assert among_best(rows[rows["seed"] < 3], "x") == ["LDN", "DARTS", "DrNAS"]  # three repeats say nothing
 
 
 @pytest.mark.parametrize(

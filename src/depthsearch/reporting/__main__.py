@@ -96,14 +96,14 @@ def write_pages(results: Path, found: Tables) -> None:
     """Writes the pages of a results folder, and its map of the plane where the run is at hand."""
     scans, others = shown({name: found[name] for name in tables.TABLES}) if "runs" in found else (NONE, [])
     store_maps(results, scans["runs"])
-    strategies, compared, choices = "(not run)", tables.no_runs(), {}
+    strategies, choices = "(not run)", {}
     if "strategies" in found:
         choices, left = comparison.shown_tables(found)
-        strategies, compared = strategies_part(choices, left), choices["strategies"]
+        strategies = strategies_part(choices, left)
         (results / "strategies.md").write_text(verdict.details(choices, found.get("strategies_tuning")))
     if "predictor_runs" in found:
         (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
-    (results / "README.md").write_text(results_page(scans, compared, others, strategies, benchmarks_part(results)))
+    (results / "README.md").write_text(results_page(scans, found, others, strategies, benchmarks_part(results)))
     if "cells" in found:
         (results / "cells.md").write_text(cells_page(*shown(_of_space(found, CELLS, known=True))))
     if "variations" in found:

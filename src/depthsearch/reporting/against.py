@@ -26,8 +26,9 @@ def against(rows: pd.DataFrame) -> pd.DataFrame:
         for words, (interval, p) in intervals_and_p(gaps).items():
             mean, low, high, n = interval
             row = {"data": name, "difference": words, "points": f"{mean:+.2f}{between(low, high, '+.2f')}", "n": n}
+            row |= {"above 0": f"{int((gaps[words] > 0).sum())} of {n}"}
             table.append(row | {"Holm's p": f"{p:.2g}", "word": word(interval, p)})
-    return pd.DataFrame(table, columns=["data", "difference", "points", "n", "Holm's p", "word"])
+    return pd.DataFrame(table, columns=["data", "difference", "points", "n", "above 0", "Holm's p", "word"])
 
 
 def word(interval: Interval, p: float) -> str:

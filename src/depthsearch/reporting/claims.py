@@ -66,8 +66,8 @@ def spiral_claims(tables: dict[str, pd.DataFrame], protocol: str = "") -> pd.Dat
     rows = _of_depth_scans(ldn, ddn, REFERENCE)
     angle = of_scan(tables["runs"], f"scan_spiral_complexity{protocol}")
     if len(angle):
-        slopes = 360 * _slopes(angle, "stop_angle")
-        rows.append(_row(DIFFICULTY, "slope of d_opt against the angle", paired(slopes), 0, "layers a turn"))
+        of_repeats = 360 * slopes(angle, "stop_angle")
+        rows.append(_row(DIFFICULTY, "slope of d_opt against the angle", paired(of_repeats), 0, "layers a turn"))
     return pd.DataFrame(rows)
 
 
@@ -159,8 +159,8 @@ def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None)
             rows += _calibration(preset, ddn, reference)
     steady = ldn[ldn["max_depth"] >= STEADY_FROM] if len(ldn) else ldn
     if len(steady):
-        slopes = _slopes(steady, "max_depth")
-        row = _row(STEADY, STEADY.judged, paired(slopes), SLOPE_MARGIN, "layers a layer")
+        of_repeats = slopes(steady, "max_depth")
+        row = _row(STEADY, STEADY.judged, paired(of_repeats), SLOPE_MARGIN, "layers a layer")
         if steady["max_depth"].nunique() == 1:
             row |= {"n": steady["seed"].nunique(), "verdict": "undecided: needs more depths"}
         rows.append(row)
@@ -218,7 +218,7 @@ def _row(rule: Rule, quantity: str, interval: Interval, margin: float, unit: str
     return row | {"margin": f"{sign}{scale * margin:.2g}", "n": interval[3], "verdict": rule.judge(interval, margin)}
 
 
-def _slopes(runs: pd.DataFrame, x: str) -> pd.Series:
+def slopes(runs: pd.DataFrame, x: str) -> pd.Series:
     """Per repeat, the least-squares slope of d_opt against x."""
     return pd.Series(
         {s: np.polyfit(t[x], t["pruned_depth"], 1)[0] for s, t in runs.groupby("seed") if t[x].nunique() > 1},

@@ -1,4 +1,4 @@
-"""What each strategy is good for, of those compared: by purpose the best, and those not told apart from it.
+"""What each strategy is good for, of those compared: by purpose the best, and those not shown to be worse.
 
 A *family* is all spirals together or one image data set. Differences are paired: repeat r has the same data and
 network seeds for every strategy; on spirals a repeat counts once, with its mean over the angles.
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from depthsearch.reporting.baselines import BASELINES, as_good, intervals_and_p
-from depthsearch.reporting.rules import difference_seen, negated
+from depthsearch.reporting.baselines import BASELINES, as_good
+from depthsearch.reporting.claims import paired
+from depthsearch.reporting.rules import FEWEST
 from depthsearch.strategies import METHODS, SEARCHES
 
 ORDER = [*METHODS, *SEARCHES, *BASELINES]
@@ -19,7 +20,10 @@ FREE_WIDTH = ("random", "predictor")  # choose a width too
 
 @dataclass(frozen=True)
 class _Purpose:
-    """What a strategy may be wanted for: the more of a column the better; `scale` makes `unit` of it."""
+    """What a strategy may be wanted for: the more of a column the better; `scale` makes `unit` of it.
+
+    What knows nothing has `chance` of it.
+    """
 
     name: str
     said: str
@@ -27,6 +31,7 @@ class _Purpose:
     column: str
     scale: float = 1.0
     unit: str = "nats"
+    chance: float | None = None
 
 
 def _purposes(rows: pd.DataFrame, shift: pd.DataFrame) -> list[_Purpose]:
@@ -41,9 +46,8 @@ def _purposes(rows: pd.DataFrame, shift: pd.DataFrame) -> list[_Purpose]:
     if len(shift):
         noticed = "To notice inputs off the data by predictive entropy"
         moved = off_the_data(shift)
-        found.append(
-            _Purpose("noticing what is off the data", noticed, moved, "auroc", 1, "AUROC, of which 0.5 is chance")
-        )
+        unit = "AUROC, of which 0.5 is chance"
+        found.append(_Purpose("noticing what is off the data", noticed, moved, "auroc", 1, unit, chance=0.5))
     return found
 
 
@@ -77,7 +81,7 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
         regrets = by_repeat(rows, "regret")
         regret = regrets.mean().dropna()
         here = regret[[name for name in regret.index if name not in (*FREE_WIDTH, *BASELINES)]]
-        best, guesses = str(here.idxmin()), as_good(regrets.drop(columns=list(FREE_WIDTH), errors="ignore"))
+        best, guesses = str(here.idxmin()), as_good(regrets)
         none = "least regret"
         if guesses:
             none = f"no strategy is seen to be better than {' or '.join(guesses)}. Least regret of a strategy"
@@ -95,35 +99,42 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
 
 
 def good_for(rows: pd.DataFrame, shift: pd.DataFrame) -> dict[str, list[str]]:
-    """For each purpose the strategies that are the best at it on one family, or not told apart from the best."""
+    """For each purpose the strategies that are `among_best` at it on one family."""
     found = {"retraining": among_best(rows.assign(x=-rows["regret"]), "x")} if "regret" in rows else {}
-    found |= {purpose.name: among_best(purpose.rows, purpose.column) for purpose in _purposes(rows, shift)}
+    found |= {
+        purpose.name: among_best(purpose.rows, purpose.column, purpose.chance) for purpose in _purposes(rows, shift)
+    }
     return found
 
 
-def among_best(rows: pd.DataFrame, column: str) -> list[str]:
-    """The strategy with the highest mean, then those that are not told apart from it.
+def among_best(rows: pd.DataFrame, column: str, chance: float | None = None) -> list[str]:
+    """The strategy with the highest mean, then those that are not shown to be worse.
 
-    Told apart is what neither the 95 % interval of a paired difference leaves in doubt nor its p-value, corrected for
-    how many there are by Holm's procedure.
+    Shown to be worse: the whole 95 % interval of the paired difference from the best lies below 0. No p-value is
+    corrected here, which would make the list longer: to be on it is what is claimed. What is not shown to be above
+    `chance`, by its own interval, is not on it.
     """
     values = by_repeat(rows, column).dropna(axis=1, how="all")
     if values.empty:
         return []
     best = str(values.mean().idxmax())
-    gaps = {name: values[name] - values[best] for name in ORDER if name in values and name != best}
-    seen = {name: difference_seen(negated(interval), p) for name, (interval, p) in intervals_and_p(gaps).items()}
-    return [best, *(name for name, word in seen.items() if word != "worse")]
+    others = [str(name) for name in values if name != best and not _below(values[name] - values[best])]
+    return [name for name in (best, *others) if chance is None or _below(chance - values[name])]
+
+
+def _below(differences: pd.Series) -> bool:
+    _, _, high, n = paired(differences)
+    return n >= FEWEST and high < 0
 
 
 def _best(purpose: "_Purpose") -> str:
     """`among_best` in words."""
-    best, *ties = among_best(purpose.rows, purpose.column) or [""]
+    best, *ties = among_best(purpose.rows, purpose.column, purpose.chance) or [""]
     if not best:
         return ""
     value = purpose.scale * by_repeat(purpose.rows, purpose.column)[best].mean()
-    among = f"; not told apart from it: {_list(ties)}" if ties else "; told apart from all others"
-    return f"{purpose.said}: {best} ({value:.3g} {purpose.unit}){among}."
+    among = f"not shown to be worse: {_list(ties)}" if ties else "all others are shown to be worse"
+    return f"{purpose.said}: {best} ({value:.3g} {purpose.unit}); {among}."
 
 
 def _list(names: list[str]) -> str:

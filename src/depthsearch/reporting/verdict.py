@@ -23,7 +23,8 @@ log-likelihood, and the test points are touched once. *Searched*: as the search 
 chosen depth trained from scratch on training and validation points. Regret: log-likelihood lost, retrained, against
 the best deterministic depth of the preset width, picked on the test points (another width can do better: negative).
 Searches are charged the seconds, block evaluations (blocks run forward x points) and networks of what they would have
-trained; other work on the machine may be in the seconds, it is not in the block evaluations. Mean ± standard deviation
+trained, a guess those of the one network that it takes, which stands for it as searched; other work on the machine may
+be in the seconds, it is not in the block evaluations. Mean ± standard deviation
 over data sets and repeats; differences are paired over repeats, mean and 95 % t-interval. DARTS and DrNAS give half of
 the training points to the weights of depths: as searched and truncated, their networks have learnt from the other half.
 """
@@ -44,7 +45,7 @@ def cost_table(rows: pd.DataFrame) -> pd.DataFrame:
         table.append(
             {
                 "strategy": name,
-                "n": runs["seed"].nunique(),
+                "runs": len(runs),
                 "diverged": int(runs["diverged_epoch"].notna().sum()),
                 "chosen depth": spread(runs["depth"]),
                 "width": spread(runs["width"]),
@@ -97,7 +98,7 @@ def shift_table(shift: pd.DataFrame) -> pd.DataFrame:
     others = differences(rows, "auroc")
     table = []
     for name, runs in _in_order(rows):
-        row = {"strategy": name, "log-likelihood (nats)": spread(runs["log_likelihood"])}
+        row = {"strategy": name, "log-likelihood (nats), median": f"{runs['log_likelihood'].median():.3g}"}
         row |= {"ECE (%)": spread(100 * runs["ece"]), "AUROC of entropy": spread(runs["auroc"])}
         table.append(row | {"AUROC − LDN": difference_said(others[name], 1) if name in others else "-"})
     return pd.DataFrame(table)
@@ -136,11 +137,12 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
         text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
         if "regret" in rows:
             text += [
-                "Regret, a repeat's mean over the data sets, and how far above that of a guess. An interval is of one "
-                "comparison; a difference is seen where Holm's p, over all strategies, is below 0.05 too:",
+                "Regret of a repeat, its mean over the data sets, and how far it lies above that of three guesses. "
+                '"Better" or "worse": the interval excludes 0, and p, corrected for all strategies (Holm), is below '
+                "0.05 too:",
                 markdown(against_baselines(by_repeat(rows, "regret"))),
             ]
-        text += ["Over all runs, the data sets of a family put together:", markdown(cost_table(rows))]
+        text += ["Over all runs, repeats and data sets put together:", markdown(cost_table(rows))]
         moved = moved_table(curves.get(family, pd.DataFrame()), rows)
         if len(moved):
             deepest = int(rows["max_depth"].max())

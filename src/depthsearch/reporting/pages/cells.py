@@ -72,7 +72,9 @@ def _worth(rows: pd.DataFrame) -> list[str]:
         markdown(worth_table(rows)),
         _in_words(own),
         _cost_of_random_search(own),
-        "The rule, since when it holds, and what it says of each difference:",
+        "The rule, since when it holds, and what it says of each difference. It was written for means: where one search "
+        'ends far from the others the interval is wide, and "no difference seen" can stand beside differences that are '
+        "all of one sign, so how many are above 0 stands there too:",
         markdown(rules_table(own, [BETTER_CELLS])),
         markdown(against(own)),
         "## What the searches believe in the end",
@@ -89,7 +91,10 @@ def _worth(rows: pd.DataFrame) -> list[str]:
 def _in_words(rows: pd.DataFrame) -> str:
     """Whether DrNAS is better, a sentence."""
     table = against(rows)
-    said = [f"{row['difference']}: {row['word']}" for row in table[table["data"] == "CIFAR-10"].to_dict("records")]
+    said = [
+        f"{row['difference']}: {row['word']}, above 0 in {row['above 0']}"
+        for row in table[table["data"] == "CIFAR-10"].to_dict("records")
+    ]
     return f"**Is DrNAS better?** On CIFAR-10, which is searched on: {'; '.join(said)}." if said else ""
 
 

@@ -32,7 +32,7 @@ def chains_part(tables: Tables) -> list[str]:
         SAID,
         _sizes(tables["chains"]),
         markdown(chains_table(runs, names)),
-        f"{_in_words(runs)} {_entropy(tables['chains_depths'])}",
+        f"{_in_words(runs)} {_entropy(tables['chains_depths'], runs)}",
         markdown(rules_table(tables["chains"], [COUNTING_CELLS])),
         FIGURE,
     ]
@@ -74,7 +74,8 @@ def _in_words(runs: pd.DataFrame) -> str:
     return f"**Does learning the depth cost anything?** {'; '.join(said)}. Margin: {100 * margin:g} points."
 
 
-def _entropy(depths: pd.DataFrame) -> str:
+def _entropy(depths: pd.DataFrame, runs: pd.DataFrame) -> str:
+    depths = depths.merge(runs[["cell", "seed"]])  # of the runs that the table tells of
     of_a_run = depths.groupby(["configuration", "seed"])["q"]
     entropy = of_a_run.agg(lambda q: -(q * np.log(q.clip(lower=1e-300))).sum())
     flat = np.log(of_a_run.size().max())

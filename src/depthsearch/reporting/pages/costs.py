@@ -21,7 +21,8 @@ def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 "scan": scan,
                 "settings": len(settings),
                 "repeats": span(settings),
-                "epochs (mean, limit)": f"{runs['epochs'].mean():.0f}, {span(runs['epochs_limit'])}",
+                "epochs: mean, limit, runs that reached it": f"{runs['epochs'].mean():.0f}, "
+                f"{span(runs['epochs_limit'])}, {100 * (runs['epochs'] == runs['epochs_limit']).mean():.0f} %",
                 "swept": _swept(runs),
                 "diverged": diverged_runs(diverged),
                 "minutes of training": f"{runs['training_seconds'].sum() / 60:.1f}",

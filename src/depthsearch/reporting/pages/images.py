@@ -7,7 +7,7 @@ import pandas as pd
 from depthsearch.reporting.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of, is_search
 from depthsearch.reporting.pages.costs import diverged_runs
 from depthsearch.reporting.parts import cohorts, first_cohorts, of_data_sets, reference_depth, timed_runs
-from depthsearch.reporting.words import listed, span, spread
+from depthsearch.reporting.words import listed, spread
 from depthsearch.studies.images import Images
 
 PAPER_SETS, PAPER_DEPTHS = ("MNIST", "Fashion-MNIST", "SVHN"), 16  # of its image scans
@@ -21,10 +21,7 @@ def image_runs(tables: dict[str, pd.DataFrame]) -> str:
         protocol, epochs = runs["protocol"].iloc[0], runs["epochs_limit"].iloc[0]
         how = "selected on a held-out tenth of the training set" if protocol == "fair" else "selected on the test set"
         for data_set, here in runs.groupby("data_set"):
-            depths = sorted(here["max_depth"].unique())
-            reduced = epochs < PAPER_EPOCHS or len(depths) < PAPER_DEPTHS
-            repeats = here.groupby(["kind", "max_depth"])["seed"].nunique().groupby("kind")
-            kinds = " and ".join(f"{kind} ({span(n)})" for kind, n in repeats)
+            reduced = epochs < PAPER_EPOCHS or here["max_depth"].nunique() < PAPER_DEPTHS
             steps = {Images(kind=kind, protocol=protocol).training.decay_epoch for kind in here["kind"].unique()}
             late = min((step for step in steps if step is not None), default=0)
             unfinished = (here["best_epoch"] == epochs).sum()
@@ -32,7 +29,7 @@ def image_runs(tables: dict[str, pd.DataFrame]) -> str:
             notes += [f"last epoch the best in {unfinished} of {len(here)} runs"] if unfinished else []
             lines.append(
                 f"- {data_set}, `{name}`: {'reduced, ' if reduced else ''}{epochs} of {PAPER_EPOCHS} epochs, "
-                f"D = {' '.join(map(str, depths))}; repeats of {kinds}; epoch {how}"
+                f"{_depths_of_kinds(here)}; epoch {how}"
                 f"{''.join(f'; {note}' for note in notes)}; diverged: "
                 f"{diverged_runs(diverged[diverged['data_set'] == data_set])}."
             )
@@ -53,14 +50,26 @@ def image_scale(tables: dict[str, pd.DataFrame]) -> str:
     """How much less than the paper's the runs are of which the first page tells, in a sentence; nothing of none."""
     told, devices = [], set()
     for data_set, (way, runs) in first_cohorts(tables).items():
-        depths, n = listed(sorted(runs["max_depth"].unique())), runs.groupby(["kind", "max_depth"])["seed"].nunique()
         epochs = f"{runs['epochs_limit'].iloc[0]} of the paper's {PAPER_EPOCHS} epochs"
-        told.append(f"{data_set} `{way}`, {epochs}, D = {depths}, {span(n)} repeats")
+        ldn = runs[runs["kind"] == "LDN"]
+        cut = ldn[ldn["max_depth"] == reference_depth(ldn)]
+        kept = f"d_opt {spread(cut['pruned_depth'])} of D = {cut['max_depth'].iloc[0]}"
+        told.append(f"{data_set} `{way}`, {epochs}, {_depths_of_kinds(runs)}, {kept}")
         devices.update(runs["device"])
     if not told:
         return ""
     where = "No run on a GPU" if all(device.startswith("CPU") for device in devices) else "Some on a GPU"
     return f"Images: {'; '.join(told)}. {where}; [what was run](results/README.md#what-was-run)."
+
+
+def _depths_of_kinds(runs: pd.DataFrame) -> str:
+    """`LDN of D = 10 (n = 4), DDN of D = 3 5 10 (n = 4) and D = 1 (n = 1)`: depths by how many repeats they have."""
+    said = []
+    for kind in ("LDN", "DDN"):
+        repeats = runs[runs["kind"] == kind].groupby("max_depth")["seed"].nunique()
+        parts = [f"D = {listed(of.index)} (n = {n})" for n, of in sorted(repeats.groupby(repeats), reverse=True)]
+        said += [f"{kind} of {' and '.join(parts)}"] if parts else []
+    return ", ".join(said)
 
 
 def protocol_gap(tables: dict[str, pd.DataFrame]) -> str:
@@ -138,7 +147,7 @@ def prediction_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
                 row = {"data": data_set, "runs": cohort_name, "D": depth, "n": len(runs)}
                 row |= {"d_opt": spread(runs["pruned_depth"])}
                 row |= {title: spread(runs[f"{name}_predict_seconds"]) for name, title in PREDICTORS.items()}
-                rows.append(row | {"saved by pruning (%)": spread(runs["saved"]), "hardware": device})
+                rows.append(row | {"saved of DDN of D by pruning (%)": spread(runs["saved"]), "hardware": device})
     return pd.DataFrame(rows)
 
 

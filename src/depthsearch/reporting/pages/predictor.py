@@ -106,7 +106,8 @@ Splits 172, 334, 860 are permutations of the rows of the table at hand, drawn as
 they are other cells than the original's. They are the same for all repeats, which differ in the networks' seeds alone,
 so that their intervals say nothing of other training cells; a repeat of a nested split has a permutation of its own.
 `91-`: of those cells the ones above 91 %; `denoise-80`, `denoise-91`: all cells above 80 or 91 %. Mean ± standard
-deviation over n repeats.
+deviation over n repeats. No verdict above is corrected for how many there are: where there is no difference, one
+interval in twenty says yes or no all the same.
 """
 SELECTION = """
 Each search trains cells one after the other and in the end takes the one with the best label; the table says how good

@@ -10,7 +10,7 @@ from depthsearch.reporting.claims import image_claims, spiral_claims
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import PAPER_SETS, image_scale
 from depthsearch.reporting.parts import FAIR
-from depthsearch.reporting.purposes import FREE_WIDTH, by_repeat, families, good_for
+from depthsearch.reporting.purposes import by_repeat, families, good_for
 from depthsearch.reporting.rules import CALIBRATION, DIFFICULTY, FEWEST, PRUNING, SEARCH, STEADY
 from depthsearch.reporting.words import markdown, most_often, span
 
@@ -94,9 +94,9 @@ def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
 
     A repeat counts if each guess and some strategy have a regret there.
     """
-    unbeaten, beaten, undecided = [], [], []
+    unbeaten: dict[str, list[str]] = {}
+    beaten, undecided = [], []
     for name, rows in found.items():
-        rows = rows[~rows["strategy"].isin(FREE_WIDTH)]  # a width is no depth
         regrets = by_repeat(rows, "regret") if "regret" in rows else pd.DataFrame()
         guesses = regrets.reindex(columns=list(BASELINES))
         repeats = guesses.notna().all(axis=1) & regrets.drop(columns=list(BASELINES), errors="ignore").notna().any(
@@ -105,38 +105,41 @@ def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
         if repeats.sum() < FEWEST:
             undecided.append(name)
         elif as_good(regrets):
-            unbeaten.append(f"than {' or '.join(as_good(regrets))} on {name}")
+            unbeaten.setdefault(" or ".join(as_good(regrets)), []).append(name)
         else:
             beaten.append(name)
     said = ["**Which way of choosing a depth?**"]
-    said += [f"No strategy is seen to be better {' or '.join(unbeaten)}, which look at nothing."] if unbeaten else []
+    where = "; ".join(f"{guesses}, on {' and '.join(names)}" for guesses, names in unbeaten.items())
+    said += [f"No search is seen to beat these guesses: {where}."] if unbeaten else []
     said += [f"Every guess is beaten by a strategy on {' and '.join(beaten)}."] if beaten else []
     said += [f"Undecided on {' and '.join(undecided)}: needs {FEWEST} repeats."] if undecided else []
     return " ".join(said)
 
 
-HOW_TO_READ = """Regret: test log-likelihood lost against the best fixed depth, after training the chosen one from
-scratch. Passes: blocks run forward, relative to LDN's. Chosen depth: mean; the one chosen most often, in what share of
-runs (normal starts at D/2, and has chosen nothing where it stays there). Among the best: not told apart from the best
-by a paired difference and Holm's p. [Learning rates](results/strategies.md#learning-rates) are tuned for all but one.
+HOW_TO_READ = """Runs: repeats x angles. Chosen depth: mean; the one chosen most often, in what share of runs
+(normal starts at D/2, and has chosen nothing where it stays there). Regret: test log-likelihood lost against the best
+fixed depth, after training the chosen one from scratch. Passes: blocks run forward, relative to LDN's; of a guess those
+of the one network that it takes. No better one seen for: the best, and those of which the 95 % interval of the paired
+difference from the best reaches 0; with few repeats much does.
+[Learning rates](results/strategies.md#learning-rates) are tuned for all but one.
 [All twelve strategies, three guesses, images, intervals](results/README.md#ways-of-choosing-a-depth)."""
 
 
 def strategies_in_short(rows: pd.DataFrame, shift: pd.DataFrame) -> pd.DataFrame:
-    """A row a strategy of `SHOWN`: its regret, what it costs, what it is among the best for."""
+    """A row a strategy of `SHOWN`: its regret, what it costs, what no better one is seen for."""
     purposes, table = good_for(rows, shift), []
     cost = rows.groupby("strategy")["block_evaluations"].mean()
     for name in SHOWN:
         runs = rows[rows["strategy"] == name]
         if runs.empty:
             continue
-        row = {"strategy": name, "n": runs["seed"].nunique()}
+        row = {"strategy": name, "runs": len(runs)}
         row |= {"chosen depth": f"{runs['depth'].mean():.1f}; {most_often(runs['depth'])}"}
         row |= {
             "regret (nats)": f"{runs['regret'].mean():.3f}" if "regret" in runs else "-",
             "passes": f"{cost[name] / cost['LDN']:.2g}" if "LDN" in cost else "-",
         }
-        table.append(row | {"among the best for": _listed(purposes, name)})
+        table.append(row | {"no better one seen for": _listed(purposes, name)})
     return pd.DataFrame(table)
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.reporting import verdict
-from depthsearch.reporting.baselines import BASELINES
 from depthsearch.reporting.claims import image_claims, spiral_claims
-from depthsearch.reporting.joining import Tables, stacked
+from depthsearch.reporting.joining import RUNS, Tables, stacked
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import (
     ORIGINAL_COLUMNS,
@@ -18,21 +17,21 @@ from depthsearch.reporting.pages.images import (
     protocol_gap,
     test_metrics,
 )
-from depthsearch.reporting.pages.spirals import spirals_part, told
+from depthsearch.reporting.pages.spirals import bends, spirals_part, told
 from depthsearch.reporting.parts import FAIR, first_cohorts
 from depthsearch.reporting.rules import FEWEST, rules_table
+from depthsearch.reporting.shown import shown
+from depthsearch.reporting.tables import no_runs
 from depthsearch.reporting.words import markdown
 from depthsearch.studies.spirals import Spirals
 
 
-def results_page(
-    tables: Tables, compared: pd.DataFrame, others: Sequence[str], strategies: str, benchmarks: str
-) -> str:
+def results_page(tables: Tables, every: Tables, others: Sequence[str], strategies: str, benchmarks: str) -> str:
     """The text of results/README.md.
 
     Args:
         tables: what is shown of the scans.
-        compared: what is shown of the comparison of strategies, a row a run.
+        every: all tables, with the runs that are not shown.
         others: a line for each cohort of runs that is not.
         strategies: a `strategies_part`.
         benchmarks: a `benchmarks_part`.
@@ -46,7 +45,7 @@ theirs. Runs that do not say when they started were made before 2026-11-28, with
 Cells: [what DARTS and DrNAS find](cells.md) on NAS-Bench-201, [in the DARTS space](genotypes.md). The
 [neural predictor](predictor.md). [What makes a learnt depth lose](learnt_depth.md).
 
-{_claims(tables, compared)}
+{_claims(tables, every)}
 
 {_images(tables)}
 
@@ -75,18 +74,19 @@ upper edge of the bin. Mean ± standard deviation over repeats, test set.
 """
 
 
-def _claims(tables: Tables, compared: pd.DataFrame) -> str:
-    trained = compared[~compared["strategy"].isin(list(BASELINES))] if len(compared) else compared
-    judged = [tables["runs"], tables["diverged"], trained.assign(scan="scan_strategies")]
+def _claims(tables: Tables, every: Tables) -> str:
+    judged = [every[name] for name in ("runs", "diverged") if name in every]
+    judged += [every["strategies"].assign(scan="scan_strategies")] if "strategies" in every else []
     return f"""## Claims of the paper
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
 95 % t-interval; n is the number of repeats. A claim is "reproduced" where the whole interval lies where its rule says,
 "not reproduced" where the whole of it lies on the other side of the margin, "undecided" where it is on both sides or n
-is less than {FEWEST}. Margins are in the unit of their difference. The rules, and how many of the runs that they judge
-had been seen when they were written (runs of earlier versions, which do not say when they started, count among these):
+is less than {FEWEST}. Margins are in the unit of their difference. An interval is of other seeds on the same test set
+of images, not of other test images. The rules, and how many of the runs that they judge, shown or not, had been seen
+when they were written (runs of earlier versions, which do not say when they started, count among these):
 
-{markdown(rules_table(stacked(judged)))}
+{markdown(rules_table(stacked(judged) if judged else no_runs()))}
 
 ### On spirals
 
@@ -95,7 +95,7 @@ paper, but of other repeats than it is judged on. What could make LDN err less: 
 
 {markdown(spiral_claims(tables))}
 
-{_fair(tables)}### On images
+{bends(tables)}{_fair(tables, every)}### On images
 
 {image_runs(tables)}
 
@@ -104,17 +104,33 @@ paper, but of other repeats than it is judged on. What could make LDN err less: 
 {protocol_gap(tables)}"""
 
 
-def _fair(tables: Tables) -> str:
+def _fair(tables: Tables, every: Tables) -> str:
     """The claims on spirals of which a quarter of the training points was held out, where they were run."""
     judged = spiral_claims(tables, FAIR)
     if judged.empty:
         return ""
     return f"""The same with a quarter of the training points held out. By these a depth is chosen for the DDN, training
 stops, and the epoch is selected, as in the comparison of strategies: the best log-likelihood in the second half of the
-epochs. Until 2026-11-29 it was the best objective in all of them, and networks were kept from their first hundred
-epochs too, when q was still uniform; runs of then are not shown.
+epochs.
 
 {markdown(judged)}
+
+{bends(tables, FAIR)}{_replaced(tables, every)}"""
+
+
+def _replaced(tables: Tables, every: Tables) -> str:
+    """The same claims of the runs that others have replaced, where there are some."""
+    runs = every.get("runs", no_runs())
+    left = runs[runs["scan"].str.endswith(FAIR)] if len(runs) else runs
+    if len(left):
+        left = left[~RUNS.keys(left).isin(set(RUNS.keys(tables["runs"])))]
+    before = spiral_claims(shown({"runs": left, "diverged": no_runs()})[0], FAIR) if len(left) else no_runs()
+    if before.empty:
+        return ""
+    return f"""Before 2026-11-29 the epoch was that of the best objective of all epochs, which kept networks from their
+first hundred epochs too, when q was still uniform. What those {len(left)} runs said, which are replaced:
+
+{markdown(before)}
 
 """
 

@@ -3,13 +3,16 @@
 import numpy as np
 import pandas as pd
 
+from depthsearch.reporting.claims import paired, slopes
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import test_metrics
 from depthsearch.reporting.parts import FAIR, held_out, of_scan
-from depthsearch.reporting.words import markdown, spread
+from depthsearch.reporting.rules import STEADY_FROM
+from depthsearch.reporting.words import difference_said, markdown, spread
 from depthsearch.studies.spirals import HELD_OUT, Spirals
 
 ALL_TO = 20  # deterministic networks have a row a depth up to here
+BEND = 50  # of D, where the slope of d_opt is taken in two parts
 ASTRAY = -5.0  # nats; a network of two classes that knows nothing has log(1/2)
 
 
@@ -17,7 +20,7 @@ def spirals_part(tables: Tables) -> str:
     """A row a depth of LDN and DDN, and of the other swept quantities."""
     return f"""## Spirals: LDN at each maximum depth
 
-Mean ± standard deviation over repeats, test set.
+LDN-95: mean ± standard deviation over repeats, test set.
 
 {_depths(tables, "scan_max_depth_spirals", "LDN-95")}
 
@@ -36,6 +39,22 @@ LDN-95, D = {Spirals().max_depth}; mean ± standard deviation over repeats, test
 points include these.
 
 {_swept(tables)}"""
+
+
+def bends(tables: Tables, protocol: str = "") -> str:
+    """Whether the line of claim 4a is one: its slope on both sides of `BEND`, a paragraph."""
+    runs = of_scan(tables["runs"], f"scan_max_depth_spirals{protocol}")
+    parts = [runs[runs["max_depth"].between(*ends)] for ends in ((STEADY_FROM, BEND), (BEND, np.inf))]
+    if any(part["max_depth"].nunique() < 2 for part in parts):
+        return ""
+    said = [
+        f"from D = {part['max_depth'].min()} to {part['max_depth'].max()} "
+        f"{difference_said(paired(slopes(part, 'max_depth')))}"
+        for part in parts
+    ]
+    ends = [runs[runs["max_depth"] == depth] for depth in (parts[0]["max_depth"].min(), runs["max_depth"].max())]
+    where = " and ".join(f"{spread(end['pruned_depth'])} at D = {end['max_depth'].iloc[0]}" for end in ends)
+    return f"The slope of 4a in two parts, layers a layer: {', '.join(said)}. The chosen depth is {where}.\n\n"
 
 
 def _depths(tables: Tables, scan: str, variant: str) -> str:
@@ -76,9 +95,9 @@ def _astray(runs: pd.DataFrame) -> str:
     overflowed = int(np.isinf(far["DDN_test_log_likelihood"]).sum())
     said = (
         f"{len(far)} of {len(runs)} networks, of depth {far['max_depth'].min()} or more, have a test log-likelihood "
-        f"below {ASTRAY:g} nats.\nA unit that is hardly ever active on the training points has a running variance near "
-        "0, and batch norm\nmultiplies what it does on another point by up to 1 / sqrt(eps) times its scale, block "
-        "after block: medians say\nmore than means here."
+        f"below {ASTRAY:g} nats.\nA unit that is hardly ever active in training gets a running variance near 0, and batch "
+        "norm then multiplies what it\ndoes on another point by up to 1 / sqrt(eps) times its scale, block after block: "
+        "a few networks fail badly. Read the\nmedians."
     )
     if overflowed:
         said += f" Of {overflowed} the logits of some point overflow: -inf, and in no mean of ECE or Brier score."
