@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from decimal import Decimal
 
 import pytest
 import torch
@@ -230,6 +231,30 @@ def test_log_likelihoods_in_single_precision(scale):
     ours, _ = fused.gradient(flat, torch.zeros(3, 120), x, y, 0, torch.ones(4, 3))
     theirs = log_likelihood(plain(x), y).mean(-1)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "far", "bound"), [(torch.float32, 87, 1.7), (torch.float64, 700, 1.25)])
+def test_the_exponential_is_good_to_the_last_digit(dtype, far, bound):
+    """The softmax of logits 0 and -t, of networks that are all 0 but for that bias: 1 / (1 + e^t), in 28 digits."""
+    t = torch.linspace(0, far, 1000, dtype=dtype)
+    flat, labels = torch.zeros(1000, 7, dtype=dtype), torch.zeros(1000, 1, dtype=torch.int64)
+    flat[:, -1] = -t
+    network = stack_modules([mlp_resnet(0, 1)])
+    _, gradient = network.gradient(flat, None, flat[:, None, :2], labels, 0, torch.ones(1, 1000, dtype=dtype))
+    of_bias = zip(gradient[:, -1].tolist(), t.tolist(), strict=True)
+    errors = [abs(float(-Decimal(found) * (1 + Decimal(at).exp()) - 1)) for found, at in of_bias]
+    assert max(errors) < bound * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch", [33, 2000])
+def test_log_likelihoods_of_networks_that_know_nothing(batch, dtype):
+    """Log 1 / 10, of so many points that the product of their sums over classes is larger than any number."""
+    flat = torch.zeros(2, 3 * 3 + 10 * 4, dtype=dtype)
+    x, y = torch.randn(2, batch, 2).to(dtype), torch.randint(10, (2, batch))
+    network = stack_modules([mlp_resnet(0, 3, n_classes=10)])
+    found, _ = network.gradient(flat, None, x, y, 0, torch.ones(1, 2, dtype=dtype))
+    torch.testing.assert_close(found, torch.full_like(found, -math.log(10)), rtol=1e-6, atol=0)
 
 
 def test_what_is_no_number_is_seen_behind_a_relu():

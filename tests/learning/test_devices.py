@@ -17,7 +17,7 @@ from depthsearch.depth.convolutional import conv_resnet
 from depthsearch.depth.networks import mlp_resnet
 from depthsearch.depth.objectives import log_predictive
 from depthsearch.depth.posteriors import CategoricalDepth, FixedDepth, geometric_prior
-from depthsearch.hardware import products_in
+from depthsearch.hardware import precision_of, products_in
 from depthsearch.learning.method import PAPER, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.depths import predict
@@ -185,3 +185,35 @@ def test_products_of_cuda_are_as_asked_for_and_then_as_before():
             assert flags() == (False, False)
         assert flags() == (True, True)
     assert flags() == before
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ({}, "float32"),
+        ({"avx2": True, "avx512_f": True, "amx_int8": True, "amx_bf16": False, "avx512_bf16": False}, "float32"),
+        ({"avx512_bf16": True}, "bfloat16"),
+        ({"amx_bf16": True, "avx512_bf16": False}, "bfloat16"),
+    ],
+)
+def test_auto_is_bfloat16_on_a_cpu_that_multiplies_matrices_in_it_alone(capabilities, precision, monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert precision_of("auto", cpu) == precision
+    assert [precision_of(asked, cpu) for asked in ("float32", "bfloat16")] == ["float32", "bfloat16"]
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # as in older versions of torch
+    assert precision_of("auto", cpu) == "float32"
+    with pytest.raises(ValueError, match="tf32 needs a CUDA device"):
+        precision_of("tf32", cpu)
+
+
+def test_auto_is_as_the_gpu_can_which_has_to_be_here(monkeypatch):
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="no GPU here"):
+        precision_of("auto", gpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    for can, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, can=can: can)
+        assert precision_of("auto", gpu) == precision

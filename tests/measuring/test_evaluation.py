@@ -10,9 +10,9 @@ from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, geometric_pri
 from depthsearch.data.split import Split
 from depthsearch.depth.networks import MLPNetwork
 from depthsearch.learning.loop import train
-from depthsearch.learning.method import Method, Training
+from depthsearch.learning.method import PAPER, Method, Training
 from depthsearch.measuring import depths, timing
-from depthsearch.measuring.choices import evaluate_choice, under_shift
+from depthsearch.measuring.choices import evaluate_choice, step_bytes, under_shift
 from depthsearch.measuring.depths import evaluate
 from depthsearch.measuring.metrics import METRICS, metrics, reliability
 from depthsearch.strategies.darts import Darts
@@ -214,6 +214,16 @@ def test_a_cut_mixture_of_depths_by_hand():
     assert cut["valid_log_likelihood"] == pytest.approx(likelihood, abs=1e-5)
     of_training, of_watching = 3 * n * method.passes, 3 * len(split.y_valid) * len(trained.history)
     assert found["costs"]["block_evaluations"] == of_training + of_watching
+
+
+def test_bytes_of_a_step_by_hand():
+    """Stem and head alone: parameters, gradient and momentum; for the way back points, what the head sees, logits."""
+    n, features, width, classes = 30, 2, 7, 3
+    split = Split(*(torch.zeros(size, dtype=dtype) for size, dtype in 2 * [((n, features), None), (n, torch.long)]))
+    network = mlp_resnet(0, width, features, classes)
+    parameters = width * features + width + classes * width + classes
+    kept = n * features + n * width + n * classes
+    assert step_bytes(PAPER, network, FixedDepth(0), split, 512) == 4 * (3 * parameters + kept)
 
 
 def test_moved_points_are_told_by_their_entropy():

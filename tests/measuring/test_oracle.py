@@ -11,7 +11,9 @@ from scipy.special import betainc
 from torch.distributions import Categorical, Dirichlet
 from torch.nn.functional import elu
 
-from depthsearch.data.nasbench import read_nasbench201
+from depthsearch.data.nasbench import SETS, NASBench201, read_nasbench201
+from depthsearch.learning.mixing import DirichletWeights, SoftmaxWeights
+from depthsearch.measuring.cells import believed_accuracies, choice_probabilities
 from depthsearch.measuring.oracle import (
     cell_probabilities,
     drawn_accuracies,
@@ -159,3 +161,52 @@ def test_the_accuracies_of_drawn_cells():
 def test_entropy_of_the_choice():
     q = torch.tensor([[0.2] * 5, [1.0, 0, 0, 0, 0]])
     torch.testing.assert_close(entropy(q), torch.tensor([5.0, 1.0]).double().log())
+
+
+# What a search believes.
+
+
+def mixing_of(kind, *alphas):
+    mixing = kind({"cell": (len(alphas), len(alphas[0]))}).double()
+    mixing.alphas["cell"].copy_(torch.tensor(alphas))
+    return mixing
+
+
+def test_an_edge_ends_with_the_largest_component_of_a_draw():
+    """Gamma variables x of shapes 1, 1, 2: the third is the largest with probability the mean of (1 - e^-x)^2."""
+    mixing = mixing_of(DirichletWeights, [0.0, 0.0, 1.0], [1.0, 0.0, -1.0])
+    probabilities = choice_probabilities(mixing)["cell"]
+    expected = torch.tensor([7 / 36, 7 / 36, 1 - 2 / 4 + 1 / 9]).double()  # the mean weights are 1/4, 1/4, 1/2
+    torch.testing.assert_close(probabilities[0], expected, rtol=0, atol=1e-7)
+    mixing.keep_best(2)
+    torch.testing.assert_close(
+        choice_probabilities(mixing)["cell"][1], torch.tensor([3 / 4, 1 / 4, 0]).double(), rtol=0, atol=1e-7
+    )
+
+
+def test_an_edge_ends_with_an_option_as_likely_as_its_softmax_weight():
+    mixing = mixing_of(SoftmaxWeights, np.log([1.0, 2.0, 5.0]).tolist())
+    found = choice_probabilities(mixing)["cell"]
+    torch.testing.assert_close(found, torch.tensor([[1 / 8, 2 / 8, 5 / 8]]).double(), rtol=0, atol=1e-7)
+    mixing.keep_best(2)
+    found = choice_probabilities(mixing)["cell"]
+    torch.testing.assert_close(found, torch.tensor([[0, 2 / 7, 5 / 7]]).double(), rtol=0, atol=1e-7)
+
+
+def test_accuracies_that_are_believed_of_two_cells_by_hand():
+    """One edge is open, between two options of probabilities 1/4 and 3/4; the others are closed."""
+    operations, _ = made_up()
+    q = torch.zeros(6, 5)
+    q[:, 1], q[0, 1], q[0, 3] = 1, 1 / 4, 3 / 4
+    two = [int((operations == torch.tensor([first, *[1] * 5])).all(1).nonzero()) for first in (1, 3)]
+    columns = {}
+    for number, short in enumerate(SETS.values()):
+        columns[f"{short}_test_200_mean"] = torch.full((len(operations),), 50.0 + number, dtype=torch.float64)
+        columns[f"{short}_test_200_mean"][two] = torch.tensor([80.0, 84.0]).double() + number
+    row = believed_accuracies(NASBench201((), operations, columns), q)
+    quantiles = {"q05": 80, "q25": 80, "q50": 84, "q75": 84, "q95": 84}
+    accuracies = {"mean": 83, "mode": 84, "drawn_min": 80, "drawn_max": 84, **quantiles}
+    expected = {f"{s}_{name}": value + n for n, s in enumerate(SETS.values()) for name, value in accuracies.items()}
+    for short in SETS.values():
+        expected |= {f"{short}_sd": 3**0.5, f"{short}_near_best": 3 / 4, f"{short}_best": 3 / 4}
+    assert row == pytest.approx(expected, abs=1e-9)

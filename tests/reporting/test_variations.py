@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,8 @@ import torch
 from conftest import load, scan_script
 from scipy.stats import t
 
-from depthsearch import CategoricalDepth, geometric_prior, mlp_resnet
+from depthsearch import CategoricalDepth, geometric_prior
 from depthsearch.depth.objectives import elbo_of_depths
-from depthsearch.learning.loop import train
 from depthsearch.learning.method import Selection, Training
 from depthsearch.measuring.depths import exact_posterior, predict
 from depthsearch.reporting import variations
@@ -23,6 +23,7 @@ from depthsearch.reporting.variations import AS_IS, PAPER, taken, what_varies, w
 from depthsearch.running.folders import RESULTS, load_weights
 from depthsearch.strategies.bayesian import VariedDepth
 from depthsearch.studies.saved import study_of
+from depthsearch.studies.spirals import Spirals
 from depthsearch.studies.variations import Variation
 
 
@@ -49,19 +50,20 @@ def test_what_is_varied_is_the_rate_of_q_the_weight_of_the_kl_and_the_prior():
     )
 
 
-def test_by_default_training_is_the_papers():
-    split = Variation().split(3)
+def test_by_default_all_is_as_in_the_paper():
+    assert Variation().training == Spirals().training == Training() and Variation().selection == Selection()
+    assert Variation().method == VariedDepth() == VariedDepth(q_rate=1.0, kl_weight=1.0, prior_ratio=0.85)
     found = []
-    for method in (VariedDepth(), VariedDepth(q_rate=1.0, kl_weight=1.0)):
-        torch.manual_seed(0)
-        network, depth = mlp_resnet(3, 8), CategoricalDepth(geometric_prior(3))
-        train([network], [depth], [split], Training(epochs=5), [0], method=method, selection=Selection())
-        found.append((network.state_dict(), depth.q_logits))
-    torch.testing.assert_close(*found, rtol=0, atol=0)
-    torch.manual_seed(0)
-    network, depth = mlp_resnet(3, 8), CategoricalDepth(geometric_prior(3))
-    train([network], [depth], [split], Training(epochs=5), [0])
-    torch.testing.assert_close((network.state_dict(), depth.q_logits), found[0], rtol=1e-6, atol=1e-7)
+    for kind in (Spirals, Variation):
+        learner = kind(max_depth=3, width=8, epochs=20).learner([2], torch.device("cpu"), Path())
+        assert list(learner.epochs()) == list(range(1, 21))
+        found.append(learner.learned()[0])
+    paper, varied = found
+    assert varied.objective == paper.objective and torch.equal(varied.depth.prior.probs, paper.depth.prior.probs)
+    for name, tensor in paper.network.state_dict().items():
+        assert torch.equal(varied.network.state_dict()[name], tensor), name
+    assert torch.equal(varied.depth.q_logits, paper.depth.q_logits)
+    assert not torch.equal(varied.depth().probs, varied.depth.prior.probs)  # it has learnt
 
 
 def test_a_study_comes_back_from_its_configuration_and_bad_values_are_named():

@@ -102,11 +102,12 @@ def test_side_by_side_is_one_after_the_other(space, setting) -> None:
         torch.testing.assert_close(together[name][1], value[0], rtol=1e-4, atol=1e-5)
 
 
-def test_training_is_the_original_s_loop_written_out(space) -> None:
+@pytest.mark.parametrize(("setting", "used"), [(SMALL, 20), (replace(SMALL, drop_last=False), 25)])
+def test_training_is_the_original_s_loop_written_out(space, setting, used) -> None:
     """One network, ten graphs a batch, masks of the same generator, torch's layers and a plain loop."""
     graphs, labels = some(space, 25)
     targets = ((labels - labels.mean()) / labels.std()).float()
-    mine = train(graphs, targets[None], [torch.arange(25)], [7], SMALL).state_dict()
+    mine = train(graphs, targets[None], [torch.arange(25)], [7], setting).state_dict()
     with torch.random.fork_rng():
         torch.manual_seed(7)
         network = SMALL.network(5)
@@ -115,9 +116,9 @@ def test_training_is_the_original_s_loop_written_out(space) -> None:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 3)
     relation = relations(graphs.adjacency)
     for _ in range(3):
-        order = torch.randperm(25, generator=generator)[:20]  # the short last batch is dropped
+        order = torch.randperm(25, generator=generator)[:used]  # the original drops the short last batch
         for batch in order.split(10):
-            masks = [mask[0] for mask in _masks(network, 10, 7, [generator])]
+            masks = [mask[0] for mask in _masks(network, len(batch), 7, [generator])]
             predicted = network.predict(
                 relation[batch], graphs.operations[batch], graphs.n_vertices[batch], None, masks
             )

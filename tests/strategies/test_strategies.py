@@ -37,7 +37,7 @@ from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, 
 from depthsearch.strategies.darts import Darts
 from depthsearch.strategies.drnas import DrNAS
 from depthsearch.strategies.mixing import MixtureDepth, problem
-from depthsearch.strategies.predictor import fit_predictor, predict_labels
+from depthsearch.strategies.predictor import fit_predictor, predict_by_ridge, predict_labels
 from depthsearch.studies.choices import ImageChoice, SpiralChoice, every_way
 from depthsearch.studies.depth import seeded
 from depthsearch.studies.pools import search_pools
@@ -48,6 +48,19 @@ BY_LIKELIHOOD = Selection(by="log_likelihood")
 @pytest.mark.parametrize("preset", [SpiralChoice(max_depth=4), ImageChoice(max_depth=4)])
 def test_everything_that_is_compared_is_selected_by_one_rule(preset):
     assert len({study.selection for study in every_way(preset, {10: range(3)})}) == 1
+
+
+@pytest.mark.parametrize("preset", [SpiralChoice(kind="DDN"), ImageChoice(kind="DDN")])
+def test_a_network_of_all_points_trains_on_those_that_others_hold_out(preset, tmp_path):
+    part, everything = (replace(preset, points=points).split(3, tmp_path) for points in ("train", "all"))
+    assert everything.x_valid is None and everything.y_valid is None and len(part.y_valid) > 0
+
+    def points(*parts):
+        return sorted((*x.flatten().tolist(), int(y)) for xs, ys in parts for x, y in zip(xs, ys, strict=True))
+
+    both = (part.x_train, part.y_train), (part.x_valid, part.y_valid)
+    assert points((everything.x_train, everything.y_train)) == points(*both)
+    assert torch.equal(everything.x_test, part.x_test) and torch.equal(everything.y_test, part.y_test)
 
 
 def batch(n=12, r=2, seed=0):
@@ -306,6 +319,38 @@ def test_the_predictor_overfits_20_settings_and_ranks_the_rest():
     fitted, found = (predict_labels(network, [SIZES[i] for i in which], 12, WIDTHS) for which in (known, rest))
     assert ((torch.from_numpy(fitted) - labels[known]) ** 2).mean() < 0.01
     assert kendalltau(found, truth[rest]).statistic > 0.9
+
+
+def test_every_label_plays_a_part_in_an_epoch_of_the_predictor():
+    """Of three in batches of two; the labels are too few for one to be left out."""
+    sizes = [(0, 10), (1, 20), (2, 40)]
+
+    def predicted(labels):
+        network = fit_predictor(sizes, labels, 2, WIDTHS, epochs=1, batch_size=2)
+        return predict_labels(network, sizes, 2, WIDTHS)
+
+    zero = predicted([0.0] * 3)
+    for place in range(3):
+        assert not np.array_equal(predicted([9.0 if i == place else 0.0 for i in range(3)]), zero)
+
+
+def test_the_predictor_sees_labels_in_standard_deviations_of_its_sample(monkeypatch):
+    """Labels 5, 7 and 9 have mean 7 and standard deviation 2, of a sample; errors are in that unit."""
+    labels = np.array([0.0, 5.0, 7.0, 9.0, 3.0, 11.0])
+    table = pool().iloc[: len(labels)].assign(valid_log_likelihood=labels)
+    monkeypatch.setattr(search, "_draw", lambda table, *_: table.iloc[1:4])
+    seen = []
+    monkeypatch.setattr(predictor, "fit_predictor", lambda _, labels, *__: seen.extend(labels))
+    monkeypatch.setattr(predictor, "predict_labels", lambda _, rest, *__: np.zeros(len(rest)))
+    found = search.predictor(table, 20, 0)
+    assert seen == pytest.approx([-1, 0, 1])
+    assert found.extra["predictor_mse"] == pytest.approx((3.5**2 + 2**2 + 2**2) / 3)
+
+
+def test_ridge_regression_by_hand():
+    """Known features are -1 and 1 each, in their own deviations; (X'X + 1) w = X'y gives w = 2/5 each."""
+    found = predict_by_ridge([(0, 10), (2, 40)], [4.0, 6.0], [(1, 20), (2, 20), (2, 40), (4, 40)])
+    assert found == pytest.approx([5, 5.4, 5.8, 6.6])
 
 
 @pytest.mark.slow

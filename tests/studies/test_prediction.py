@@ -14,6 +14,7 @@ from depthsearch.measuring.yardsticks import NAMES, RANDOM, edit_distances, near
 from depthsearch.strategies.ensembles import fit
 from depthsearch.strategies.graph_predictor import RECOMMENDED
 from depthsearch.strategies.predictor_choice import cross_validate, fit_two_stages
+from depthsearch.studies import prediction
 from depthsearch.studies.prediction import (
     Pool,
     best_so_far,
@@ -148,3 +149,17 @@ def test_evolution_trains_each_network_once_and_goes_up(pool) -> None:
     new = torch.ones(len(pool.labels), dtype=torch.bool)
     new[trained[:50]] = False
     assert (first[trained[50]] == first[new].amin(0)).any()  # the nearest untrained of one of the first fifty
+
+
+def test_of_a_population_the_oldest_dies(pool, monkeypatch) -> None:
+    """Where all take part in the tournament, a child is a nearest one of the best of the last few that were trained."""
+    size, budget = 4, 60
+    monkeypatch.setattr(prediction, "POPULATION", size)
+    monkeypatch.setattr(prediction, "TOURNAMENT", size)
+    trained = evolution(pool, budget, 0)
+    labels = np.where(pool.known, pool.labels, -np.inf)
+    for step in range(size, budget):
+        parent = max(trained[step - size : step], key=lambda row: labels[row])
+        distance = pool.distances(np.array([parent]))[:, 0]
+        distance[trained[:step]] = np.inf
+        assert distance[trained[step]] == distance.min()

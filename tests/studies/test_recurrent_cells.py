@@ -139,6 +139,12 @@ def test_both_parts_are_read_on_and_the_shorter_one_comes_round_again():
     assert place in (18, 19)
 
 
+def test_a_search_penalises_the_weights_as_its_configuration_says(tmp_path):
+    study = RecurrentCell(data_set="generated", batch_size=4, bptt=5)
+    task = study.task(0, tmp_path)
+    assert task.temporal == study.configuration()["temporal"] == 1e-3
+
+
 # Bad input.
 
 NAMES = ("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt")
