@@ -9,6 +9,8 @@ from depthsearch.reporting.claims import after, best_ddn, depths_of, image_claim
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import image_runs, image_scale, image_table, prediction_table, protocol_gap
 from depthsearch.reporting.pages.readme import claims_in_words
+from depthsearch.reporting.pages.results import results_page
+from depthsearch.reporting.pages.spirals import bends
 from depthsearch.reporting.parts import cohorts, first_cohorts, ldn_and_ddn
 from depthsearch.reporting.tables import largest_rise, thin
 
@@ -192,6 +194,33 @@ def test_claims_on_spirals_each_from_its_scan():
         assert len(found) == len(DISTINCT) + 2
 
 
+def of_spirals(chosen, scan="scan_max_depth_spirals_fair", started="2026-11-29T12:00", configuration="new"):
+    """Four repeats of LDN on spirals, whose d_opt is `chosen` at each D."""
+    rows = [made_up_run("LDN", depth, seed, 0.1, d_opt=d) for seed in range(4) for depth, d in chosen.items()]
+    about = {"scan": scan, "started": started, "cohort": configuration, "configuration": configuration}
+    about |= {"epochs": 15, "training_seconds": 60.0}
+    return pd.DataFrame(rows).assign(**about)
+
+
+def test_a_line_with_a_bend_is_told_in_two_parts():
+    runs = of_spirals({10: 9, 20: 5, 50: 8, 60: 12, 100: 28})
+    assert bends({"runs": runs}, "_fair") == (
+        "The slope of 4a in two parts, layers a layer: from D = 20 to 50 +0.1 [+0.1, +0.1], "
+        "from D = 50 to 100 +0.4 [+0.4, +0.4]. The chosen depth is 5 ± 0 at D = 20 and 28 ± 0 at D = 100.\n\n"
+    )
+    assert bends({"runs": runs}) == bends({"runs": runs[runs["max_depth"] <= 50]}, "_fair") == ""
+
+
+def test_what_the_replaced_runs_said_stands_below_what_replaced_them():
+    now = of_spirals({20: 5, 50: 8})
+    before = of_spirals({20: 5, 30: 9, 50: 17}, started="2026-11-28T12:00", configuration="old")
+    tables = {"runs": pd.concat([before, now]), "diverged": pd.DataFrame(columns=now.columns)}
+    page = results_page(tables | {"runs": now}, tables, [], "", "")
+    later, _, earlier = page.partition("What those 12 runs said, which are replaced:")
+    assert "+0.1 [+0.1, +0.1] layers a layer" in later and "+0.4 [+0.4, +0.4] layers a layer" in earlier
+    assert "which are replaced:" not in results_page(tables | {"runs": now}, {"runs": now}, [], "", "")
+
+
 def test_a_ddn_of_one_depth_is_no_manual_search():
     runs = some_runs(range(4))
     one = runs[(runs["kind"] == "LDN") | (runs["max_depth"] == 20)]
@@ -306,11 +335,8 @@ def test_a_setting_is_a_limit_on_epochs_too(tables):
     runs = tables["runs"].assign(epochs=3, training_seconds=60)
     rows = costs({"runs": runs, "diverged": pd.DataFrame(columns=["scan"])}).set_index("scan")
     ldn = rows.loc["scan_max_depth_images"]
-    assert (
-        ldn["settings"] == 6
-        and ldn["epochs: mean, limit, runs that reached it"] == "3, 3 to 15, 17 %"
-        and ldn["minutes of training"] == "12.0"
-    )
+    assert ldn["settings"] == 6 and ldn["minutes of training"] == "12.0"
+    assert ldn["epochs: mean, limit, runs that reached it"] == "3, 3 to 15, 17 %"
 
 
 def test_the_gap_between_protocols_is_the_largest_rise_of_validation_error():

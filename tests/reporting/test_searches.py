@@ -40,6 +40,7 @@ def test_differences_are_paired_and_corrected_for_how_many_there_are():
         half = t.ppf(0.975, 3) * gap.std(ddof=1) / 2
         assert row["points"] == f"{gap.mean():+.2f} [{gap.mean() - half:+.2f}, {gap.mean() + half:+.2f}]"
         assert row["Holm's p"] == f"{corrected[name]:.2g}" and row["n"] == 4
+        assert row["above 0"] == f"{sum(gap > 0)} of 4"
     assert table.loc[("CIFAR-100", "DrNAS − DARTS"), "word"] == "better"
     assert table.loc[("CIFAR-10", f"DrNAS − {EQUAL_COST}"), "word"] == "no difference seen"
     assert set(table.loc["ImageNet16-120"]["word"]) == {"no difference seen"}  # all alike

@@ -29,6 +29,9 @@ over data sets and repeats; differences are paired over repeats, mean and 95 % t
 the training points to the weights of depths: as searched and truncated, their networks have learnt from the other half.
 """
 
+REGRET = """Regret of a repeat, its mean over the data sets, and how far it lies above that of three guesses. "Better"
+or "worse": the interval excludes 0, and p, corrected for all strategies (Holm), is below 0.05 too:"""
+
 
 def differences(rows: pd.DataFrame, column: str) -> dict[str, tuple[float, float, float, int]]:
     """Of each strategy, its value less that of LDN: mean, 95 % interval, number of repeats."""
@@ -137,9 +140,7 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
         text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
         if "regret" in rows:
             text += [
-                "Regret of a repeat, its mean over the data sets, and how far it lies above that of three guesses. "
-                '"Better" or "worse": the interval excludes 0, and p, corrected for all strategies (Holm), is below '
-                "0.05 too:",
+                REGRET,
                 markdown(against_baselines(by_repeat(rows, "regret"))),
             ]
         text += ["Over all runs, repeats and data sets put together:", markdown(cost_table(rows))]

@@ -56,6 +56,9 @@ off one pass, so the expected log-likelihood is a sum of D + 1 terms. Of a cell 
 a sum over 15,625 networks, and one pass with mixed activations gives none of them: its log-likelihood bounds the
 expectation from neither side, because the network is not linear in what is mixed. Sampling whole cells would be sound,
 at the price of noise in the gradient. How many cells stand in a row is learnt in closed form: see above."""
+BY_MEANS = """The rule, since when it holds, and what it says of each difference. It is about means: where one search
+ends far from the others the interval is wide, and "no difference seen" can stand beside differences that are all of one
+sign. So how many are above 0 stands there too:"""
 MOVED = """Entropy of the mixing weights, nats, a mean over edges (ln 5 = 1.609 where all of five options are alike; of
 the three that the progressive search keeps, ln 3 = 1.099). Changes: how often, over all epochs, the largest option of
 an edge became another. Operation evaluations: operations that images pass, forward, all told; one on 1/K of the
@@ -72,9 +75,7 @@ def _worth(rows: pd.DataFrame) -> list[str]:
         markdown(worth_table(rows)),
         _in_words(own),
         _cost_of_random_search(own),
-        "The rule, since when it holds, and what it says of each difference. It was written for means: where one search "
-        'ends far from the others the interval is wide, and "no difference seen" can stand beside differences that are '
-        "all of one sign, so how many are above 0 stands there too:",
+        BY_MEANS,
         markdown(rules_table(own, [BETTER_CELLS])),
         markdown(against(own)),
         "## What the searches believe in the end",

@@ -93,13 +93,13 @@ def trained_again(rows: pd.DataFrame, ldn: pd.DataFrame) -> str:
     ours = rows[(rows["variation"] == best[0]) & (rows["fit"] == best[1])].set_index("seed")["test_error"]
     again = ldn.set_index("seed")["LDN-95_test_error"]
     all_seeds = gap(rows, *best, "test_error")
+    others = difference_said(paired(ours - again), 100, "points")
     return (
         "**Does that depend on one training?** Rounding alone (another processor, another version of the code) changes "
         "which network a seed gives, so we compare with another training of the same network too. Minus the LDN of the "
-        f"scan of D, trained at another time on the seeds that confirm: {difference_said(paired(ours - again), 100, 'points')}. "
-        f"Minus the paper's LDN trained here, on all {all_seeds[3]} seeds, those that choose too: "
-        f"{difference_said(all_seeds, 100, 'points')}. Where such an interval reaches 0, what is confirmed above is not "
-        "sure."
+        f"scan of D, trained at another time on the seeds that confirm: {others}. Minus the paper's LDN trained here, "
+        f"on all {all_seeds[3]} seeds, those that choose too: {difference_said(all_seeds, 100, 'points')}. Where such "
+        "an interval reaches 0, what is confirmed above is not sure."
     )
 
 

@@ -116,12 +116,11 @@ def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
     return " ".join(said)
 
 
-HOW_TO_READ = """Runs: repeats x angles. Chosen depth: mean; the one chosen most often, in what share of runs
-(normal starts at D/2, and has chosen nothing where it stays there). Regret: test log-likelihood lost against the best
-fixed depth, after training the chosen one from scratch. Passes: blocks run forward, relative to LDN's; of a guess those
-of the one network that it takes. No better one seen for: the best, and those of which the 95 % interval of the paired
-difference from the best reaches 0; with few repeats much does.
-[Learning rates](results/strategies.md#learning-rates) are tuned for all but one.
+HOW_TO_READ = """Runs: repeats x angles. Chosen depth: mean; the one chosen most often, in what share of runs (normal
+starts at D/2, and has chosen nothing where it stays there). Regret: test log-likelihood lost against the best fixed
+depth, after training the chosen one from scratch. Passes: blocks run forward, relative to LDN's; of a guess those of
+its network. No better one seen for: the best, and those of which the 95 % interval of the paired difference from the
+best reaches 0. [Learning rates](results/strategies.md#learning-rates) are tuned for all but one.
 [All twelve strategies, three guesses, images, intervals](results/README.md#ways-of-choosing-a-depth)."""
 
 

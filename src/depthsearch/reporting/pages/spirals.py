@@ -13,6 +13,9 @@ from depthsearch.studies.spirals import HELD_OUT, Spirals
 
 ALL_TO = 20  # deterministic networks have a row a depth up to here
 BEND = 50  # of D, where the slope of d_opt is taken in two parts
+ASTRAY_HOW = """A unit that is hardly ever active in training gets a running variance near 0, and batch norm then
+multiplies what it does on another point by up to 1 / sqrt(eps) times its scale, block after block: a few networks fail
+badly. Read the medians."""
 ASTRAY = -5.0  # nats; a network of two classes that knows nothing has log(1/2)
 
 
@@ -95,9 +98,7 @@ def _astray(runs: pd.DataFrame) -> str:
     overflowed = int(np.isinf(far["DDN_test_log_likelihood"]).sum())
     said = (
         f"{len(far)} of {len(runs)} networks, of depth {far['max_depth'].min()} or more, have a test log-likelihood "
-        f"below {ASTRAY:g} nats.\nA unit that is hardly ever active in training gets a running variance near 0, and batch "
-        "norm then multiplies what it\ndoes on another point by up to 1 / sqrt(eps) times its scale, block after block: "
-        "a few networks fail badly. Read the\nmedians."
+        f"below {ASTRAY:g} nats.\n{ASTRAY_HOW}"
     )
     if overflowed:
         said += f" Of {overflowed} the logits of some point overflow: -inf, and in no mean of ECE or Brier score."
