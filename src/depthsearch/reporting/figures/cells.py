@@ -25,7 +25,7 @@ LOG_ERROR = (lambda a: -np.log(100 - a), lambda v: 100 - np.exp(-v))  # a scale 
 
 
 def trajectory(tables: Tables, short: str = "c10") -> Figure | None:
-    """True accuracy over the epochs of a search, a column a strategy, means over repeats.
+    """True accuracy over the epochs of a search, a column a strategy, medians over repeats: one may end at chance.
 
     Above as in DrNAS's figure: the range of 100 cells drawn from what is believed, and the cell of the mean weights;
     below exactly, over all cells: quantiles and the mean. The axis is logarithmic in the error.
@@ -38,7 +38,7 @@ def trajectory(tables: Tables, short: str = "c10") -> Figure | None:
     size = (2.5 * len(kinds) + 1.6, 5.4)
     figure, axes = plt.subplots(2, len(kinds), figsize=size, squeeze=False, sharex=True, sharey=True)
     for (above, below), kind in zip(axes.T, kinds, strict=True):
-        values = rows[rows["kind"] == kind].groupby("epoch").mean(numeric_only=True)
+        values = rows[rows["kind"] == kind].groupby("epoch").median(numeric_only=True)
         _drawn(above, values, short)
         _exact(below, values, short)
         above.set_title(kind, fontsize="medium")
@@ -47,11 +47,14 @@ def trajectory(tables: Tables, short: str = "c10") -> Figure | None:
     for ax in axes[:, 0]:
         ax.set_yscale("function", functions=LOG_ERROR)
         ax.set_yticks(TICKS[short])
-        ax.set_ylabel("true accuracy (%),\nlog of the error")
+        ax.set_ylabel("true accuracy (%)")
     for ax in axes[:, -1]:
         ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     name = next(name for name, value in SETS.items() if value == short)
-    return titled(figure, f"what reduced searches believe: {name}, {_n(rows)}; means over repeats")
+    return titled(
+        figure,
+        f"what reduced searches believe: {name}, {_n(rows)}; medians over repeats; axes: logarithmic in the error",
+    )
 
 
 def _drawn(ax: Axes, values: pd.DataFrame, short: str) -> None:
@@ -83,11 +86,11 @@ def accuracies(tables: Tables) -> Figure | None:
             ax.plot(values, i + np.asarray(jitter), "o", ms=3.5, alpha=0.7, color=COLOURS.get(kind, "tab:gray"))
             ax.plot([values.mean()] * 2, [i - 0.3, i + 0.3], "k-", lw=1.2)
         ax.set_xscale("function", functions=LOG_ERROR)
-        ax.set(title=name, xlabel="true accuracy (%), log of the error")
+        ax.set(title=name, xlabel="true accuracy (%)")
         ax.set_xticks([tick for tick in TICKS[short] if rows[short].min() < tick + 1])
         ax.set_yticks(range(len(kinds)), kinds, fontsize="small")
     axes[0, 0].invert_yaxis()
-    return titled(figure, f"{FOUND}; {_n(rows)}, means as bars")
+    return titled(figure, f"{FOUND}; {_n(rows)}, means as bars; axes: logarithmic in the error")
 
 
 def entropies(tables: Tables) -> Figure | None:

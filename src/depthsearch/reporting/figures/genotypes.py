@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from depthsearch.reporting.figures.cells import COLOURS as OF_STRATEGIES
 from depthsearch.reporting.figures.style import limits, panels, titled
@@ -94,6 +94,11 @@ def curves(rows: pd.DataFrame, history: pd.DataFrame) -> Figure | None:
         for kind in kinds_in(of_cells.reset_index()):
             _curve(ax, kind, of_cells[kind])
         ax.set(xlabel="epoch", ylabel=label, ylim=_ends(of_cells))
+        if name == "valid_loss":  # a perplexity falls by its powers
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     return titled(figure, f"{_size(rows)}: means over cells; band: one standard deviation of random cells")

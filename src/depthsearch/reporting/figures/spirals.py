@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MultipleLocator, NullLocator
 
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.figures.style import (
@@ -135,7 +135,7 @@ def spiral_variants(tables: Tables) -> Figure | None:
         axes,
         ("log_likelihood", "error"),
         (-1, 100),
-        ("negative test log-likelihood (nats)", "test error (points)"),
+        ("negative test\nlog-likelihood (nats)", "test error (points)"),
         strict=True,
     ):
         for i, variant in enumerate(("LDN-95", "LDN-E")):
@@ -168,6 +168,9 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
         ax.set_yscale("symlog", linthresh=least, linscale=0.3)
         ax.set_ylim(0, None)
         ax.yaxis.set_major_formatter("{x:g}")
+    if swept == "stop_angle":
+        for ax in axes:
+            ax.xaxis.set_major_locator(MultipleLocator(360))
     if swept == "width":
         for ax in axes:
             ax.set_xscale("log")
@@ -181,9 +184,9 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
     one_step = batch / (1 - HELD_OUT) if scan.endswith(FAIR) else batch
     if swept == "n_train" and runs["n_train"].max() > one_step:
         axes[0].axvline(one_step, color="k", lw=0.8, ls=":", label=f"a batch ({batch}) is full")
-    axes[0].legend(frameon=False, fontsize="small")
+    axes[0].legend(facecolor="w", framealpha=0.9, edgecolor="none", fontsize="small")
     said = f"LDN on spirals, D = {int(runs['max_depth'].max())}{held_out(scan)}, {repeats(runs)}"
-    return titled(figure, f"{said}; depths: mean, standard deviation; losses: median, quartiles")
+    return titled(figure, f"{said}; depths: mean, standard deviation; losses: median, quartiles, axes linear near 0")
 
 
 def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
 from depthsearch.reporting.comparison import MODES
 from depthsearch.reporting.figures.style import LABELS, Tables, band, panels, scale_of, three_quartiles, titled
@@ -16,7 +16,7 @@ from depthsearch.strategies import METHODS, SEARCHES
 
 COLOURS = dict(zip(ORDER, plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
 COLUMNS = 4  # data sets side by side
-SHIFTS = {"log_likelihood": "log-likelihood (nats)", "ece": "ECE (a share)", "auroc": "AUROC of entropy"}
+SHIFTS = {"log_likelihood": "log-likelihood (nats)", "ece": "ECE (%)", "auroc": "AUROC of entropy"}
 
 
 def choices(tables: Tables) -> Figure | None:
@@ -36,6 +36,7 @@ def choices(tables: Tables) -> Figure | None:
             best = rows.groupby("angle")["best_depth"]
             ax.plot(best.mean().index, best.mean(), "k:", label="best on the test points, mean")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MultipleLocator(180))
         ax.set(xlabel=LABELS["stop_angle"], ylabel="chosen depth")
         _legend(ax)
     return titled(figure, f"chosen depth on spirals, {_n(rows)}: mean, standard deviation")
@@ -104,7 +105,10 @@ def costs(tables: Tables) -> Figure | None:
         regret.set_xlabel("regret, retrained (nats); grey: within the margin", fontsize="small")
         cost.set_xscale("log")
         cost.set_xlabel("cost of the search (blocks run forward x points)", fontsize="small")
+        cost.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        cost.xaxis.set_major_formatter("{x:.0e}")
         cost.xaxis.set_minor_formatter(NullFormatter())
+        cost.tick_params(labelsize="small")
     return titled(figure, f"regret and cost, {_n(tables['strategies'])}: a dot a repeat, a dash the mean")
 
 
@@ -138,7 +142,7 @@ def shifts(tables: Tables, family: str) -> Figure | None:
         for name in ORDER:
             runs = rows[rows["strategy"] == name]
             if len(runs):
-                middle = runs.groupby("shift")[metric].median()
+                middle = (100 if metric == "ece" else 1) * runs.groupby("shift")[metric].median()
                 ax.plot(middle.index, middle, "o-", ms=2.5, lw=1, color=COLOURS[name], label=name)
         ax.set(xlabel="distance moved (std)" if family == "spirals" else "rotation (degrees)", ylabel=label)
     if family == "spirals":  # whose points can be moved far

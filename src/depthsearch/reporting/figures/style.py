@@ -31,7 +31,7 @@ LABELS = {
     "expected_depth": "expected depth",
     "test_error": "test error (%)",
     "test_log_likelihood": "test log-likelihood (nats)",
-    "test_nll": "negative test log-likelihood (nats)",
+    "test_nll": "negative test\nlog-likelihood (nats)",
     "error": "error (%)",
     "log_likelihood": "log-likelihood (nats)",
 }
@@ -89,7 +89,7 @@ def depth_posterior(ax: Axes, depths: pd.DataFrame, other: str = "prior") -> Non
     q = groups["q"].mean()
     ax.bar(q.index, q, yerr=groups["q"].std().fillna(0), color="tab:blue", alpha=0.7, label="q(d)", capsize=1.5)
     ax.plot(q.index, groups[other].mean(), "k.--", lw=1, label=other.replace("_", " "))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     ax.set(xlabel="depth d", ylabel="probability", ylim=(0, None))
     ax.legend(frameon=False)
 

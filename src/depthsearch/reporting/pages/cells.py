@@ -83,7 +83,7 @@ def _worth(rows: pd.DataFrame) -> list[str]:
         "cells (for DrNAS an option has the probability that it is the largest of a draw); means over repeats. Mode: "
         "the most likely cell. Near the best: within 0.5 points of it.",
         markdown(belief_table(searched)),
-        "By epoch, reduced searches, means over repeats: above the range of 100 drawn cells and the cell of the mean "
+        "By epoch, reduced searches, medians over repeats: above the range of 100 drawn cells and the cell of the mean "
         "weights, as in DrNAS's figure; below the exact quantiles.",
         FIGURE,
     ]
