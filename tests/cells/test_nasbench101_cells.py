@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,7 +150,7 @@ def test_whole_space_has_423_624_cells_and_holds_every_cell_of_the_table() -> No
     folder = os.environ.get("DEPTHSEARCH_DATA")
     cells, hashes = enumerate_cells()
     assert len(cells) == 423_624
-    if not folder:
+    if not folder or not any(Path(folder).glob("**/nasbench101.npz")):
         pytest.skip("the table is compared where DEPTHSEARCH_DATA names the folder of nasbench101.npz")
     table = read_table(folder)
     assert np.isin(table.hash, hashes).all()

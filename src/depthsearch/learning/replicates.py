@@ -177,10 +177,10 @@ class Replicates:
 
 @torch.no_grad()
 def average_norms(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], forward: Callable) -> None:
-    """Running statistics of batch norms in training mode as means over batches, each in proportion to its points.
+    """Running statistics as means over batches, each in proportion to its points; those that there were are forgotten.
 
     Args:
-        network: of any batch norms; what it had as statistics is of no account any more.
+        network: its `BatchNorm2d`s and `DepthBatchNorm`s are set, if they are in training mode.
         batches: x, and labels y (..., B).
         forward: runs the network on x.
     """

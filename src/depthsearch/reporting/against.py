@@ -1,5 +1,6 @@
 """DrNAS held against what it should beat, on the cells of NAS-Bench-201: paired over repeats, by `BETTER_CELLS`."""
 
+import numpy as np
 import pandas as pd
 
 from depthsearch.data.nasbench import SETS
@@ -27,7 +28,7 @@ def against(rows: pd.DataFrame) -> pd.DataFrame:
             mean, low, high, n = interval
             row = {"data": name, "difference": words, "points": f"{mean:+.2f}{between(low, high, '+.2f')}", "n": n}
             row |= {"above 0": f"{int((gaps[words] > 0).sum())} of {n}"}
-            table.append(row | {"Holm's p": f"{p:.2g}", "word": word(interval, p)})
+            table.append(row | {"Holm's p": "-" if np.isnan(p) else f"{p:.2g}", "word": word(interval, p)})
     return pd.DataFrame(table, columns=["data", "difference", "points", "n", "above 0", "Holm's p", "word"])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.parts import cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
+from depthsearch.reporting.parts import claimed_depth, cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
 from depthsearch.reporting.rules import (
     CALIBRATION,
     DIFFICULTY,
@@ -81,8 +81,7 @@ def image_claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
         limit = int(cohort["runs"]["epochs_limit"].iloc[0])
         found = []
         for data_set, ldn, ddn in of_data_sets(cohort["runs"]):
-            reference = reference_depth(ldn, ddn)
-            of_set = _of_depth_scans(ldn, ddn, reference_depth(ldn) if reference is None else reference)
+            of_set = _of_depth_scans(ldn, ddn, claimed_depth(ldn, ddn))
             found += [{"data": data_set, "runs": name} | row for row in of_set]
         ldn, _ = ldn_and_ddn(cohort["runs"], "images")
         easy, hard = (ldn[ldn["data_set"] == name] for name in ("MNIST", "Fashion-MNIST"))

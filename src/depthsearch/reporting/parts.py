@@ -68,6 +68,12 @@ def first_cohorts(tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[str, pd
     return found
 
 
+def claimed_depth(ldn: pd.DataFrame, ddn: pd.DataFrame) -> int | None:
+    """The D of claims 1 to 3: the `reference_depth` of both kinds, or where they share none of LDN."""
+    shared = reference_depth(ldn, ddn)
+    return reference_depth(ldn) if shared is None else shared
+
+
 def reference_depth(*tables: pd.DataFrame) -> int | None:
     """Of the depths that all tables have, the one of the paper's image figures, 50, or else the deepest."""
     shared = set.intersection(*(set(table["max_depth"]) for table in tables))

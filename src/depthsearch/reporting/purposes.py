@@ -1,4 +1,4 @@
-"""What each strategy is good for, of those compared: by purpose the best, and those not shown to be worse.
+"""What each strategy is good for, of those compared: by purpose the best, and those not seen below it.
 
 A *family* is all spirals together or one image data set. Differences are paired: repeat r has the same data and
 network seeds for every strategy; on spirals a repeat counts once, with its mean over the angles.
@@ -99,27 +99,29 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
 
 
 def good_for(rows: pd.DataFrame, shift: pd.DataFrame) -> dict[str, list[str]]:
-    """For each purpose the strategies that are `among_best` at it on one family."""
-    found = {"retraining": among_best(rows.assign(x=-rows["regret"]), "x")} if "regret" in rows else {}
-    found |= {
-        purpose.name: among_best(purpose.rows, purpose.column, purpose.chance) for purpose in _purposes(rows, shift)
+    """For each purpose the best strategies on one family, but for those not shown to be above chance."""
+    found = {"retraining": standing(rows.assign(x=-rows["regret"]), "x")} if "regret" in rows else {}
+    found |= {p.name: standing(p.rows, p.column, p.chance) for p in _purposes(rows, shift)}
+    return {
+        purpose: [name for name in (*best, *ties) if name not in low] for purpose, (best, ties, low) in found.items()
     }
-    return found
 
 
-def among_best(rows: pd.DataFrame, column: str, chance: float | None = None) -> list[str]:
-    """The strategy with the highest mean, then those that are not shown to be worse.
+def standing(rows: pd.DataFrame, column: str, chance: float | None = None) -> tuple[list[str], list[str], list[str]]:
+    """The best, what is not seen below it, and what of these is not seen above `chance`.
 
-    Shown to be worse: the whole 95 % interval of the paired difference from the best lies below 0. No p-value is
-    corrected here, which would make the list longer: to be on it is what is claimed. What is not shown to be above
-    `chance`, by its own interval, is not on it.
+    The best has the highest mean, of those with as many repeats as a verdict needs, if there are any. Seen below: the
+    whole 95 % interval of a paired difference lies below 0. It is of one comparison, not corrected for how many there
+    are, which would make the list longer: to be on it is what is claimed.
     """
     values = by_repeat(rows, column).dropna(axis=1, how="all")
     if values.empty:
-        return []
-    best = str(values.mean().idxmax())
-    others = [str(name) for name in values if name != best and not _below(values[name] - values[best])]
-    return [name for name in (best, *others) if chance is None or _below(chance - values[name])]
+        return [], [], []
+    enough = values.count() >= FEWEST
+    best = str(values.loc[:, enough if enough.any() else slice(None)].mean().idxmax())
+    ties = [str(name) for name in values if name != best and not _below(values[name] - values[best])]
+    low = [name for name in (best, *ties) if chance is not None and not _below(chance - values[name])]
+    return [best], ties, low
 
 
 def _below(differences: pd.Series) -> bool:
@@ -128,13 +130,15 @@ def _below(differences: pd.Series) -> bool:
 
 
 def _best(purpose: "_Purpose") -> str:
-    """`among_best` in words."""
-    best, *ties = among_best(purpose.rows, purpose.column, purpose.chance) or [""]
-    if not best:
+    """`standing` in words."""
+    found, ties, low = standing(purpose.rows, purpose.column, purpose.chance)
+    if not found:
         return ""
+    (best,) = found
     value = purpose.scale * by_repeat(purpose.rows, purpose.column)[best].mean()
-    among = f"not shown to be worse: {_list(ties)}" if ties else "all others are shown to be worse"
-    return f"{purpose.said}: {best} ({value:.3g} {purpose.unit}); {among}."
+    said = f"not seen below it: {_list(ties)}" if ties else "all others lie below it"
+    said += f"; of these not seen above chance: {_list(low)}" if low else ""
+    return f"{purpose.said}: {best} ({value:.3g} {purpose.unit}); {said}."
 
 
 def _list(names: list[str]) -> str:

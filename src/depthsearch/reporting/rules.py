@@ -100,14 +100,14 @@ class Rule:
     def older(self, runs: pd.DataFrame) -> tuple[int, int]:
         """How many runs that it judges are older than it, and how many there are; of unknown age counts as older."""
         judged = runs[runs["scan"].str.startswith(self.scans)] if len(runs) else runs
-        return int((judged["started"] < self.since).sum()) if len(judged) else 0, len(judged)
+        return int((judged["started"].fillna("") < self.since).sum()) if len(judged) else 0, len(judged)
 
 
-COST = f"whole interval below a margin: {100 * ERROR_MARGIN:g} points of error or {LIKELIHOOD_MARGIN:g} nats, or where \
-that is less {100 * MARGIN_SHARE:g} % of the reference's value"
+COST = f"whole interval below a margin, the smaller of {100 * ERROR_MARGIN:g} points of error or {LIKELIHOOD_MARGIN:g} \
+nats, and {100 * MARGIN_SHARE:g} % of the reference's value"
 DEPTH_SCANS = ("scan_max_depth_", "scan_deterministic_depth_")
 CHANGED_AT = "2026-11-28T09:10"
-SELECTED = "; since 2026-11-29 runs with points held out are selected otherwise, and replace those before (below)"
+SELECTED_AT = "2026-11-29T11:02"  # since when epochs are selected as now where points of spirals are held out
 
 PRUNING = Rule(
     "1. Pruning to d_opt costs nothing",
@@ -115,7 +115,7 @@ PRUNING = Rule(
     COST,
     no_worse,
     CHANGED_AT,
-    "before, it was averaged over all D: where nothing is cut the difference is 0, which made it look small" + SELECTED,
+    "before, it was averaged over all D: where nothing is cut the difference is 0, which made it look small",
     ("scan_max_depth_",),
 )
 SEARCH = Rule(
@@ -125,7 +125,7 @@ SEARCH = Rule(
     no_worse,
     CHANGED_AT,
     "without validation points the best DDN was chosen on the repeats that it was judged on; now each half of them "
-    "chooses for the other" + SELECTED,
+    "chooses for the other",
     DEPTH_SCANS,
 )
 CALIBRATION = Rule(
@@ -134,7 +134,7 @@ CALIBRATION = Rule(
     "whole interval below 0",
     less,
     CHANGED_AT,
-    'an interval on both sides of 0 was "not reproduced"; the best DDN as in claim 2' + SELECTED,
+    'an interval on both sides of 0 was "not reproduced"; the best DDN as in claim 2',
     DEPTH_SCANS,
 )
 STEADY = Rule(
@@ -143,7 +143,7 @@ STEADY = Rule(
     f"whole interval within ±{SLOPE_MARGIN:g} layers a layer",
     still,
     CHANGED_AT,
-    "a depth that falls as D grows counted as staying put" + SELECTED,
+    "a depth that falls as D grows counted as staying put",
     ("scan_max_depth_",),
 )
 DIFFICULTY = Rule(
@@ -152,7 +152,7 @@ DIFFICULTY = Rule(
     "whole interval above 0",
     more,
     CHANGED_AT,
-    'an interval on both sides of 0 was "not reproduced"' + SELECTED,
+    'an interval on both sides of 0 was "not reproduced"',
     ("scan_spiral_complexity", "scan_max_depth_images"),
 )
 GUESSING = Rule(

@@ -29,6 +29,8 @@ over data sets and repeats; differences are paired over repeats, mean and 95 % t
 the training points to the weights of depths: as searched and truncated, their networks have learnt from the other half.
 """
 
+WHICH = """When to use which. "Below" the best: the whole 95 % interval of the paired difference is, of one comparison,
+not corrected for how many there are; of few repeats it is wide, and little lies below."""
 REGRET = """Regret of a repeat, its mean over the data sets, and how far it lies above that of three guesses. "Better"
 or "worse": the interval excludes 0, and p, corrected for all strategies (Holm), is below 0.05 too:"""
 
@@ -101,7 +103,8 @@ def shift_table(shift: pd.DataFrame) -> pd.DataFrame:
     others = differences(rows, "auroc")
     table = []
     for name, runs in _in_order(rows):
-        row = {"strategy": name, "log-likelihood (nats), median": f"{runs['log_likelihood'].median():.3g}"}
+        low, middle, high = runs["log_likelihood"].quantile([0.25, 0.5, 0.75])
+        row = {"strategy": name, "log-likelihood (nats), median, quartiles": f"{middle:.3g} [{low:.3g}, {high:.3g}]"}
         row |= {"ECE (%)": spread(100 * runs["ece"]), "AUROC of entropy": spread(runs["auroc"])}
         table.append(row | {"AUROC − LDN": difference_said(others[name], 1) if name in others else "-"})
     return pd.DataFrame(table)
@@ -136,7 +139,7 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
         dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool", "strategies_curves")
     )
     for family, rows in families(tables["strategies"]):
-        text += [f"### {family}", _what(family, rows, pools.get(family)), "When to use which:"]
+        text += [f"### {family}", _what(family, rows, pools.get(family)), WHICH]
         text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
         if "regret" in rows:
             text += [
@@ -173,7 +176,7 @@ def details(tables: Mapping[str, pd.DataFrame], rates: pd.DataFrame | None = Non
             text += [title, markdown(quality_table(rows, metric))]
         if family in shifts:
             text += [
-                "Off the data, as searched: means over all amounts of shift",
+                "Off the data, as searched: of a run the mean over all amounts of shift; of these, over runs:",
                 markdown(shift_table(shifts[family])),
                 f"![Log-likelihood, ECE and AUROC against the amount of shift](figures/strategies_shift_{family}.png)",
             ]

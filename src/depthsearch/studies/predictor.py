@@ -234,8 +234,6 @@ class PredictorStudy:
         given = {name: getattr(options, name) for name in ("table", "run_is", "label", "ensemble", "epochs")}
         given = {name: value for name, value in given.items() if value is not None}
         of_101 = {name: given.pop(name) for name in ("run_is", "label") if name in given}
-        if of_101 and all(study.data_set != NB101 for study in studies):
-            raise Problem("--label and --run-is are of NAS-Bench-101, which is not in this grid: leave them out")
         given["visualize"] = options.visualize
         chosen = [replace(study, **given, **(of_101 if study.data_set == NB101 else {})) for study in studies]
         if options.table is not None and Path(options.table).is_file():
@@ -244,6 +242,8 @@ class PredictorStudy:
             chosen = [study for study in chosen if study.only == only]
         if not chosen:
             raise Problem(f"nothing of this grid is left with --table {options.table} --only {options.only}")
+        if of_101 and all(study.data_set != NB101 for study in chosen):
+            raise Problem("--label and --run-is are of NAS-Bench-101, which is not in this grid: leave them out")
         if options.splits is None:
             return chosen
         sets = {study.data_set: study for study in chosen}

@@ -67,8 +67,8 @@ def _exact(ax: Axes, values: pd.DataFrame, short: str) -> None:
     for low, high, alpha in (("05", "95", 0.2), ("25", "75", 0.4)):
         label, ends = f"{int(low)} to {high} %", (values[f"{short}_q{low}"], values[f"{short}_q{high}"])
         ax.fill_between(values.index, *ends, color="tab:green", alpha=alpha, lw=0, label=label)
-    ax.plot(values.index, values[f"{short}_q50"], color="tab:green", lw=1.2, label="median")
-    ax.plot(values.index, values[f"{short}_mean"], "k--", lw=1, label="mean")
+    ax.plot(values.index, values[f"{short}_q50"], color="tab:green", lw=1.2, label="median over cells")
+    ax.plot(values.index, values[f"{short}_mean"], "k--", lw=1, label="mean over cells")
 
 
 def accuracies(tables: Tables) -> Figure | None:
@@ -90,7 +90,7 @@ def accuracies(tables: Tables) -> Figure | None:
         ax.set_xticks([tick for tick in TICKS[short] if rows[short].min() < tick + 1])
         ax.set_yticks(range(len(kinds)), kinds, fontsize="small")
     axes[0, 0].invert_yaxis()
-    return titled(figure, f"{FOUND}; {_n(rows)}, means as bars; axes: logarithmic in the error")
+    return titled(figure, f"{FOUND}; {_n(rows)}, means as bars; log of the error")
 
 
 def entropies(tables: Tables) -> Figure | None:

@@ -90,10 +90,10 @@ def curves(rows: pd.DataFrame, history: pd.DataFrame) -> Figure | None:
     figure, axes = panels(len(drawn), width=3.9)
     for ax, name in zip(axes, drawn, strict=True):
         label, scale = CURVES[name]
-        of_cells = scale(both.groupby(["kind", "epoch", "cell"])[name].mean().dropna())
+        of_cells = both.groupby(["kind", "epoch", "cell"])[name].mean().dropna()
         for kind in kinds_in(of_cells.reset_index()):
-            _curve(ax, kind, of_cells[kind])
-        ax.set(xlabel="epoch", ylabel=label, ylim=_ends(of_cells))
+            _curve(ax, kind, of_cells[kind], scale)
+        ax.set(xlabel="epoch", ylabel=label, ylim=_ends(scale(of_cells)))
         if name == "valid_loss":  # a perplexity falls by its powers
             ax.set_yscale("log")
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
@@ -104,13 +104,14 @@ def curves(rows: pd.DataFrame, history: pd.DataFrame) -> Figure | None:
     return titled(figure, f"{_size(rows)}: means over cells; band: one standard deviation of random cells")
 
 
-def _curve(ax: Axes, kind: str, values: pd.Series) -> None:
+def _curve(ax: Axes, kind: str, values: pd.Series, scale: Callable[[pd.Series], pd.Series]) -> None:
+    # Of a perplexity the mean of the loss, or one cell that ends far off is the mean.
     by_epoch = values.groupby("epoch")
     mean, colour = by_epoch.mean(), COLOURS.get(kind, "tab:gray")
-    ax.plot(mean.index, mean, "o-", ms=2.5, lw=1.2, color=colour, label=kind)
+    ax.plot(mean.index, scale(mean), "o-", ms=2.5, lw=1.2, color=colour, label=kind)
     if kind == RANDOM_CELLS:
         sd = by_epoch.std().fillna(0)
-        ax.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.12, lw=0)
+        ax.fill_between(mean.index, scale(mean - sd), scale(mean + sd), color=colour, alpha=0.12, lw=0)
 
 
 def _ends(of_cells: pd.Series) -> tuple[float, float]:

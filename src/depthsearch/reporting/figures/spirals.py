@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MultipleLocator, NullLocator
+from matplotlib.ticker import LogLocator, MultipleLocator, NullLocator, SymmetricalLogLocator
 
 from depthsearch.reporting.claims import paired
 from depthsearch.reporting.figures.style import (
@@ -167,6 +167,7 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
         ax.set(xlabel=LABELS[swept], ylabel=LABELS[metric])
         ax.set_yscale("symlog", linthresh=least, linscale=0.3)
         ax.set_ylim(0, None)
+        ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=least, subs=[1, 3]))
         ax.yaxis.set_major_formatter("{x:g}")
     if swept == "stop_angle":
         for ax in axes:
@@ -186,7 +187,10 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
         axes[0].axvline(one_step, color="k", lw=0.8, ls=":", label=f"a batch ({batch}) is full")
     axes[0].legend(facecolor="w", framealpha=0.9, edgecolor="none", fontsize="small")
     said = f"LDN on spirals, D = {int(runs['max_depth'].max())}{held_out(scan)}, {repeats(runs)}"
-    return titled(figure, f"{said}; depths: mean, standard deviation; losses: median, quartiles, axes linear near 0")
+    return titled(
+        figure,
+        f"{said}; depths: mean, standard deviation; losses: median, quartiles, axes logarithmic but for what is near 0",
+    )
 
 
 def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:

@@ -15,6 +15,7 @@ from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 
 COLOURS = dict(zip(ORDER, plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
+DRAWN = dict(zip(("LDN", "normal", "DARTS (paper)", "DrNAS", "manual"), ("C0", "C2", "C1", "C4", "k"), strict=True))
 COLUMNS = 4  # data sets side by side
 SHIFTS = {"log_likelihood": "log-likelihood (nats)", "ece": "ECE (%)", "auroc": "AUROC of entropy"}
 
@@ -109,7 +110,9 @@ def costs(tables: Tables) -> Figure | None:
         cost.xaxis.set_major_formatter("{x:.0e}")
         cost.xaxis.set_minor_formatter(NullFormatter())
         cost.tick_params(labelsize="small")
-    return titled(figure, f"regret and cost, {_n(tables['strategies'])}: a dot a repeat, a dash the mean")
+    return titled(
+        figure, f"regret and cost, {_n(tables['strategies'])}: left a dot a repeat, a dash their mean; right means"
+    )
 
 
 def entropies(tables: Tables) -> Figure | None:
@@ -139,11 +142,13 @@ def shifts(tables: Tables, family: str) -> Figure | None:
         return None
     figure, axes = panels(len(SHIFTS), width=4)
     for ax, (metric, label) in zip(axes, SHIFTS.items(), strict=True):
-        for name in ORDER:
+        # Twelve colours can not be told apart: one a kind, the others in gray behind them.
+        for name in sorted(set(rows["strategy"]), key=lambda name: (name in DRAWN, ORDER.index(name))):
             runs = rows[rows["strategy"] == name]
-            if len(runs):
-                middle = (100 if metric == "ece" else 1) * runs.groupby("shift")[metric].median()
-                ax.plot(middle.index, middle, "o-", ms=2.5, lw=1, color=COLOURS[name], label=name)
+            middle = (100 if metric == "ece" else 1) * runs.groupby("shift")[metric].median()
+            drawn = {"color": DRAWN[name], "label": name} if name in DRAWN else {"color": "0.75"}
+            ax.plot(middle.index, middle, "o-", ms=2.5, lw=1, **drawn)
+        ax.plot([], [], "-", color="0.75", label="all others")
         ax.set(xlabel="distance moved (std)" if family == "spirals" else "rotation (degrees)", ylabel=label)
     if family == "spirals":  # whose points can be moved far
         axes[0].set_yscale("symlog", linthresh=1)

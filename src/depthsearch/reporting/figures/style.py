@@ -48,8 +48,8 @@ def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str 
     scale = scale_of(y)
     groups = table.groupby(x)[y]
     mean, std = scale * groups.mean(), scale * groups.std().fillna(0)
-    # No band where there can be no data: a log-likelihood is at most 0, all else but time saved is at least 0.
-    top = 0 if y.endswith("log_likelihood") else np.inf
+    # No band where there can be no data: a log-likelihood is at most 0, a depth D, all else but time saved at least 0.
+    top = 0 if y.endswith("log_likelihood") else table.groupby(x)["max_depth"].max() if y.endswith("depth") else np.inf
     bottom = -np.inf if y.endswith(("log_likelihood", "saved")) else 0
     (line,) = ax.plot(mean.index, mean, "o-", ms=3, lw=1.2, color=colour, label=label)
     low, high = (mean - std).clip(lower=bottom), (mean + std).clip(upper=top)
@@ -133,6 +133,7 @@ def chosen_depth(ax: Axes, runs: pd.DataFrame, x: str) -> None:
     if x == "max_depth":
         ax.plot([0, runs[x].max()], [0, runs[x].max()], "k:", lw=1, label="d = D")
     ax.set(xlabel=LABELS[x], ylabel="chosen depth")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def repeats(table: pd.DataFrame) -> str:

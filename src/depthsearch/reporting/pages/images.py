@@ -6,7 +6,7 @@ import pandas as pd
 
 from depthsearch.reporting.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of, is_search
 from depthsearch.reporting.pages.costs import diverged_runs
-from depthsearch.reporting.parts import cohorts, first_cohorts, of_data_sets, reference_depth, timed_runs
+from depthsearch.reporting.parts import claimed_depth, cohorts, first_cohorts, of_data_sets, reference_depth, timed_runs
 from depthsearch.reporting.words import listed, spread
 from depthsearch.studies.images import Images
 
@@ -51,8 +51,8 @@ def image_scale(tables: dict[str, pd.DataFrame]) -> str:
     told, devices = [], set()
     for data_set, (way, runs) in first_cohorts(tables).items():
         epochs = f"{runs['epochs_limit'].iloc[0]} of the paper's {PAPER_EPOCHS} epochs"
-        ldn = runs[runs["kind"] == "LDN"]
-        cut = ldn[ldn["max_depth"] == reference_depth(ldn)]
+        ldn, ddn = (runs[runs["kind"] == kind] for kind in ("LDN", "DDN"))
+        cut = ldn[ldn["max_depth"] == claimed_depth(ldn, ddn)]
         kept = f"d_opt {spread(cut['pruned_depth'])} of D = {cut['max_depth'].iloc[0]}"
         told.append(f"{data_set} `{way}`, {epochs}, {_depths_of_kinds(runs)}, {kept}")
         devices.update(runs["device"])
@@ -114,12 +114,12 @@ ORIGINAL_COLUMNS = {"mean true-class probability": "mean_true_class_probability"
 
 
 def image_table(tables: dict[str, pd.DataFrame], columns: Mapping[str, str] = METRIC_COLUMNS) -> pd.DataFrame:
-    """LDN at the `reference_depth`, the DDN of that depth and the best DDN: test set, mean and deviation."""
+    """LDN at the `claimed_depth`, the DDN of that depth and the best DDN: test set, mean and deviation."""
     rows = []
     for cohort_name, cohort in cohorts(tables).items():
         for data_set, ldn, ddn in of_data_sets(cohort["runs"]):
             shared = reference_depth(ldn, ddn)
-            depth = reference_depth(ldn) if shared is None else shared
+            depth = claimed_depth(ldn, ddn)
             at = ldn[ldn["max_depth"] == depth]
             methods = [(variant, f"{variant} (D = {depth})", at) for variant in ("LDN-95", "LDN-full")]
             if shared is not None:

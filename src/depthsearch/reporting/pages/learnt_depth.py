@@ -93,24 +93,25 @@ def trained_again(rows: pd.DataFrame, ldn: pd.DataFrame) -> str:
     ours = rows[(rows["variation"] == best[0]) & (rows["fit"] == best[1])].set_index("seed")["test_error"]
     again = ldn.set_index("seed")["LDN-95_test_error"]
     all_seeds = gap(rows, *best, "test_error")
-    others = difference_said(paired(ours - again), 100, "points")
+    others = paired(ours - again)
+    other_said, all_said = (difference_said(interval, 100, "points") for interval in (others, all_seeds))
     return (
         "**Does that depend on one training?** Rounding alone (another processor, another version of the code) changes "
         "which network a seed gives, so we compare with another training of the same network too. Minus the LDN of the "
-        f"scan of D, trained at another time on the seeds that confirm: {others}. Minus the paper's LDN trained here, "
-        f"on all {all_seeds[3]} seeds, those that choose too: {difference_said(all_seeds, 100, 'points')}. Where such "
-        "an interval reaches 0, what is confirmed above is not sure."
+        f"scan of D, trained at another time, on {others[3]} seeds that confirm: {other_said}. "
+        f"Minus the paper's LDN trained here, on all {all_seeds[3]} seeds, those that choose too, which favour what is "
+        f"taken: {all_said}."
     )
 
 
 def is_it_q(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
     """What the paper's LDN has of a q that is as good as it can be for its weights, on each half of the seeds."""
     said = [
-        _refitted(rows, f"on the {rows['seed'].nunique()} seeds that {what}")
+        _refitted(rows, f"on the {gap(rows, AS_IS, FITS[1], 'test_error')[3]} seeds that {what}")
         for rows, what in ((choosing, "choose"), (confirming, "confirm"))
-        if len(rows)
+        if gap(rows, AS_IS, FITS[1], "test_error")[3] > 0
     ]
-    return f"**Is it q?** The paper's LDN refitted minus as learnt, {'; '.join(said)}."
+    return f"**Is it q?** The paper's LDN refitted minus as learnt, {'; '.join(said)}." if said else ""
 
 
 def _refitted(rows: pd.DataFrame, where: str) -> str:

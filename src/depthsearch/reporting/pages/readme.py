@@ -90,7 +90,7 @@ def _short(quantity: str) -> str:
 
 
 def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
-    """Which guesses are as good as any strategy, a part a family of data sets, and which families have too few repeats.
+    """Which guesses no strategy is seen to beat, a part a family of data sets, and which have too few repeats.
 
     A repeat counts if each guess and some strategy have a regret there.
     """
@@ -119,26 +119,26 @@ def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
 HOW_TO_READ = """Runs: repeats x angles. Chosen depth: mean; the one chosen most often, in what share of runs (normal
 starts at D/2, and has chosen nothing where it stays there). Regret: test log-likelihood lost against the best fixed
 depth, after training the chosen one from scratch. Passes: blocks run forward, relative to LDN's; of a guess those of
-its network. No better one seen for: the best, and those of which the 95 % interval of the paired difference from the
-best reaches 0. [Learning rates](results/strategies.md#learning-rates) are tuned for all but one.
+its network. Below the best: the whole 95 % interval of the paired difference is, or what is best is not seen above
+chance. [Learning rates](results/strategies.md#learning-rates) are tuned for all but one.
 [All twelve strategies, three guesses, images, intervals](results/README.md#ways-of-choosing-a-depth)."""
 
 
 def strategies_in_short(rows: pd.DataFrame, shift: pd.DataFrame) -> pd.DataFrame:
-    """A row a strategy of `SHOWN`: its regret, what it costs, what no better one is seen for."""
+    """A row a strategy of `SHOWN`: its regret, what it costs, for what it is not seen below the best."""
     purposes, table = good_for(rows, shift), []
     cost = rows.groupby("strategy")["block_evaluations"].mean()
     for name in SHOWN:
         runs = rows[rows["strategy"] == name]
         if runs.empty:
             continue
-        row = {"strategy": name, "runs": len(runs)}
+        row = {"strategy": name, "runs": f"{runs['seed'].nunique()} x {runs['data_set'].nunique()}"}
         row |= {"chosen depth": f"{runs['depth'].mean():.1f}; {most_often(runs['depth'])}"}
         row |= {
             "regret (nats)": f"{runs['regret'].mean():.3f}" if "regret" in runs else "-",
             "passes": f"{cost[name] / cost['LDN']:.2g}" if "LDN" in cost else "-",
         }
-        table.append(row | {"no better one seen for": _listed(purposes, name)})
+        table.append(row | {"not seen below the best for": _listed(purposes, name)})
     return pd.DataFrame(table)
 
 

@@ -19,8 +19,7 @@ from depthsearch.reporting.pages.images import (
 )
 from depthsearch.reporting.pages.spirals import bends, spirals_part, told
 from depthsearch.reporting.parts import FAIR, first_cohorts
-from depthsearch.reporting.rules import FEWEST, rules_table
-from depthsearch.reporting.shown import shown
+from depthsearch.reporting.rules import FEWEST, SELECTED_AT, rules_table
 from depthsearch.reporting.tables import no_runs
 from depthsearch.reporting.words import markdown
 from depthsearch.studies.spirals import Spirals
@@ -82,8 +81,8 @@ def _claims(tables: Tables, every: Tables) -> str:
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
 95 % t-interval; n is the number of repeats. A claim is "reproduced" where the whole interval lies where its rule says,
 "not reproduced" where the whole of it lies on the other side of the margin, "undecided" where it is on both sides or n
-is less than {FEWEST}. Margins are in the unit of their difference. An interval is of other seeds on the same test set
-of images, not of other test images. The rules, and how many of the runs that they judge, shown or not, had been seen
+is less than {FEWEST}. Margins are in the unit of their difference. Intervals say what other seeds would give, not other
+test images. The rules, and how many of the runs that they judge, shown or not, had been seen
 when they were written (runs of earlier versions, which do not say when they started, count among these):
 
 {markdown(rules_table(stacked(judged) if judged else no_runs()))}
@@ -119,16 +118,21 @@ epochs.
 
 
 def _replaced(tables: Tables, every: Tables) -> str:
-    """The same claims of the runs that others have replaced, where there are some."""
+    """The same claims of the runs that were selected otherwise, and which others have replaced; nothing of none."""
     runs = every.get("runs", no_runs())
-    left = runs[runs["scan"].str.endswith(FAIR)] if len(runs) else runs
-    if len(left):
-        left = left[~RUNS.keys(left).isin(set(RUNS.keys(tables["runs"])))]
-    before = spiral_claims(shown({"runs": left, "diverged": no_runs()})[0], FAIR) if len(left) else no_runs()
+    if runs.empty:
+        return ""
+    judged = [f"{scan}{FAIR}" for scan in ("scan_max_depth_spirals", "scan_deterministic_depth_spirals")]
+    left = runs[runs["scan"].isin([*judged, f"scan_spiral_complexity{FAIR}"]) & (runs["started"] < SELECTED_AT)]
+    left = left[~RUNS.keys(left).isin(set(RUNS.keys(tables["runs"])))]
+    before = spiral_claims({"runs": left}, FAIR) if len(left) else no_runs()
     if before.empty:
         return ""
-    return f"""Before 2026-11-29 the epoch was that of the best objective of all epochs, which kept networks from their
-first hundred epochs too, when q was still uniform. What those {len(left)} runs said, which are replaced:
+    depths = left[left["scan"] == judged[1]]["max_depth"].nunique()
+    when = SELECTED_AT.replace("T", ", ")
+    return f"""Of runs started before {when} UTC the epoch was that of the best objective of all epochs, which kept
+networks from their first hundred epochs too, when q was still uniform. The rule was changed when they had been seen,
+and all were run again. What those {len(left)} said, DDN of {depths} depths among them:
 
 {markdown(before)}
 

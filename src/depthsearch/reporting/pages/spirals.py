@@ -7,7 +7,7 @@ from depthsearch.reporting.claims import paired, slopes
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import test_metrics
 from depthsearch.reporting.parts import FAIR, held_out, of_scan
-from depthsearch.reporting.rules import STEADY_FROM
+from depthsearch.reporting.rules import FEWEST, STEADY_FROM
 from depthsearch.reporting.words import difference_said, markdown, spread
 from depthsearch.studies.spirals import HELD_OUT, Spirals
 
@@ -48,7 +48,7 @@ def bends(tables: Tables, protocol: str = "") -> str:
     """Whether the line of claim 4a is one: its slope on both sides of `BEND`, a paragraph."""
     runs = of_scan(tables["runs"], f"scan_max_depth_spirals{protocol}")
     parts = [runs[runs["max_depth"].between(*ends)] for ends in ((STEADY_FROM, BEND), (BEND, np.inf))]
-    if any(part["max_depth"].nunique() < 2 for part in parts):
+    if any(part["max_depth"].nunique() < 2 for part in parts) or runs["seed"].nunique() < FEWEST:
         return ""
     said = [
         f"from D = {part['max_depth'].min()} to {part['max_depth'].max()} "
@@ -57,7 +57,10 @@ def bends(tables: Tables, protocol: str = "") -> str:
     ]
     ends = [runs[runs["max_depth"] == depth] for depth in (parts[0]["max_depth"].min(), runs["max_depth"].max())]
     where = " and ".join(f"{spread(end['pruned_depth'])} at D = {end['max_depth'].iloc[0]}" for end in ends)
-    return f"The slope of 4a in two parts, layers a layer: {', '.join(said)}. The chosen depth is {where}.\n\n"
+    return (
+        f"The slope of 4a in two parts, cut where the curve was seen to bend, layers a layer: {', '.join(said)} "
+        f"(n = {runs['seed'].nunique()}). The chosen depth is {where}.\n\n"
+    )
 
 
 def _depths(tables: Tables, scan: str, variant: str) -> str:
