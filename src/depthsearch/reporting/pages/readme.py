@@ -119,8 +119,8 @@ def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
 HOW_TO_READ = """Runs: repeats x angles. Chosen depth: mean; the one chosen most often, in what share of runs (normal
 starts at D/2, and has chosen nothing where it stays there). Regret: test log-likelihood lost against the best fixed
 depth, after training the chosen one from scratch. Passes: blocks run forward, relative to LDN's; of a guess those of
-its network. Below the best: the whole 95 % interval of the paired difference is, or what is best is not seen above
-chance. [Learning rates](results/strategies.md#learning-rates) are tuned for all but one.
+its network. Seen below the best: the whole 95 % interval of a paired difference is; for AUROC what is not seen above
+chance, 0.5, is not listed either. [Learning rates](results/strategies.md#learning-rates) are tuned for all but one.
 [All twelve strategies, three guesses, images, intervals](results/README.md#ways-of-choosing-a-depth)."""
 
 
