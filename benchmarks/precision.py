@@ -16,7 +16,7 @@ import pandas as pd
 from depthsearch.hardware import benchmark_header, can_compile, precision_of, products_in
 from depthsearch.learning.loop import train
 from depthsearch.measuring.depths import evaluate
-from depthsearch.reporting.claims import paired
+from depthsearch.reporting.intervals import interval_of
 from depthsearch.running.folders import DATA
 from depthsearch.running.options import pick_device
 from depthsearch.studies.depth import seeded
@@ -53,7 +53,7 @@ def main() -> None:
     exact, quick = (table.loc[name] for name in ways)
     print(f"\n{benchmark_header(device)}\n{setting}, {options.epochs} epochs, n = {options.seeds} seeds")
     for column in ("error (%)", "log-likelihood"):
-        mean, low, high, _ = paired(quick[column] - exact[column])
+        mean, low, high, _ = interval_of(quick[column] - exact[column])
         print(
             f"{column}: float32 {exact[column].mean():.3f} ± {exact[column].std():.3f} over seeds, default "
             f"{quick[column].mean():.3f} ± {quick[column].std():.3f}; default minus float32 {mean:+.3f} "

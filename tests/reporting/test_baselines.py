@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 
 from depthsearch.measuring.choices import METRICS
-from depthsearch.reporting.baselines import against_baselines, as_good, holm, with_baselines, word
+from depthsearch.reporting.baselines import against_baselines, as_good, with_baselines
+from depthsearch.reporting.intervals import Interval, holm
+from depthsearch.reporting.rules import LIKELIHOOD_MARGIN, difference_seen
 
 
 def test_holm_as_in_a_worked_example():
@@ -64,7 +66,7 @@ def test_of_a_pool_with_gaps_no_guess_is_made_up():
     ],
 )
 def test_words(interval, p, said):
-    assert word(interval, p) == said
+    assert difference_seen(Interval(*interval), p, LIKELIHOOD_MARGIN) == said
 
 
 def test_a_strategy_is_held_against_every_guess():

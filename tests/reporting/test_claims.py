@@ -5,7 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from depthsearch.reporting.claims import after, best_ddn, depths_of, image_claims, paired, spiral_claims
+from depthsearch.reporting.claims import after, best_ddn, depths_of, image_claims, spiral_claims
+from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import image_runs, image_scale, image_table, prediction_table, protocol_gap
 from depthsearch.reporting.pages.readme import claims_in_words
@@ -53,7 +54,7 @@ def some_runs(seeds):
 
 
 def test_paired_interval_against_a_worked_example():
-    mean, low, high, n = paired(pd.Series([1.0, 2.0, 3.0]))
+    mean, low, high, n = interval_of(pd.Series([1.0, 2.0, 3.0]))
     assert (mean, n) == (2.0, 3)
     half = 4.302652729911275 / 3**0.5  # t(0.975, 2) * std 1 / sqrt 3
     assert (low, high) == pytest.approx((2 - half, 2 + half))

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from depthsearch.reporting import comparison, rules
+from depthsearch.reporting.intervals import Interval
 from depthsearch.reporting.tables import read_tables
 
 ROOT = Path(__file__).parents[2]
@@ -39,10 +40,10 @@ ROOT = Path(__file__).parents[2]
     ],
 )
 def test_verdicts_by_where_the_interval_lies(low, high, no_worse, less, more, still):
-    interval = ((low + high) / 2, low, high, 4)
+    interval = Interval((low + high) / 2, low, high, 4)
     assert rules.no_worse(interval, 0.1) == no_worse and rules.still(interval, 0.1) == still
     assert rules.less(interval) == less and rules.more(interval) == more
-    assert {rule.judge((*interval[:3], 3), 0.1) for rule in rules.RULES} == {"undecided: needs 4 repeats"}
+    assert {rule.judge(interval._replace(n=3), 0.1) for rule in rules.RULES} == {"undecided: needs 4 repeats"}
 
 
 def test_the_rules_are_those_of_their_date():

@@ -9,7 +9,9 @@ import pytest
 from scipy.stats import t, ttest_1samp
 
 from depthsearch.reporting import searches
-from depthsearch.reporting.against import against, word
+from depthsearch.reporting.against import against
+from depthsearch.reporting.intervals import Interval
+from depthsearch.reporting.rules import difference_seen
 from depthsearch.reporting.tuning import SCAN, TUNING, end_loss, tuned, tuned_text
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.random_cells import EQUAL_COST
@@ -63,7 +65,7 @@ def test_a_difference_that_is_the_same_in_every_repeat_is_one():
     ],
 )
 def test_a_word_needs_both_the_interval_and_the_corrected_p(interval, p, said):
-    assert word(interval, p) == said
+    assert difference_seen(Interval(*interval).negated(), p) == said
 
 
 def test_the_setting_of_the_lowest_validation_loss_is_taken():

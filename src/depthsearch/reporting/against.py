@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from depthsearch.data.nasbench import SETS
-from depthsearch.reporting.baselines import intervals_and_p
-from depthsearch.reporting.rules import Interval, difference_seen, negated
-from depthsearch.reporting.words import between
+from depthsearch.reporting.intervals import intervals_and_p
+from depthsearch.reporting.rules import difference_seen
+from depthsearch.reporting.words import difference_said
 from depthsearch.studies.random_cells import EQUAL_COST
 
 JUDGED = ("DrNAS", "DrNAS progressive")
@@ -25,13 +25,8 @@ def against(rows: pd.DataFrame) -> pd.DataFrame:
         pairs = {f"{a} − {b}": (a, b) for a in JUDGED for b in RIVALS if {a, b} <= set(by_seed)}
         gaps = {words: by_seed[a] - by_seed[b] for words, (a, b) in pairs.items()}
         for words, (interval, p) in intervals_and_p(gaps).items():
-            mean, low, high, n = interval
-            row = {"data": name, "difference": words, "points": f"{mean:+.2f}{between(low, high, '+.2f')}", "n": n}
-            row |= {"above 0": f"{int((gaps[words] > 0).sum())} of {n}"}
-            table.append(row | {"Holm's p": "-" if np.isnan(p) else f"{p:.2g}", "word": word(interval, p)})
+            row = {"data": name, "difference": words, "points": difference_said(interval, how="+.2f")}
+            row |= {"n": interval.n, "above 0": f"{int((gaps[words] > 0).sum())} of {interval.n}"}
+            row |= {"Holm's p": "-" if np.isnan(p) else f"{p:.2g}"}
+            table.append(row | {"word": difference_seen(interval.negated(), p)})
     return pd.DataFrame(table, columns=["data", "difference", "points", "n", "above 0", "Holm's p", "word"])
-
-
-def word(interval: Interval, p: float) -> str:
-    """Of a difference of accuracies, by the rule `BETTER_CELLS`: the more the better."""
-    return difference_seen(negated(interval), p)

@@ -4,16 +4,15 @@ A strategy is held against each of these by its regret: paired over repeats, p-v
 over the strategies.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
 
 from depthsearch.measuring.choices import METRICS
-from depthsearch.reporting.claims import p_value, paired
-from depthsearch.reporting.rules import LIKELIHOOD_MARGIN, Interval, difference_seen
-from depthsearch.reporting.words import between, spread
+from depthsearch.reporting.intervals import intervals_and_p
+from depthsearch.reporting.rules import LIKELIHOOD_MARGIN, difference_seen
+from depthsearch.reporting.words import difference_said, spread
 
 # The depths of which one is taken, each as likely as the others, where the deepest is D.
 BASELINES: dict[str, Callable[[int], Iterable[int]]] = {
@@ -22,7 +21,6 @@ BASELINES: dict[str, Callable[[int], Iterable[int]]] = {
     "uniform guess": lambda deepest: range(deepest + 1),
 }
 COSTS = ("seconds", "epochs", "block_evaluations", "networks", "step_bytes")
-Name = TypeVar("Name")
 
 
 def with_baselines(strategies: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame:
@@ -55,25 +53,6 @@ def with_baselines(strategies: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame
     return pd.concat([strategies, pd.DataFrame(rows)], ignore_index=True) if rows else strategies
 
 
-def holm(p: Mapping[Name, float]) -> dict[Name, float]:
-    """P-values corrected for how many there are (Holm 1979): the chance of any false discovery is kept.
-
-    A p-value that is no number is left out of account, and stays as it is.
-    """
-    known = {name: value for name, value in p.items() if not np.isnan(value)}
-    corrected, largest = dict(p), 0.0
-    for i, (name, value) in enumerate(sorted(known.items(), key=lambda item: item[1])):
-        largest = max(largest, min(1.0, (len(known) - i) * value))
-        corrected[name] = largest
-    return corrected
-
-
-def intervals_and_p(gaps: Mapping[Name, pd.Series]) -> dict[Name, tuple[Interval, float]]:
-    """Of each paired difference its interval, and its p-value corrected for how many there are."""
-    p = holm({name: p_value(gap) for name, gap in gaps.items()})
-    return {name: (paired(gap), p[name]) for name, gap in gaps.items()}
-
-
 def against_baselines(regrets: pd.DataFrame) -> pd.DataFrame:
     """One row a strategy: its regret, how far that is above each baseline's, with an interval, and a word for that.
 
@@ -86,16 +65,12 @@ def against_baselines(regrets: pd.DataFrame) -> pd.DataFrame:
     words: dict[str, dict[str, str]] = {name: {} for name in others}
     for baseline in there:
         gaps = {name: regrets[name] - regrets[baseline] for name in others}
-        for name, found in intervals_and_p(gaps).items():
-            words[name][f"minus {baseline}"] = _said(*found)
+        for name, (interval, p) in intervals_and_p(gaps).items():
+            word = difference_seen(interval, p, LIKELIHOOD_MARGIN)
+            words[name][f"minus {baseline}"] = f"{word}: {difference_said(interval, how='+.3f')}"
     rows = [{"strategy": n, "n": regrets[n].count(), "regret (nats)": spread(regrets[n])} | words[n] for n in others]
     rows += [{"strategy": n, "n": regrets[n].count(), "regret (nats)": spread(regrets[n])} for n in there]
     return pd.DataFrame(rows).fillna("-")
-
-
-def word(interval: Interval, p: float) -> str:
-    """Of a difference of regrets and its corrected p-value, by the rule `GUESSING`."""
-    return difference_seen(interval, p, LIKELIHOOD_MARGIN)
 
 
 def as_good(regrets: pd.DataFrame) -> list[str]:
@@ -103,8 +78,3 @@ def as_good(regrets: pd.DataFrame) -> list[str]:
     table = against_baselines(regrets)
     columns = {name: f"minus {name}" for name in BASELINES}
     return [n for n, c in columns.items() if c in table and not table[c].str.startswith("better").any()]
-
-
-def _said(interval: Interval, p: float) -> str:
-    mean, low, high, _ = interval
-    return f"{word(interval, p)}: {mean:+.3f}{between(low, high, '+.3f')}"

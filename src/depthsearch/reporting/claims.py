@@ -1,11 +1,9 @@
 """The paper's claims against the tables of saved runs: paired differences over repeats, intervals, verdicts."""
 
-import warnings
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
+from depthsearch.reporting.intervals import Interval, interval_of
 from depthsearch.reporting.parts import claimed_depth, cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
 from depthsearch.reporting.rules import (
     CALIBRATION,
@@ -18,7 +16,6 @@ from depthsearch.reporting.rules import (
     SLOPE_MARGIN,
     STEADY,
     STEADY_FROM,
-    Interval,
     Rule,
 )
 from depthsearch.reporting.words import difference_said
@@ -32,31 +29,6 @@ MEASURES = (  # name, metric, sign of a cost, margin, unit
 )
 
 
-def paired(differences: pd.Series) -> Interval:
-    """Mean, 95 % t-interval and n of paired differences, one a repeat."""
-    d = differences.dropna().to_numpy(dtype=float)
-    if len(d) < 2:
-        return float(d.mean()) if len(d) else np.nan, np.nan, np.nan, len(d)
-    low, high = _t_test(d).confidence_interval()
-    return float(d.mean()), float(low), float(high), len(d)
-
-
-def p_value(differences: pd.Series) -> float:
-    """That their mean is 0, of the t-test that belongs to the interval of `paired`; of differences all alike 0 or 1."""
-    d = differences.dropna().to_numpy(dtype=float)
-    if len(d) > 1 and np.ptp(d) == 0:
-        return float(d[0] == 0)
-    return float(_t_test(d).pvalue) if len(d) > 1 else np.nan
-
-
-def _t_test(d: np.ndarray) -> Any:
-    from scipy.stats import ttest_1samp
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of differences that are all alike, whose interval is a point
-        return ttest_1samp(d, 0)
-
-
 def spiral_claims(tables: dict[str, pd.DataFrame], protocol: str = "") -> pd.DataFrame:
     """The claims on spirals, a row a quantity: paired difference with its interval, margin, n, verdict.
 
@@ -67,7 +39,7 @@ def spiral_claims(tables: dict[str, pd.DataFrame], protocol: str = "") -> pd.Dat
     angle = of_scan(tables["runs"], f"scan_spiral_complexity{protocol}")
     if len(angle):
         of_repeats = 360 * slopes(angle, "stop_angle")
-        rows.append(_row(DIFFICULTY, "slope of d_opt against the angle", paired(of_repeats), 0, "layers a turn"))
+        rows.append(_row(DIFFICULTY, "slope of d_opt against the angle", interval_of(of_repeats), 0, "layers a turn"))
     return pd.DataFrame(rows)
 
 
@@ -89,7 +61,7 @@ def image_claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
         if depth is not None:
             quantity = f"d_opt of Fashion-MNIST minus d_opt of MNIST, D = {depth}"
             differences = _at(hard, depth)["pruned_depth"] - _at(easy, depth)["pruned_depth"]
-            row = _row(DIFFICULTY, quantity, paired(differences), 0, "layers")
+            row = _row(DIFFICULTY, quantity, interval_of(differences), 0, "layers")
             found.append({"data": "both", "runs": name} | row)
         rows += [row | {"verdict": after(limit, row["verdict"])} for row in found]
     return pd.DataFrame(rows)
@@ -159,7 +131,7 @@ def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None)
     steady = ldn[ldn["max_depth"] >= STEADY_FROM] if len(ldn) else ldn
     if len(steady):
         of_repeats = slopes(steady, "max_depth")
-        row = _row(STEADY, STEADY.judged, paired(of_repeats), SLOPE_MARGIN, "layers a layer")
+        row = _row(STEADY, STEADY.judged, interval_of(of_repeats), SLOPE_MARGIN, "layers a layer")
         if steady["max_depth"].nunique() == 1:
             row |= {"n": steady["seed"].nunique(), "verdict": "undecided: needs more depths"}
         rows.append(row)
@@ -171,7 +143,7 @@ def _pruning(preset: pd.DataFrame, reference: int) -> list[dict]:
     for name, metric, sign, margin, unit in MEASURES:
         cut, full = (sign * preset[f"{variant}_test_{metric}"] for variant in ("LDN-95", "LDN-full"))
         quantity = f"{name}, LDN-95 minus LDN-full (D = {reference})"
-        rows.append(_row(PRUNING, quantity, paired(cut - full), _margin(margin, full), unit))
+        rows.append(_row(PRUNING, quantity, interval_of(cut - full), _margin(margin, full), unit))
     return rows
 
 
@@ -181,7 +153,7 @@ def _search(preset: pd.DataFrame, ddn: pd.DataFrame, reference: int) -> list[dic
         best = best_ddn(ddn, metric).set_index("seed")
         cut, manual = sign * preset[f"LDN-95_test_{metric}"], sign * best[f"DDN_test_{metric}"]
         quantity = f"{name}, LDN-95 (D = {reference}) minus the DDN best on {chosen_on(ddn)} (D = {depths_of(best)})"
-        rows.append(_row(SEARCH, quantity, paired(cut - manual), _margin(margin, manual), unit))
+        rows.append(_row(SEARCH, quantity, interval_of(cut - manual), _margin(margin, manual), unit))
     return rows
 
 
@@ -194,7 +166,7 @@ def _calibration(preset: pd.DataFrame, ddn: pd.DataFrame, reference: int) -> lis
         _row(
             CALIBRATION,
             f"ECE, LDN-full (D = {reference}) minus {name}",
-            paired(preset["LDN-full_test_ece"] - other["DDN_test_ece"]),
+            interval_of(preset["LDN-full_test_ece"] - other["DDN_test_ece"]),
             0,
             "points",
         )
@@ -214,7 +186,7 @@ def _row(rule: Rule, quantity: str, interval: Interval, margin: float, unit: str
     scale = 100 if unit == "points" else 1
     sign = "±" if rule is STEADY else ""
     row = {"claim": rule.claim, "quantity": quantity, "difference": difference_said(interval, scale, unit)}
-    return row | {"margin": f"{sign}{scale * margin:.2g}", "n": interval[3], "verdict": rule.judge(interval, margin)}
+    return row | {"margin": f"{sign}{scale * margin:.2g}", "n": interval.n, "verdict": rule.judge(interval, margin)}
 
 
 def slopes(runs: pd.DataFrame, x: str) -> pd.Series:

@@ -3,16 +3,16 @@
 import pandas as pd
 
 from depthsearch.measuring.yardsticks import NAMES
-from depthsearch.reporting.claims import paired
+from depthsearch.reporting.intervals import Interval, interval_of
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.prediction import MARKS, ORDER
-from depthsearch.reporting.rules import FEWEST, Interval, negated
-from depthsearch.reporting.words import between, span
+from depthsearch.reporting.rules import FEWEST
+from depthsearch.reporting.words import difference_said, span
 from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
 from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
 from depthsearch.studies.trained_pools import NB101
 
-SAID = {  # mean squared error (percent squared): of the paper, of its reproduction by ultmaster
+PUBLISHED_ERRORS = {  # mean squared error (percent squared): of the paper, of its reproduction by ultmaster
     ("172", "all"): ("1.95", "3.62"),
     ("860", "all"): ("", "2.94"),
     ("172", "denoise-80"): ("", "1.90"),
@@ -37,7 +37,7 @@ def compared(tables: Tables) -> list[tuple[dict, pd.DataFrame]]:
 def lead_over_yardsticks(errors: pd.DataFrame) -> tuple[str, Interval]:
     """The yardstick with the least mean error (repeats,), and the paired difference of the ensemble to it."""
     best = str(errors[[name for name in NAMES if name in errors]].mean().idxmin())
-    return best, paired(errors[ENSEMBLE] - errors[best])
+    return best, interval_of(errors[ENSEMBLE] - errors[best])
 
 
 def yardstick_table(tables: Tables) -> pd.DataFrame:
@@ -45,7 +45,7 @@ def yardstick_table(tables: Tables) -> pd.DataFrame:
     found = []
     for key, errors in compared(tables):
         on101 = key["data_set"] == NB101
-        paper, reproduction = SAID.get((key["split"], key["evaluated"]), ("", "")) if on101 else ("", "")
+        paper, reproduction = PUBLISHED_ERRORS.get((key["split"], key["evaluated"]), ("", "")) if on101 else ("", "")
         best, lead = lead_over_yardsticks(errors)
         found.append(
             {
@@ -54,11 +54,11 @@ def yardstick_table(tables: Tables) -> pd.DataFrame:
                 "paper": paper,
                 "reproduction": reproduction,
                 "n": len(errors),
-                PUBLISHED: spread(errors[PUBLISHED]),
-                ENSEMBLE: spread(errors[ENSEMBLE]),
-                "best yardstick": f"{spread(errors[best])} ({best})",
-                LEAD: interval(lead),
-                "better than it": verdict(negated(lead)),
+                PUBLISHED: spread_and_median(errors[PUBLISHED]),
+                ENSEMBLE: spread_and_median(errors[ENSEMBLE]),
+                "best yardstick": f"{spread_and_median(errors[best])} ({best})",
+                LEAD: difference_said(lead),
+                "better than it": verdict(lead.negated()),
             }
         )
     return pd.DataFrame(found)
@@ -74,7 +74,7 @@ def split_table(rows: pd.DataFrame) -> pd.DataFrame:
         row = {"predictor": name, "n": own["seed"].nunique()}
         for title, column in (("MSE", "mse"), ("Kendall's tau", "kendall_tau"), ("R²", "r2")):
             row |= {
-                f"{title}, {evaluated}": spread(group[column]) if group[column].notna().any() else ""
+                f"{title}, {evaluated}": spread_and_median(group[column]) if group[column].notna().any() else ""
                 for evaluated, group in own.groupby("evaluated", sort=False)
             }
         found.append(row)
@@ -95,7 +95,7 @@ def step_table(tables: Tables) -> pd.DataFrame:
     for row, errors in compared(tables):
         row |= {"n": len(errors)}
         for step, (new, old) in STEPS.items():
-            row[step] = interval(paired(errors[new] - errors[old])) if {new, old} <= set(errors) else ""
+            row[step] = difference_said(interval_of(errors[new] - errors[old])) if {new, old} <= set(errors) else ""
         found.append(row)
     return pd.DataFrame(found)
 
@@ -118,9 +118,10 @@ def selection_table(tables: Tables) -> pd.DataFrame:
                 row[str(name)] = f"{at[name].mean():.2f} ± {at[name].std() if at[name].nunique() > 1 else 0:.2f}"
             for rival, short in RIVALS.items():
                 if rival in at:
-                    lead = paired(at[PREDICTOR] - at[rival])
-                    row |= {f"{PREDICTOR} − {short}": interval(lead), f"better than {rival}": verdict(lead)}
-            row |= {f"{WITH_CLASSIFIER} − random": interval(paired(at[WITH_CLASSIFIER] - at[RANDOM_SEARCH]))}
+                    lead = interval_of(at[PREDICTOR] - at[rival])
+                    row |= {f"{PREDICTOR} − {short}": difference_said(lead), f"better than {rival}": verdict(lead)}
+            both = interval_of(at[WITH_CLASSIFIER] - at[RANDOM_SEARCH])
+            row |= {f"{WITH_CLASSIFIER} − random": difference_said(both)}
             found.append(row)
     return pd.DataFrame(found)
 
@@ -133,16 +134,11 @@ def verdict(lead: Interval) -> str:
     return "yes" if low > 0 else "no" if high < 0 else "undecided"
 
 
-def spread(values: pd.Series) -> str:
+def spread_and_median(values: pd.Series) -> str:
     """Mean and standard deviation; of values that are all the same, none; of errors, one far off, the median too."""
     deviation = values.std() if values.nunique() > 1 else 0
     said = f"{values.mean():.3g} ± {deviation:.2g}"
     return f"{said}, median {values.median():.3g}" if values.min() >= 0 and deviation > values.mean() else said
-
-
-def interval(difference: Interval) -> str:
-    mean, low, high, _ = difference
-    return f"{mean:+.3g}{between(low, high)}"
 
 
 def cost_table(runs: pd.DataFrame) -> pd.DataFrame:

@@ -6,11 +6,12 @@ network seeds for every strategy; on spirals a repeat counts once, with its mean
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
 from depthsearch.reporting.baselines import BASELINES, as_good
-from depthsearch.reporting.claims import paired
+from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.rules import FEWEST
 from depthsearch.strategies import METHODS, SEARCHES
 
@@ -103,12 +104,21 @@ def good_for(rows: pd.DataFrame, shift: pd.DataFrame) -> dict[str, list[str]]:
     found = {"retraining": standing(rows.assign(x=-rows["regret"]), "x")} if "regret" in rows else {}
     found |= {p.name: standing(p.rows, p.column, p.chance) for p in _purposes(rows, shift)}
     return {
-        purpose: [name for name in (*best, *ties) if name not in low] for purpose, (best, ties, low) in found.items()
+        purpose: [name for name in (best, *ties) if name is not None and name not in low]
+        for purpose, (best, ties, low) in found.items()
     }
 
 
-def standing(rows: pd.DataFrame, column: str, chance: float | None = None) -> tuple[list[str], list[str], list[str]]:
-    """The best, what is not seen below it, and what of these is not seen above `chance`.
+class Standing(NamedTuple):
+    """The best at a purpose (None of no rows), what is not seen below it, and what of all these not above chance."""
+
+    best: str | None
+    ties: list[str]
+    chance: list[str]
+
+
+def standing(rows: pd.DataFrame, column: str, chance: float | None = None) -> Standing:
+    """How strategies stand in a column, of which what knows nothing has `chance`.
 
     The best has the highest mean, of those with as many repeats as a verdict needs, if there are any. Seen below: the
     whole 95 % interval of a paired difference lies below 0. It is of one comparison, not corrected for how many there
@@ -116,25 +126,24 @@ def standing(rows: pd.DataFrame, column: str, chance: float | None = None) -> tu
     """
     values = by_repeat(rows, column).dropna(axis=1, how="all")
     if values.empty:
-        return [], [], []
+        return Standing(None, [], [])
     enough = values.count() >= FEWEST
     best = str(values.loc[:, enough if enough.any() else slice(None)].mean().idxmax())
     ties = [str(name) for name in values if name != best and not _below(values[name] - values[best])]
     low = [name for name in (best, *ties) if chance is not None and not _below(chance - values[name])]
-    return [best], ties, low
+    return Standing(best, ties, low)
 
 
 def _below(differences: pd.Series) -> bool:
-    _, _, high, n = paired(differences)
+    _, _, high, n = interval_of(differences)
     return n >= FEWEST and high < 0
 
 
-def _best(purpose: "_Purpose") -> str:
+def _best(purpose: _Purpose) -> str:
     """`standing` in words."""
-    found, ties, low = standing(purpose.rows, purpose.column, purpose.chance)
-    if not found:
+    best, ties, low = standing(purpose.rows, purpose.column, purpose.chance)
+    if best is None:
         return ""
-    (best,) = found
     value = purpose.scale * by_repeat(purpose.rows, purpose.column)[best].mean()
     said = f"not seen below it: {_list(ties)}" if ties else "all others lie below it"
     said += f"; of these not seen above chance: {_list(low)}" if low else ""

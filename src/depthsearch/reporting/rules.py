@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from depthsearch.reporting.intervals import Interval
+
 FEWEST = 4  # repeats for a verdict: of fewer, an interval may have no width by chance
 # What counts as no cost: shares of errors, nats; at most this share of what the reference has, or on easy data nothing
 # could ever count as worse. What counts as staying put: layers a layer.
@@ -16,13 +18,6 @@ ERROR_MARGIN, LIKELIHOOD_MARGIN, MARGIN_SHARE, SLOPE_MARGIN = 0.005, 0.02, 0.1, 
 LEVEL = 0.05  # of a p-value, corrected for the number of comparisons
 STEADY_FROM = 20  # d_opt is held against D from here on: below, D itself may be what limits it
 UNSEEN = "no difference seen"
-Interval = tuple[float, float, float, int]  # mean, its two ends, number of repeats
-
-
-def negated(interval: Interval) -> Interval:
-    """Of the difference the other way round."""
-    mean, low, high, n = interval
-    return -mean, -high, -low, n
 
 
 def no_worse(interval: Interval, margin: float) -> str:
@@ -43,7 +38,7 @@ def less(interval: Interval, margin: float = 0.0) -> str:
 
 def more(interval: Interval, margin: float = 0.0) -> str:
     """ "It is more", by more than the margin."""
-    return less(negated(interval), margin)
+    return less(interval.negated(), margin)
 
 
 def still(interval: Interval, margin: float) -> str:
@@ -95,7 +90,7 @@ class Rule:
 
     def judge(self, interval: Interval, margin: float) -> str:
         """The verdict on an interval; "undecided" of too few repeats."""
-        return f"undecided: needs {FEWEST} repeats" if interval[3] < FEWEST else self.verdict(interval, margin)
+        return f"undecided: needs {FEWEST} repeats" if interval.n < FEWEST else self.verdict(interval, margin)
 
     def older(self, runs: pd.DataFrame) -> tuple[int, int]:
         """How many runs that it judges are older than it, and how many there are; of unknown age counts as older."""

@@ -1,22 +1,18 @@
 """Cells trained from scratch held against others: an observation is a cell, intervals are Welch's."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from depthsearch.cells.genotype import GENOTYPES
-from depthsearch.reporting.baselines import holm
 from depthsearch.reporting.genotypes import OTHER_CELLS, PUBLISHED_CELLS, RANDOM_CELLS
+from depthsearch.reporting.intervals import holm, unpaired
 from depthsearch.reporting.rules import (
     BETTER_RECURRENT,
     ERROR_MARGIN,
     SEARCH_HELPS,
     UNSEEN,
-    Interval,
     Rule,
     difference_seen,
 )
@@ -74,31 +70,6 @@ def kinds_in(rows: pd.DataFrame) -> list[str]:
     order = {name: i for i, name in enumerate((*STRATEGIES, PUBLISHED_CELLS, *GENOTYPES, LSTM, OTHER_CELLS))}
     order[RANDOM_CELLS] = len(order)
     return sorted(rows["kind"].unique(), key=lambda name: (order.get(name, -1), name))
-
-
-def interval_of(values: pd.Series) -> tuple[float, float]:
-    """The 95 % t-interval of a mean; no numbers of fewer than two values."""
-    from scipy.stats import t
-
-    n = len(values)
-    half = t.ppf(0.975, n - 1) * values.std() / np.sqrt(n) if n > 1 else np.nan
-    return float(values.mean() - half), float(values.mean() + half)
-
-
-def unpaired(ours: pd.Series, theirs: pd.Series) -> tuple[Interval, float]:
-    """The difference of two means with Welch's 95 % interval, the size of the smaller sample, and its p-value."""
-    from scipy.stats import ttest_ind
-
-    mean, n = float(ours.mean() - theirs.mean()), min(len(ours), len(theirs))
-    if n < 2:
-        return (mean, np.nan, np.nan, n), np.nan
-    if np.ptp(ours) + np.ptp(theirs) == 0:
-        return (mean, mean, mean, n), float(mean == 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of one sample whose values are all alike
-        test: Any = ttest_ind(ours, theirs, equal_var=False)
-    low, high = test.confidence_interval()
-    return (mean, float(low), float(high), n), float(test.pvalue)
 
 
 def differences(cells: pd.DataFrame, measure: Measure) -> pd.DataFrame:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.baselines import against_baselines
-from depthsearch.reporting.claims import paired
 from depthsearch.reporting.comparison import MODES
+from depthsearch.reporting.intervals import Interval, interval_of
 from depthsearch.reporting.purposes import ORDER, by_repeat, families, off_the_data, when_to_use_which
 from depthsearch.reporting.rates import tuning_part
 from depthsearch.reporting.words import difference_said, markdown, most_often, span, spread
@@ -35,12 +35,13 @@ REGRET = """Regret of a repeat, its mean over the data sets, and how far it lies
 or "worse": the interval excludes 0, and p, corrected for all strategies (Holm), is below 0.05 too:"""
 
 
-def differences(rows: pd.DataFrame, column: str) -> dict[str, tuple[float, float, float, int]]:
+def differences(rows: pd.DataFrame, column: str) -> dict[str, Interval]:
     """Of each strategy, its value less that of LDN: mean, 95 % interval, number of repeats."""
     values = by_repeat(rows, column)
     if REFERENCE not in values:
         return {}
-    return {name: paired(values[name] - values[REFERENCE]) for name in ORDER if name in values and name != REFERENCE}
+    others = [name for name in ORDER if name in values and name != REFERENCE]
+    return {name: interval_of(values[name] - values[REFERENCE]) for name in others}
 
 
 def cost_table(rows: pd.DataFrame) -> pd.DataFrame:

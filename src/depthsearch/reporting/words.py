@@ -1,9 +1,11 @@
 """Tables and numbers as text."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+
+from depthsearch.reporting.intervals import Interval
 
 MANY = 4  # whole numbers in a row that are listed one by one
 
@@ -41,8 +43,10 @@ def counts_said(rows: pd.DataFrame, words: Mapping[str, str]) -> str:
 
 
 def spread(values: pd.Series, how: str = ".3g", how_far: str = ".2g") -> str:
-    """Mean and standard deviation; of one value that value, and of infinite ones no deviation."""
+    """Mean and standard deviation; of one value that value, of infinite ones no deviation, of none a dash."""
     mean = values.mean()
+    if values.empty:
+        return "-"
     return f"{mean:{how}}" + (f" ± {values.std():{how_far}}" if values.count() > 1 and not np.isinf(mean) else "")
 
 
@@ -57,13 +61,13 @@ def most_often(depths: pd.Series) -> str:
     return f"{counts.idxmax():g} in {100 * counts.max() / len(depths):.0f} %" if len(counts) else "-"
 
 
-def difference_said(interval: tuple[float, float, float, int], scale: float = 1, unit: str = "") -> str:
+def difference_said(interval: Interval, scale: float = 1, unit: str = "", how: str = "+.3g") -> str:
     """A difference with its interval, of a single one without, in a unit of which `scale` make one.
 
     `+0.5 [-0.1, +1.1] points`
     """
     mean, low, high = (scale * value for value in interval[:3])
-    return "-" if np.isnan(mean) else f"{mean:+.3g}{between(low, high)} {unit}".rstrip()
+    return "-" if np.isnan(mean) else f"{mean:{how}}{between(low, high, how)} {unit}".rstrip()
 
 
 def images_said(rows: pd.DataFrame) -> str:
@@ -71,3 +75,11 @@ def images_said(rows: pd.DataFrame) -> str:
     images, pixels = (rows[name].dropna().astype(int) for name in ("n_train", "pixels"))
     said = f"{span(images)} images" if len(images) else "all images"
     return said + (f", {span(pixels)} pixels a side" if len(pixels) else "")
+
+
+def not_shown(others: Sequence[str]) -> str:
+    """The runs in the tables that a page leaves out, as a list."""
+    intro = (
+        "\n\nOf these there are runs of other configurations in the tables, less complete or older and not shown:\n\n"
+    )
+    return intro + "\n".join(f"- {line}." for line in others) if others else ""

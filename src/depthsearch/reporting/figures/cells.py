@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from depthsearch.data.nasbench import SETS
 from depthsearch.measuring.cells import DRAWN
 from depthsearch.reporting.chains import named, side_by_side, size
-from depthsearch.reporting.figures.style import Tables, panels, titled
+from depthsearch.reporting.figures.style import Tables, legend_beside, panels, titled
 from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
 from depthsearch.reporting.words import span
 from depthsearch.studies.nasbench201 import NASBench201Cell
@@ -49,7 +49,7 @@ def trajectory(tables: Tables, short: str = "c10") -> Figure | None:
         ax.set_yticks(TICKS[short])
         ax.set_ylabel("true accuracy (%)")
     for ax in axes[:, -1]:
-        ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+        legend_beside(ax)
     name = next(name for name, value in SETS.items() if value == short)
     return titled(
         figure,
@@ -107,7 +107,7 @@ def entropies(tables: Tables) -> Figure | None:
             ax.plot(mean.index, mean, "o-", ms=2.5, lw=1.2, color=COLOURS.get(kind), label=kind)
         ax.set(xlabel="epoch", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[-1].legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+    legend_beside(axes[-1])
     return titled(figure, f"searches at the reduced size, {_n(rows)}")
 
 

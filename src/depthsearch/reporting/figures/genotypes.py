@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from depthsearch.reporting.figures.cells import COLOURS as OF_STRATEGIES
-from depthsearch.reporting.figures.style import limits, panels, titled
+from depthsearch.reporting.figures.style import legend_beside, limits, panels, titled
 from depthsearch.reporting.genotypes import OTHER_CELLS, PUBLISHED, PUBLISHED_CELLS, RANDOM_CELLS
+from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.joining import GENOTYPES
-from depthsearch.reporting.trained import interval_of, kinds_in, measure_of, per_cell
+from depthsearch.reporting.trained import kinds_in, measure_of, per_cell
 from depthsearch.reporting.words import counts_said
 from depthsearch.studies.recurrent_genotypes import LSTM
 
@@ -53,7 +54,7 @@ def errors(rows: pd.DataFrame) -> Figure | None:
 
 def _cells(ax: Axes, i: int, kind: str, values: pd.Series, ends: tuple[float, float]) -> None:
     jitter = 0.14 * np.linspace(-1, 1, len(values)) if len(values) > 1 else np.zeros(len(values))
-    low, high = interval_of(values)
+    _, low, high, _ = interval_of(values)
     if kind == RANDOM_CELLS and not np.isnan(low):
         ax.axvspan(low, high, color="k", alpha=0.12, lw=0)
     colour = COLOURS.get(kind, "tab:gray")
@@ -100,7 +101,7 @@ def curves(rows: pd.DataFrame, history: pd.DataFrame) -> Figure | None:
             ax.yaxis.set_major_formatter("{x:g}")
             ax.yaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[-1].legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+    legend_beside(axes[-1])
     return titled(figure, f"{_size(rows)}: means over cells; band: one standard deviation of random cells")
 
 

@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from depthsearch.reporting.claims import paired
 from depthsearch.reporting.figures.style import repeats, titled
+from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.rules import CHOOSING
 from depthsearch.reporting.variations import AS_IS, FITS, drawn_depth, with_words
 
@@ -36,7 +36,7 @@ def variations(rows: pd.DataFrame) -> Figure | None:
         for fit, aside in zip(FITS, (-0.12, 0.12), strict=True):
             for i, name in enumerate(names):
                 part = rows[(rows["variation"] == name) & (rows["fit"] == fit)]
-                mean, low, high, _ = (scale * value for value in paired(part[column]))
+                mean, low, high, _ = (scale * value for value in interval_of(part[column]))
                 style = {"color": COLOURS[fit], "label": fit if i == 0 else None, "ms": 4}
                 ax.errorbar(mean, i + aside, xerr=[[mean - low], [high - mean]], fmt="o", lw=1.2, capsize=2, **style)
         paper = rows[(rows["variation"] == AS_IS) & (rows["fit"] == FITS[0])]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from depthsearch.reporting.figures.style import Tables, panels, three_quartiles, titled
+from depthsearch.reporting.figures.style import Tables, legend_beside, panels, three_quartiles, titled
 from depthsearch.reporting.prediction import ORDER
 from depthsearch.reporting.words import span
 from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
@@ -109,7 +109,7 @@ def selection(tables: Tables, data_set: str, split: str) -> Figure | None:
     for ax, score in zip(axes, scored, strict=True):
         _curves(ax, rows[rows["scored"] == score])
         ax.set(xlabel="trained cells", ylabel=f"accuracy, {score} (%)")
-    axes[-1].legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+    legend_beside(axes[-1])
     n = span(rows.groupby("search")["seed"].nunique())
     return titled(figure, f"{data_set}, n = {n} repeats: median, quartiles; chosen by {_label(tables, data_set)}")
 

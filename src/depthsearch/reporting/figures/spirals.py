@@ -8,13 +8,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MultipleLocator, NullLocator, SymmetricalLogLocator
 
-from depthsearch.reporting.claims import paired
 from depthsearch.reporting.figures.style import (
     COLOURS,
     LABELS,
     Tables,
     chosen_depth,
     depth_posterior,
+    legend_beside,
     panels,
     per_depth,
     probability_map,
@@ -23,6 +23,7 @@ from depthsearch.reporting.figures.style import (
     repeats,
     titled,
 )
+from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.parts import FAIR, held_out, ldn_and_ddn, of_scan
 from depthsearch.studies.spirals import HELD_OUT, Spirals
 
@@ -140,14 +141,14 @@ def spiral_variants(tables: Tables) -> Figure | None:
     ):
         for i, variant in enumerate(("LDN-95", "LDN-E")):
             costs = sign * (runs[f"{variant}_test_{metric}"] - runs[f"LDN-full_test_{metric}"])
-            found = {depth: paired(group) for depth, group in costs.groupby(runs["max_depth"])}
+            found = {depth: interval_of(group) for depth, group in costs.groupby(runs["max_depth"])}
             mean, low, high = np.array([interval[:3] for interval in found.values()]).T
             x = np.array(list(found)) + 0.8 * (i - 0.5)
             style = {"color": COLOURS[variant], "label": variant, "ms": 3.5, "lw": 1}
             ax.errorbar(x, mean, yerr=(mean - low, high - mean), fmt="o", **style)
         ax.axhline(0, color="k", lw=0.8, ls=":")
         ax.set(xlabel="maximum depth D", ylabel=f"{label},\nminus LDN-full")
-    axes[-1].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    legend_beside(axes[-1])
     return titled(figure, f"what pruning costs on spirals, {repeats(runs)}: paired differences, mean, 95 % interval")
 
 

@@ -3,12 +3,20 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
 from depthsearch.reporting.comparison import MODES
-from depthsearch.reporting.figures.style import LABELS, Tables, band, panels, scale_of, three_quartiles, titled
+from depthsearch.reporting.figures.style import (
+    LABELS,
+    Tables,
+    band,
+    legend_beside,
+    panels,
+    scale_of,
+    three_quartiles,
+    titled,
+)
 from depthsearch.reporting.purposes import ORDER, families
 from depthsearch.reporting.rules import LIKELIHOOD_MARGIN
 from depthsearch.reporting.words import span
@@ -39,7 +47,7 @@ def choices(tables: Tables) -> Figure | None:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.xaxis.set_major_locator(MultipleLocator(180))
         ax.set(xlabel=LABELS["stop_angle"], ylabel="chosen depth")
-        _legend(ax)
+        legend_beside(ax)
     return titled(figure, f"chosen depth on spirals, {_n(rows)}: mean, standard deviation")
 
 
@@ -75,7 +83,7 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
             ax.set_xscale("symlog", linthresh=1)  # an error may be 0
         ax.set_yticks(range(len(names)), names, fontsize="small")
     axes[0].invert_yaxis()
-    _legend(axes[-1])
+    legend_beside(axes[-1])
     return titled(figure, f"test set, {_n(rows)}: median, quartiles")
 
 
@@ -131,7 +139,7 @@ def entropies(tables: Tables) -> Figure | None:
                 mean = curves_of_repeats.interpolate(method="index", limit_area="inside").ffill().bfill().mean(axis=1)
                 ax.plot(mean.index, mean, lw=1.2, color=COLOURS[name], label=name)
         ax.set(xlabel="epoch", ylabel="entropy over depth (nats)", title=data_set)
-    _legend(axes[-1])
+    legend_beside(axes[-1])
     return titled(figure, f"entropy of the weights of the depths, {_n(curves)}: mean")
 
 
@@ -152,13 +160,8 @@ def shifts(tables: Tables, family: str) -> Figure | None:
         ax.set(xlabel="distance moved (std)" if family == "spirals" else "rotation (degrees)", ylabel=label)
     if family == "spirals":  # whose points can be moved far
         axes[0].set_yscale("symlog", linthresh=1)
-    _legend(axes[-1])
+    legend_beside(axes[-1])
     return titled(figure, f"{family} under shift, {_n(rows)}: median")
-
-
-def _legend(ax: Axes) -> None:
-    # Beside the panel: twelve names would hide what they name.
-    ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _n(rows: pd.DataFrame) -> str:

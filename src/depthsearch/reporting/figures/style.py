@@ -156,6 +156,11 @@ def panels(
     return figure, axes.flat[:n]
 
 
+def legend_beside(ax: Axes) -> None:
+    """A legend of many names, to the right of the panel, where it hides nothing."""
+    ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
+
+
 def limits(groups: Sequence[pd.Series]) -> tuple[float, float]:
     """Ends of an axis on which one value that lies far out does not hide the others.
 

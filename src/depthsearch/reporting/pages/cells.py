@@ -7,14 +7,13 @@ import pandas as pd
 from depthsearch.data.nasbench import SETS
 from depthsearch.measuring.cells import YARDSTICKS
 from depthsearch.reporting.against import RIVALS, against
-from depthsearch.reporting.claims import paired
+from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.chains import chains_part
-from depthsearch.reporting.pages.results import not_shown
 from depthsearch.reporting.rules import BETTER_CELLS, rules_table
 from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
 from depthsearch.reporting.tuning import TUNING, rule_said, tuned, tuning_table
-from depthsearch.reporting.words import between, images_said, markdown, span, spread
+from depthsearch.reporting.words import between, images_said, markdown, not_shown, span, spread
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.random_cells import EQUAL_COST
 
@@ -169,7 +168,7 @@ def spread_of(values: pd.Series) -> str:
 
 
 def _interval(values: pd.Series) -> str:
-    _, low, high, n = paired(values)
+    _, low, high, n = interval_of(values)
     if n == 0:
         return "-"
     if low < 0 or high > 100:  # of percent: far from normal, one cell at chance, say

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.chains import named, side_by_side, size
-from depthsearch.reporting.claims import paired
+from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.rules import COUNTING_CELLS, ERROR_MARGIN, MARGIN_SHARE, rules_table
-from depthsearch.reporting.words import between, images_said, markdown, span, spread
+from depthsearch.reporting.words import difference_said, images_said, markdown, span, spread
 
-SAID = """The cells of NAS-Bench-201 keep the shape of what they see, so a chain of x + cell(x) behind one stem is a
+INTRO = """The cells of NAS-Bench-201 keep the shape of what they see, so a chain of x + cell(x) behind one stem is a
 residual network whose depth can be learnt by the closed-form ELBO and cut. The cell of a strategy is that of the search
 that ended with the least validation loss. *Fixed*: the chain of depth D. *Learnt*: the chain of at most D, cut at
 d_opt (LDN-95). *Retrained*: a chain of depth d_opt, trained from scratch. Test error in percent, mean ± standard
@@ -29,7 +29,7 @@ def chains_part(tables: Tables) -> list[str]:
     names = named(tables["cells"])
     return [
         "## Depth and cell together",
-        SAID,
+        INTRO,
         _sizes(tables["chains"]),
         markdown(chains_table(runs, names)),
         f"{_in_words(runs)} {_entropy(tables['chains_depths'], runs)}",
@@ -67,10 +67,10 @@ def _in_words(runs: pd.DataFrame) -> str:
     margin = min(ERROR_MARGIN, MARGIN_SHARE * float(means["fixed"].mean()))
     said = []
     for name in ("learnt", "retrained"):
-        interval = paired(means[name] - means["fixed"])
-        mean, low, high, n = (*(100 * value for value in interval[:3]), interval[3])
+        interval = interval_of(means[name] - means["fixed"])
         verdict = IN_WORDS.get(word := COUNTING_CELLS.judge(interval, margin), word)
-        said.append(f"{name} − fixed {mean:+.2f}{between(low, high, '+.2f')} points over {n} cells: {verdict}")
+        points = difference_said(interval, 100, "points", "+.2f")
+        said.append(f"{name} − fixed {points} over {interval.n} cells: {verdict}")
     return f"**Does learning the depth cost anything?** {'; '.join(said)}. Margin: {100 * margin:g} points."
 
 

@@ -6,26 +6,25 @@ import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.genotypes import RANDOM_CELLS, by_origin, searches_of
+from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.pages.cells import moved_table, sizes
 from depthsearch.reporting.pages.recurrent import JUDGED, KINDS, rates_said, searches_part, tuning_part
-from depthsearch.reporting.pages.results import not_shown
-from depthsearch.reporting.rules import FEWEST, UNSEEN, Interval, rules_table
+from depthsearch.reporting.rules import FEWEST, UNSEEN, rules_table
 from depthsearch.reporting.trained import (
     APART,
     Measure,
     best_of_each,
     differences,
-    interval_of,
     kinds_in,
     measure_of,
     per_cell,
 )
-from depthsearch.reporting.words import counts_said, markdown
+from depthsearch.reporting.words import counts_said, difference_said, markdown, not_shown, spread
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.genotypes import PRESETS
 from depthsearch.studies.texts import TEXTS
 
-STRATEGIES = ("DARTS", "DARTS 2nd order", "DrNAS", "DrNAS progressive")  # that are to be held against random cells
+TO_BE_JUDGED = ("DARTS", "DARTS 2nd order", "DrNAS", "DrNAS progressive")  # that are to be held against random cells
 TRAINED = {
     "channels": "C = {}",
     "layers": "{} cells",
@@ -91,7 +90,7 @@ def genotypes_page(trained: pd.DataFrame, cells: pd.DataFrame, others: Sequence[
     pictures = searched[searched["space"] == DartsCell.name] if len(searched) else searched
     if len(pictures):
         text += ["### How far the searches went, and what they cost", sizes(pictures), RATES, MOVED]
-        text += [markdown(moved_table(pictures)), _missing(runs[~of_text], pictures, (*STRATEGIES, RANDOM_CELLS))]
+        text += [markdown(moved_table(pictures)), _missing(runs[~of_text], pictures, (*TO_BE_JUDGED, RANDOM_CELLS))]
     for name in pd.concat([table["data_set"] for table in (trained, cells)]).unique():
         if name in TEXTS:
             text += _of_text(name, *(table[table["data_set"] == name] for table in (runs, searched, trained, cells)))
@@ -167,9 +166,9 @@ def worth_table(rows: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     for kind in kinds_in(rows):
         own, ours = cells[cells["kind"] == kind], rows[rows["kind"] == kind]
         values = measure.scale * own["value"]
-        low, high = interval_of(values)
+        _, low, high, _ = interval_of(values)
         row = {"cells": kind, "n": len(own), "trainings": ours["configuration"].add(ours["seed"].astype(str)).nunique()}
-        row |= {"diverged": int(ours["diverged_epoch"].notna().sum()), measure.name: _spread(values)}
+        row |= {"diverged": int(ours["diverged_epoch"].notna().sum()), measure.name: spread(values, ".2f", ".2f")}
         row |= {"interval": "-" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"}
         table.append(row | {"parameters": f"{own['parameters'].mean():,.0f}" if len(own) else "-"})
     return pd.DataFrame(table)
@@ -180,7 +179,10 @@ def differences_table(judged: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     table = []
     for row in judged.to_dict("records"):
         p = "-" if np.isnan(row["p"]) else f"{row['p']:.2g}"
-        shown = {"difference": f"{row['kind']} − {row['other']}", measure.unit: _difference(row["interval"], measure)}
+        shown = {
+            "difference": f"{row['kind']} − {row['other']}",
+            measure.unit: difference_said(row["interval"], measure.scale, how="+.2f"),
+        }
         table.append(shown | {"Holm's p": p, "word": row["word"]})
     return pd.DataFrame(table)
 
@@ -224,15 +226,6 @@ def _missing(runs: pd.DataFrame, searched: pd.DataFrame, kinds: Sequence[str]) -
         return (
             f"Of the cells that {len(searched)} searches found, {sum(done.get(k, 0) for k in found.index)} are trained."
         )
-    searches = {kind: f" of {found.get(kind, 0)} found" for kind in STRATEGIES}
+    searches = {kind: f" of {found.get(kind, 0)} found" for kind in TO_BE_JUDGED}
     said = [f"{kind} {n} trained{searches.get(kind, '')}" for kind, n in few.items()]
     return f"**Unfinished.** There is no word on a kind before {FEWEST} of its cells are trained: {'; '.join(said)}."
-
-
-def _difference(interval: Interval, measure: Measure) -> str:
-    mean, low, high = (measure.scale * value for value in interval[:3])
-    return f"{mean:+.2f}" + ("" if np.isnan(low) else f" [{low:+.2f}, {high:+.2f}]")
-
-
-def _spread(values: pd.Series) -> str:
-    return "-" if values.empty else f"{values.mean():.2f}" + (f" ± {values.std():.2f}" if len(values) > 1 else "")

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.claims import best_ddn, paired
-from depthsearch.reporting.pages.results import not_shown
-from depthsearch.reporting.rules import CHOOSING, FEWEST, REPAIR, Interval, rules_table
+from depthsearch.reporting.claims import best_ddn
+from depthsearch.reporting.intervals import Interval, interval_of
+from depthsearch.reporting.rules import CHOOSING, FEWEST, REPAIR, rules_table
 from depthsearch.reporting.variations import AS_IS, FITS, drawn_depth, taken, with_words
-from depthsearch.reporting.words import difference_said, markdown, spread
+from depthsearch.reporting.words import difference_said, markdown, not_shown, spread
 
 INTRO = """Generated from the saved runs by `make figures`; no number here is typed. On spirals one run of LDN may err
 more than the best fixed depth ([claim 2](README.md#claims-of-the-paper) says by how much, and how sure that is), and q
@@ -69,7 +69,7 @@ def in_words(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
         return "**No variation was run yet.**"
     said = f"**Does changing one thing help?** Taken: {best[0]}, and q {best[1]} after training."
     interval = gap(confirming, *best, "test_error")
-    if interval[3] < FEWEST:
+    if interval.n < FEWEST:
         return f"{said} It is not confirmed yet: that needs {FEWEST} repeats."
     words = {"reproduced": "confirmed", "not reproduced": "not confirmed"}
     said += f" Test error, minus the paper's: {difference_said(interval, 100, 'points')}, "
@@ -80,7 +80,7 @@ def in_words(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
         said += f" With q as learnt: {difference_said(alone, 100, 'points')}."
     for column, name in OFF.items():
         other = gap(confirming, *best, column)
-        hurts = "it hurts" if other[2] < 0 else "it helps" if other[1] > 0 else "no difference seen"
+        hurts = "it hurts" if other.high < 0 else "it helps" if other.low > 0 else "no difference seen"
         said += f" {name[0].upper()}{name[1:]}: {difference_said(other)}, {hurts}."
     return said
 
@@ -93,13 +93,13 @@ def trained_again(rows: pd.DataFrame, ldn: pd.DataFrame) -> str:
     ours = rows[(rows["variation"] == best[0]) & (rows["fit"] == best[1])].set_index("seed")["test_error"]
     again = ldn.set_index("seed")["LDN-95_test_error"]
     all_seeds = gap(rows, *best, "test_error")
-    others = paired(ours - again)
+    others = interval_of(ours - again)
     other_said, all_said = (difference_said(interval, 100, "points") for interval in (others, all_seeds))
     return (
         "**Does that depend on one training?** Rounding alone (another processor, another version of the code) changes "
         "which network a seed gives, so we compare with another training of the same network too. Minus the LDN of the "
-        f"scan of D, trained at another time, on {others[3]} seeds that confirm: {other_said}. "
-        f"Minus the paper's LDN trained here, on all {all_seeds[3]} seeds, those that choose too, which favour what is "
+        f"scan of D, trained at another time, on {others.n} seeds that confirm: {other_said}. "
+        f"Minus the paper's LDN trained here, on all {all_seeds.n} seeds, those that choose too, which favour what is "
         f"taken: {all_said}."
     )
 
@@ -107,9 +107,9 @@ def trained_again(rows: pd.DataFrame, ldn: pd.DataFrame) -> str:
 def is_it_q(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
     """What the paper's LDN has of a q that is as good as it can be for its weights, on each half of the seeds."""
     said = [
-        _refitted(rows, f"on the {gap(rows, AS_IS, FITS[1], 'test_error')[3]} seeds that {what}")
+        _refitted(rows, f"on the {gap(rows, AS_IS, FITS[1], 'test_error').n} seeds that {what}")
         for rows, what in ((choosing, "choose"), (confirming, "confirm"))
-        if gap(rows, AS_IS, FITS[1], "test_error")[3] > 0
+        if gap(rows, AS_IS, FITS[1], "test_error").n > 0
     ]
     return f"**Is it q?** The paper's LDN refitted minus as learnt, {'; '.join(said)}." if said else ""
 
@@ -132,7 +132,7 @@ def gap(rows: pd.DataFrame, variation: str, fit: str, column: str) -> Interval:
         rows[(rows["variation"] == name) & (rows["fit"] == how)].set_index("seed")[column]
         for name, how in ((variation, fit), (AS_IS, FITS[0]))
     )
-    return paired(ours - papers)
+    return interval_of(ours - papers)
 
 
 def variations_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -166,6 +166,6 @@ def retrained_table(rows: pd.DataFrame, ddn: pd.DataFrame) -> pd.DataFrame:
         for name, others in (("retrained at d_opt", anew), ("the best DDN", best)):
             both = (own["test_error"] - others).dropna()
             row |= {f"n, {name}": len(both), f"{name} (%)": spread(100 * others[both.index])}
-            row |= {f"LDN-95 minus {name}": difference_said(paired(both), 100, "points")}
+            row |= {f"LDN-95 minus {name}": difference_said(interval_of(both), 100, "points")}
         table.append(row)
     return pd.DataFrame(table)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from depthsearch.reporting.claims import paired
+from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.predictor_tables import (
     RIVALS,
@@ -17,7 +17,6 @@ from depthsearch.reporting.predictor_tables import (
     verdict,
     yardstick_table,
 )
-from depthsearch.reporting.rules import negated
 from depthsearch.reporting.words import markdown, span
 from depthsearch.studies.predictor_table import ENSEMBLE, PUBLISHED
 from depthsearch.studies.trained_pools import NB101
@@ -129,10 +128,10 @@ def outcome(tables: Tables) -> str:
     """Where the ensemble is better than the best yardstick and than the paper's network, where its picks are better."""
     leads: dict[str, dict[str, list]] = {"the best yardstick": {}, "the network as published": {}}
     for key, errors in compared(tables):
-        differences = lead_over_yardsticks(errors)[1], paired(errors[ENSEMBLE] - errors[PUBLISHED])
+        differences = lead_over_yardsticks(errors)[1], interval_of(errors[ENSEMBLE] - errors[PUBLISHED])
         for found, difference in zip(leads.values(), differences, strict=True):
             place = (key["data_set"], f"{key['split']} → {key['evaluated']}")
-            found.setdefault(verdict(negated(difference)), []).append(place)
+            found.setdefault(verdict(difference.negated()), []).append(place)
     lines = [
         f"- Mean squared error of *{ENSEMBLE}* less than that of {other} (whole 95 % interval below 0): {_said(found)}."
         for other, found in leads.items()

@@ -21,7 +21,7 @@ from depthsearch.reporting.pages.spirals import bends, spirals_part, told
 from depthsearch.reporting.parts import FAIR, first_cohorts
 from depthsearch.reporting.rules import FEWEST, SELECTED_AT, rules_table
 from depthsearch.reporting.tables import no_runs
-from depthsearch.reporting.words import markdown
+from depthsearch.reporting.words import markdown, not_shown
 from depthsearch.studies.spirals import Spirals
 
 
@@ -176,14 +176,6 @@ scans other work ran, so they are upper bounds. A name that ends in `{FAIR}` is 
 def strategies_part(tables: Tables, others: Sequence[str]) -> str:
     """The verdict on strategies, from what is shown of their tables."""
     return verdict.page(tables) + not_shown(others)
-
-
-def not_shown(others: Sequence[str]) -> str:
-    """The runs in the tables that a page leaves out, as a list."""
-    intro = (
-        "\n\nOf these there are runs of other configurations in the tables, less complete or older and not shown:\n\n"
-    )
-    return intro + "\n".join(f"- {line}." for line in others) if others else ""
 
 
 def benchmarks_part(results: Path) -> str:

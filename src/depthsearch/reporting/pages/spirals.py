@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.claims import paired, slopes
+from depthsearch.reporting.claims import slopes
+from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import test_metrics
 from depthsearch.reporting.parts import FAIR, held_out, of_scan
@@ -52,7 +53,7 @@ def bends(tables: Tables, protocol: str = "") -> str:
         return ""
     said = [
         f"from D = {part['max_depth'].min()} to {part['max_depth'].max()} "
-        f"{difference_said(paired(slopes(part, 'max_depth')))}"
+        f"{difference_said(interval_of(slopes(part, 'max_depth')))}"
         for part in parts
     ]
     ends = [runs[runs["max_depth"] == depth] for depth in (parts[0]["max_depth"].min(), runs["max_depth"].max())]
