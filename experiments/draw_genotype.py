@@ -19,10 +19,13 @@ from depthsearch.cells.genotype import GENOTYPES, genotype
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("genotype", help=f"a JSON file, a run folder with a genotype.json, or {', '.join(GENOTYPES)}")
-    parser.add_argument("--output", type=Path, help="a .png, .pdf or .svg file (default: the genotype's name, as PNG)")
+    parser.add_argument("--output", type=Path, help="a .png, .pdf or .svg file (default: a PNG named after it)")
     parser.add_argument("--engine", choices=ENGINES, help="default: dot where it is installed")
     args = parser.parse_args(arguments)
-    name = Path(args.genotype).stem if args.genotype in GENOTYPES or os.path.exists(args.genotype) else "genotype"
+    there = Path(args.genotype)
+    name = there.stem if args.genotype in GENOTYPES or os.path.exists(there) else "genotype"
+    if there.is_dir():  # of a run: the repeat alone is the name of many
+        name = f"{there.absolute().parent.name}_{there.name}"
     output = args.output or Path(f"{name}.png")
     try:
         engine = draw(genotype(args.genotype), output, args.engine)

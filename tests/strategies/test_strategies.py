@@ -525,6 +525,13 @@ def test_the_best_and_what_is_not_shown_to_be_worse():
     assert standing(lucky.assign(x=lucky["x"].where(lucky["strategy"] != "DARTS", 9.0)), "x").best == "LDN"
 
 
+def test_some_strategies_alone(tmp_path):
+    options = ("--datasets", "digits", "--strategies", "DrNAS", "DDN", "--repeats", 1, "--dry-run")
+    out = scan_script("0", *options, "--results", tmp_path, name="strategies")
+    kinds = {line.split("/")[-2].partition("_")[0] for line in out.stdout.splitlines() if "version_" in line}
+    assert kinds == {"DrNAS", "DDN"}
+
+
 def test_what_is_best_is_named_though_it_may_be_chance():
     values = {"LDN": (0.5, 0.5, 0.5, 1.3), "normal": (0.56, 0.57, 0.56, 0.57)}
     table = [
@@ -539,7 +546,7 @@ def test_what_is_best_is_named_though_it_may_be_chance():
     assert said.endswith(
         "LDN (0.7 AUROC, of which 0.5 is chance); not seen below it: normal; of these not seen above chance: LDN."
     )
-    assert good_for(rows, shift)["noticing what is off the data"] == ["normal"]
+    assert good_for(rows, shift)["noticing inputs off the data (AUROC)"] == ["normal"]
 
 
 @pytest.mark.parametrize(
@@ -547,6 +554,7 @@ def test_what_is_best_is_named_though_it_may_be_chance():
     [
         (["--datasets", "spirals123"], "no data set 'spirals123' in this grid; there are spirals180"),
         (["--epochs", "0"], "--epochs must be 1 or more"),
+        (["--strategies", "LDN", "luck"], "no strategy 'luck' in this grid; there are LDN, marginal likelihood"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path):

@@ -48,7 +48,7 @@ def _purposes(rows: pd.DataFrame, shift: pd.DataFrame) -> list[_Purpose]:
         noticed = "To notice inputs off the data by predictive entropy"
         moved = off_the_data(shift)
         unit = "AUROC, of which 0.5 is chance"
-        found.append(_Purpose("noticing what is off the data", noticed, moved, "auroc", 1, unit, chance=0.5))
+        found.append(_Purpose("noticing inputs off the data (AUROC)", noticed, moved, "auroc", 1, unit, chance=0.5))
     return found
 
 

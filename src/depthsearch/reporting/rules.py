@@ -98,8 +98,8 @@ class Rule:
         return int((judged["started"].fillna("") < self.since).sum()) if len(judged) else 0, len(judged)
 
 
-COST = f"whole interval below a margin, the smaller of {100 * ERROR_MARGIN:g} points of error or {LIKELIHOOD_MARGIN:g} \
-nats, and {100 * MARGIN_SHARE:g} % of the reference's value"
+COST = f"whole interval below the margin: of errors {100 * ERROR_MARGIN:g} points, of log-likelihoods \
+{LIKELIHOOD_MARGIN:g} nats, or {100 * MARGIN_SHARE:g} % of what the reference has where that is less"
 DEPTH_SCANS = ("scan_max_depth_", "scan_deterministic_depth_")
 CHANGED_AT = "2026-11-28T09:10"
 SELECTED_AT = "2026-11-29T11:02"  # since when epochs are selected as now where points of spirals are held out

@@ -1,9 +1,10 @@
 """The comparison of strategies: one way of choosing a depth, or one network of the pool that some of them search."""
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -15,6 +16,7 @@ from depthsearch.depth.posteriors import DepthPosterior, FixedDepth
 from depthsearch.learning.method import PAPER, Method, Selection, Training
 from depthsearch.learning.trained import Trained
 from depthsearch.measuring.choices import costs_of, evaluate_choice
+from depthsearch.running.study import Problem
 from depthsearch.strategies import METHODS, SEARCHES, TUNED
 from depthsearch.strategies.mixing import Mixing
 from depthsearch.studies.depth import DepthStudy
@@ -44,6 +46,24 @@ class Choice(DepthStudy):
     points: str = "train"
     pool: str = ""
     rate: float | None = None
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        super().add_options(parser)
+        known = f"{', '.join(METHODS)}, and DDN for the pool"
+        parser.add_argument(
+            "--strategies", nargs="+", metavar="NAME", help=f"these alone: {known}, which searches need"
+        )
+
+    @classmethod
+    def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
+        if options.strategies is not None:
+            there = dict.fromkeys(study.kind for study in studies)
+            for name in options.strategies:
+                if name not in there:
+                    raise Problem(f"no strategy {name!r} in this grid; there are {', '.join(there)}")
+            studies = [study for study in studies if study.kind in options.strategies]
+        return super().chosen(studies, options)
 
     # Rates that `every_way` gives, by kind, where they are not the preset's; of alpha everywhere.
     TUNED: ClassVar[Mapping[str, float]] = dict.fromkeys(("DARTS", "DARTS 2nd order", "DrNAS"), TUNED)

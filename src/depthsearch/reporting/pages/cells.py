@@ -106,7 +106,10 @@ def _cost_of_random_search(rows: pd.DataFrame) -> str:
     others = ", ".join(
         f"{means[EQUAL_COST] / cost:.2g} times those of {kind}" for kind, cost in means.items() if kind != EQUAL_COST
     )
-    return f"*{EQUAL_COST[0].upper()}{EQUAL_COST[1:]}* has the operation evaluations of DARTS of first order: {others}."
+    return (
+        f"*{EQUAL_COST[0].upper()}{EQUAL_COST[1:]}* may spend the operation evaluations of DARTS of first order; "
+        f"it spent {others}."
+    )
 
 
 def worth_table(rows: pd.DataFrame) -> pd.DataFrame:

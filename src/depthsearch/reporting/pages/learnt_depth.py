@@ -35,7 +35,7 @@ def learnt_depth_page(rows: pd.DataFrame, ldn: pd.DataFrame, ddn: pd.DataFrame, 
         ddn: the deterministic networks of the spiral scan.
         others: a line for each cohort that is not shown.
     """
-    text = ["# What makes a learnt depth lose", INTRO]
+    text = ["# What makes a learnt depth err more than the best fixed one", INTRO]
     for depth, part in with_words(rows).groupby("max_depth"):
         text += _of_depth(int(str(depth)), part, ldn, ddn, depth == drawn_depth(rows))
     return "\n\n".join(text) + not_shown(others) + "\n"

@@ -37,6 +37,8 @@ Generated from the saved runs by `make figures`; no measured number here is type
 
 ## Outcome
 
+Names of predictors, splits and sets are explained [below](#how-to-read-it).
+
 {_of_what(tables)}
 {outcome(tables)}
 
