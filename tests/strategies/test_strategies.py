@@ -596,7 +596,7 @@ def test_a_network_that_diverges_is_paid_for(tmp_path):
 
 def test_the_epochs_of_a_grid_stand_unless_the_command_line_says_otherwise():
     def epochs(quick: bool, asked: int | None) -> int | None:
-        (study,) = SpiralChoice.chosen([SpiralChoice(epochs=7)], Namespace(quick=quick, epochs=asked))
+        (study,) = SpiralChoice.chosen([SpiralChoice(epochs=7)], Namespace(quick=quick, epochs=asked, strategies=None))
         return study.epochs
 
     assert epochs(False, None) == 7

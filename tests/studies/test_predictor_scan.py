@@ -16,9 +16,11 @@ from depthsearch.data.nasbench101 import Table, nested_splits, save_table, split
 from depthsearch.measuring.yardsticks import NAMES
 from depthsearch.reporting.__main__ import main as report
 from depthsearch.reporting.figures import predictor as figures
+from depthsearch.reporting.intervals import Interval
 from depthsearch.reporting.pages.predictor import outcome
 from depthsearch.reporting.prediction import TABLES, collect, read_tables
-from depthsearch.reporting.predictor_tables import interval, spread, verdict, yardstick_table
+from depthsearch.reporting.predictor_tables import spread_and_median, verdict, yardstick_table
+from depthsearch.reporting.words import difference_said
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
 from depthsearch.running.study import Problem, folder_name
@@ -314,11 +316,21 @@ def test_the_outcome_says_where_the_predictor_is_better():
 
 
 def test_words_of_differences():
-    assert verdict((0.5, 0.1, 0.9, 20)) == "yes" and verdict((0.5, -0.1, 0.9, 20)) == "undecided"
-    assert verdict((-0.5, -0.9, -0.1, 20)) == "no" and verdict((0.5, 0.1, 0.9, 2)).startswith("undecided: needs")
-    assert interval((0.5, -0.25, 1.25, 20)) == "+0.5 [-0.25, +1.25]"
-    assert spread(pd.Series([1.1, 1.1, 1.1])) == "1.1 ± 0" and spread(pd.Series([1.0, 3.0])) == "2 ± 1.4"
-    assert spread(pd.Series([1.0, 2.0, 30.0])) == "11 ± 16, median 2" and "median" not in spread(pd.Series([-1.0, 1.0]))
+    for difference, said in (
+        ((0.5, 0.1, 0.9, 20), "yes"),
+        ((0.5, -0.1, 0.9, 20), "undecided"),
+        ((-0.5, -0.9, -0.1, 20), "no"),
+        ((0.5, 0.1, 0.9, 2), "undecided: needs 4 repeats"),
+    ):
+        assert verdict(Interval(*difference)) == said
+    assert difference_said(Interval(0.5, -0.25, 1.25, 20)) == "+0.5 [-0.25, +1.25]"
+    for values, said in (
+        ([1.1, 1.1, 1.1], "1.1 ± 0"),
+        ([1.0, 3.0], "2 ± 1.4"),
+        ([1.0, 2.0, 30.0], "11 ± 16, median 2"),
+        ([-1.0, 1.0], "0 ± 1.4"),
+    ):
+        assert spread_and_median(pd.Series(values)) == said
 
 
 def test_runs_are_made_by_a_cpu_whatever_the_device(finished):
