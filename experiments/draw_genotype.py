@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     there = Path(args.genotype)
     name = there.stem if args.genotype in GENOTYPES or os.path.exists(there) else "genotype"
-    if there.is_dir():  # of a run: the repeat alone is the name of many
+    if os.path.isdir(there):  # of a run: the repeat alone is the name of many
         name = f"{there.absolute().parent.name}_{there.name}"
     output = args.output or Path(f"{name}.png")
     try:

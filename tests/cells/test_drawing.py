@@ -105,8 +105,16 @@ def test_the_script_draws_names_and_files(script, tmp_path):
         assert (tmp_path / f"{Path(name).stem}.png").stat().st_size > 1000
 
 
+def test_a_drawing_of_a_run_is_named_after_its_setting_too(script, tmp_path):
+    for repeat in ("version_0", "version_1"):
+        (tmp_path / "DARTS-1234" / repeat).mkdir(parents=True)
+        (tmp_path / "DARTS-1234" / repeat / "genotype.json").write_text(genotype("DARTS_V2").to_json())
+        assert script(f"DARTS-1234/{repeat}", "--engine", "matplotlib") == (0, "")
+    assert {path.name for path in tmp_path.glob("*.png")} == {"DARTS-1234_version_0.png", "DARTS-1234_version_1.png"}
+
+
 @pytest.mark.parametrize(
-    "arguments", [("DARTS_V7",), ('{"normal": []}',), ("DARTS_V2", "--output", "x.gif"), ("cut.json",)]
+    "arguments", [("DARTS_V7",), ("x" * 5000,), ('{"normal": []}',), ("DARTS_V2", "--output", "x.gif"), ("cut.json",)]
 )
 def test_the_script_refuses_in_a_line(script, arguments, tmp_path):
     (tmp_path / "cut.json").write_text(genotype("DARTS_V2").to_json()[:50])

@@ -114,7 +114,7 @@ class Standing(NamedTuple):
 
     best: str | None
     ties: list[str]
-    chance: list[str]
+    not_above_chance: list[str]
 
 
 def standing(rows: pd.DataFrame, column: str, chance: float | None = None) -> Standing:

@@ -47,24 +47,6 @@ class Choice(DepthStudy):
     pool: str = ""
     rate: float | None = None
 
-    @classmethod
-    def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        super().add_options(parser)
-        known = f"{', '.join(METHODS)}, and DDN for the pool"
-        parser.add_argument(
-            "--strategies", nargs="+", metavar="NAME", help=f"these alone: {known}, which searches need"
-        )
-
-    @classmethod
-    def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
-        if options.strategies is not None:
-            there = dict.fromkeys(study.kind for study in studies)
-            for name in options.strategies:
-                if name not in there:
-                    raise Problem(f"no strategy {name!r} in this grid; there are {', '.join(there)}")
-            studies = [study for study in studies if study.kind in options.strategies]
-        return super().chosen(studies, options)
-
     # Rates that `every_way` gives, by kind, where they are not the preset's; of alpha everywhere.
     TUNED: ClassVar[Mapping[str, float]] = dict.fromkeys(("DARTS", "DARTS 2nd order", "DrNAS"), TUNED)
     SHARE: ClassVar[float]
@@ -122,6 +104,24 @@ class Choice(DepthStudy):
         if self.rate is not None and not self.rate > 0:
             return f"a learning rate is above 0, got {self.rate:g}"
         return super().problem(data)
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        super().add_options(parser)
+        known = f"{', '.join(METHODS)}, and DDN for the pool"
+        parser.add_argument(
+            "--strategies", nargs="+", metavar="NAME", help=f"these alone: {known}, which searches need"
+        )
+
+    @classmethod
+    def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
+        if options.strategies is not None:
+            there = dict.fromkeys(study.kind for study in studies)
+            for name in options.strategies:
+                if name not in there:
+                    raise Problem(f"no strategy {name!r} in this grid; there are {', '.join(there)}")
+            studies = [study for study in studies if study.kind in options.strategies]
+        return super().chosen(studies, options)
 
 
 @dataclass(frozen=True, kw_only=True)

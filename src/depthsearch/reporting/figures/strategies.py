@@ -153,7 +153,7 @@ def shifts(tables: Tables, family: str) -> Figure | None:
         # Twelve colours can not be told apart: one a kind, the others in gray behind them.
         for name in sorted(set(rows["strategy"]), key=lambda name: (name in DRAWN, ORDER.index(name))):
             runs = rows[rows["strategy"] == name]
-            middle = (100 if metric == "ece" else 1) * runs.groupby("shift")[metric].median()
+            middle = scale_of(metric) * runs.groupby("shift")[metric].median()
             drawn = {"color": DRAWN[name], "label": name} if name in DRAWN else {"color": "0.75"}
             ax.plot(middle.index, middle, "o-", ms=2.5, lw=1, **drawn)
         ax.plot([], [], "-", color="0.75", label="all others")

@@ -40,7 +40,7 @@ Tables = Mapping[str, pd.DataFrame]
 
 def scale_of(column: str) -> int:
     """By what a column is multiplied to have the unit of its label: shares are stored, errors drawn in percent."""
-    return 100 if column.endswith("error") else 1
+    return 100 if column.endswith(("error", "ece")) else 1
 
 
 def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str | None = None) -> None:

@@ -106,24 +106,20 @@ def trained_again(rows: pd.DataFrame, ldn: pd.DataFrame) -> str:
 
 def is_it_q(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
     """What the paper's LDN has of a q that is as good as it can be for its weights, on each half of the seeds."""
-    said = [
-        _refitted(rows, f"on the {gap(rows, AS_IS, FITS[1], 'test_error').n} seeds that {what}")
-        for rows, what in ((choosing, "choose"), (confirming, "confirm"))
-        if gap(rows, AS_IS, FITS[1], "test_error").n > 0
-    ]
-    return f"**Is it q?** The paper's LDN refitted minus as learnt, {'; '.join(said)}." if said else ""
+    halves = _refitted(choosing, "choose"), _refitted(confirming, "confirm")
+    said = "; ".join(half for half in halves if half)
+    return f"**Is it q?** The paper's LDN refitted minus as learnt, {said}." if said else ""
 
 
-def _refitted(rows: pd.DataFrame, where: str) -> str:
+def _refitted(rows: pd.DataFrame, what: str) -> str:
+    error = gap(rows, AS_IS, FITS[1], "test_error")
+    if not error.n:
+        return ""
     depths = [rows[(rows["variation"] == AS_IS) & (rows["fit"] == fit)]["pruned_depth"] for fit in FITS]
-    said = [
-        f"{name} {difference_said(gap(rows, AS_IS, FITS[1], column), scale, unit)}"
-        for column, name, scale, unit in (
-            ("test_error", "test error", 100, "points"),
-            *((c, n, 1, "") for c, n in OFF.items()),
-        )
-    ]
-    return f"{where}: cut at {depths[1].mean():.1f} instead of {depths[0].mean():.1f}, {', '.join(said)}"
+    said = [f"test error {difference_said(error, 100, 'points')}"]
+    said += [f"{name} {difference_said(gap(rows, AS_IS, FITS[1], column))}" for column, name in OFF.items()]
+    cut = f"cut at {depths[1].mean():.1f} instead of {depths[0].mean():.1f}"
+    return f"on the {error.n} seeds that {what}: {cut}, {', '.join(said)}"
 
 
 def gap(rows: pd.DataFrame, variation: str, fit: str, column: str) -> Interval:

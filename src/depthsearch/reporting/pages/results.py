@@ -42,7 +42,7 @@ versions of all packages behind the committed results are in [requirements.lock]
 theirs. Runs that do not say when they started were made before 2026-11-28, with torch 2.15.0 instead.
 
 Cells: [what DARTS and DrNAS find](cells.md) on NAS-Bench-201, [in the DARTS space](genotypes.md). The
-[neural predictor](predictor.md). [What makes a learnt depth lose](learnt_depth.md).
+[neural predictor](predictor.md). [What makes a learnt depth err](learnt_depth.md).
 
 {_claims(tables, every)}
 
