@@ -4,7 +4,8 @@ The cells are those of results/tables/cells.csv: of each strategy the one whose 
 loss, and of the yardsticks the best of NAS-Bench-201's table and a random one.
 """
 
-from depthsearch.reporting.searches import TABLES, cells_to_stack
+from depthsearch.reporting.schema import CELLS
+from depthsearch.reporting.searches import cells_to_stack
 from depthsearch.reporting.shown import shown
 from depthsearch.reporting.tables import stored_tables
 from depthsearch.running.folders import RESULTS
@@ -15,8 +16,8 @@ QUICK = [CellChain(kind=kind, data_set="digits", channels=4, max_depth=3, n_trai
 
 
 def main(argv: list[str] | None = None) -> None:
-    stored = stored_tables(RESULTS, TABLES)
-    cells = sorted(set(cells_to_stack(shown(stored)[0]["cells"]).values())) if stored else [CellChain.cell]
+    searches, _ = shown(stored_tables(RESULTS, CELLS.tables))
+    cells = sorted(set(cells_to_stack(searches["cells"]).values())) or [CellChain.cell]
     grid = [CellChain(kind=kind, cell=cell) for kind in ("LDN", "DDN") for cell in cells]
     run_scan("scan_cell_depth", grid, "cell", QUICK, flag="cells", argv=argv, about=__doc__, then=retrained)
 

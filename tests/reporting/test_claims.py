@@ -13,8 +13,10 @@ from depthsearch.reporting.pages.readme import claims_in_words
 from depthsearch.reporting.pages.results import results_page
 from depthsearch.reporting.pages.spirals import bends
 from depthsearch.reporting.parts import cohorts, first_cohorts, ldn_and_ddn
+from depthsearch.reporting.schema import complete
 from depthsearch.reporting.tables import largest_rise, thin
 
+NO_CLAIMS = image_claims(complete({}))
 METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
 
 
@@ -217,11 +219,11 @@ def test_what_the_replaced_runs_said_stands_below_what_replaced_them():
     now = of_spirals({20: 5, 50: 8})
     before = of_spirals({20: 5, 30: 9, 50: 17}, started="2026-11-29T08:00", configuration="old")
     trial = of_spirals({20: 5}, configuration="trial")  # a later one is no replaced one
-    tables = {"runs": pd.concat([before, now, trial]), "diverged": pd.DataFrame(columns=now.columns)}
+    tables = complete({"runs": pd.concat([before, now, trial])})
     page = results_page(tables | {"runs": now}, tables, [], "", "")
     later, _, earlier = page.partition("What those 12 said, DDN of 0 depths among them:")
     assert "+0.1 [+0.1, +0.1] layers a layer" in later and "+0.4 [+0.4, +0.4] layers a layer" in earlier
-    assert "What those" not in results_page(tables | {"runs": now}, {"runs": now}, [], "", "")
+    assert "What those" not in results_page(tables | {"runs": now}, complete({"runs": now}), [], "", "")
 
 
 def test_a_ddn_of_one_depth_is_no_manual_search():
@@ -247,7 +249,7 @@ def test_the_first_page_tells_of_each_data_set_by_its_longest_runs():
         "Fashion-MNIST": "fair_bfloat16_45epochs",
         "MNIST": "fair_bfloat16_15epochs",
     }
-    words = claims_in_words(pd.DataFrame(), pd.DataFrame(), image_claims(tables)).set_index("claim")
+    words = claims_in_words(NO_CLAIMS, NO_CLAIMS, image_claims(tables)).set_index("claim")
     pruning, _, calibration, _, difficulty = words.to_dict("records")
     assert pruning["Fashion-MNIST"] == "reproduced after 45 epochs (n = 4)"
     assert pruning["MNIST"] == "undecided after 15 epochs (n = 2)"
@@ -263,7 +265,7 @@ def test_the_first_page_tells_of_each_data_set_by_its_longest_runs():
 
 def test_the_first_page_says_which_epochs_were_selected_on_test_points():
     rows = [made_up_run("LDN", 20, seed, 0.1, data_set="SVHN", protocol="paper", epochs=500) for seed in range(4)]
-    words = claims_in_words(pd.DataFrame(), pd.DataFrame(), image_claims({"runs": pd.DataFrame(rows)}))
+    words = claims_in_words(NO_CLAIMS, NO_CLAIMS, image_claims({"runs": pd.DataFrame(rows)}))
     assert words["SVHN"][0] == "reproduced (n = 4 of epochs selected on test points)"
 
 
@@ -372,10 +374,10 @@ def test_a_network_that_cannot_be_cut_says_nothing_of_pruning(tables):
 
 
 def test_the_page_says_what_is_reduced_and_what_was_not_run(tables):
-    text = image_runs(tables)
+    text = image_runs(complete(tables))
     assert "MNIST, `fair_bfloat16_15epochs`: reduced, 15 of 500 epochs, LDN of D = 5 10 20 (n = 2)" in text
     fewer = tables["runs"][(tables["runs"]["max_depth"] != 10) | (tables["runs"]["seed"] == 0)]
-    assert "LDN of D = 5 20 (n = 2) and D = 10 (n = 1), DDN of D" in image_runs({"runs": fewer})
+    assert "LDN of D = 5 20 (n = 2) and D = 10 (n = 1), DDN of D" in image_runs(complete({"runs": fewer}))
     assert "after epoch 30 not reached; last epoch the best in 6 of 12 runs; diverged: none." in text
     assert "No run is on a GPU" in text
     assert "SVHN: not run." in text and "- MNIST: not run." not in text

@@ -12,9 +12,11 @@ import pytest
 
 from depthsearch.reporting import comparison
 from depthsearch.reporting.__main__ import main
+from depthsearch.reporting.claims import image_claims
 from depthsearch.reporting.pages.readme import _guesses, claims_in_words, insert_into_readme, readme_part
 from depthsearch.reporting.pages.spirals import _batches, told
 from depthsearch.reporting.purposes import by_repeat
+from depthsearch.reporting.schema import complete
 from depthsearch.reporting.tables import read_tables
 from depthsearch.reporting.words import listed
 
@@ -77,7 +79,7 @@ def tables_of_claims(verdicts):
 
 
 def test_verdicts_in_words():
-    none = pd.DataFrame()
+    none = image_claims(complete({}))
     same = claims_in_words(tables_of_claims(["undecided", "undecided: needs 4 repeats"]), none, none)
     assert same["spirals"][0] == "undecided (n = 16)" and set(same["SVHN"]) == {"not run"}
     assert set(same["spirals, points held out"]) == {"not run"}
@@ -149,7 +151,7 @@ def test_where_a_guess_is_missing_nothing_is_said_of_guesses():
     undecided = "Undecided on digits: needs 4 repeats."
     eight, two = regrets(8), regrets(8)
     two = two[(two["strategy"] == "LDN") | (two["seed"] < 2)]
-    for rows in (eight[eight["strategy"] == "LDN"], two, eight.assign(regret=math.nan), eight.drop(columns="regret")):
+    for rows in (eight[eight["strategy"] == "LDN"], two, eight.assign(regret=math.nan)):
         assert _guesses({"digits": rows}).endswith(undecided)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from depthsearch.reporting import comparison, rules
 from depthsearch.reporting.intervals import Interval
+from depthsearch.reporting.schema import empty
 from depthsearch.reporting.tables import read_tables
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +78,6 @@ def test_the_age_of_runs_is_counted():
     runs = pd.DataFrame({"scan": ["scan_max_depth_spirals"] * 5, "started": started})
     other = pd.DataFrame({"scan": ["scan_width_spirals"], "started": [""]})
     assert rules.PRUNING.older(pd.concat([runs, other])) == (3, 5)
-    assert rules.DIFFICULTY.older(runs) == (0, 0) and rules.STEADY.older(pd.DataFrame()) == (0, 0)
+    assert rules.DIFFICULTY.older(runs) == (0, 0) and rules.STEADY.older(empty("runs")) == (0, 0)
     table = rules.rules_table(runs).set_index("claim")
     assert table.loc[rules.STEADY.claim, "older runs"] == "3 of 5" and set(table["since"]) == {"2026-11-28"}

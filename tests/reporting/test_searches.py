@@ -9,9 +9,10 @@ import pytest
 from scipy.stats import t, ttest_1samp
 
 from depthsearch.reporting import searches
-from depthsearch.reporting.against import against
 from depthsearch.reporting.intervals import Interval
+from depthsearch.reporting.pages.against import against
 from depthsearch.reporting.rules import difference_seen
+from depthsearch.reporting.tables import known_runs
 from depthsearch.reporting.tuning import SCAN, TUNING, end_loss, tuned, tuned_text
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.random_cells import EQUAL_COST
@@ -78,7 +79,7 @@ def test_the_setting_of_the_lowest_validation_loss_is_taken():
 
 
 def test_reduced_searches_have_what_the_rule_takes_from_the_committed_table():
-    rows = searches.all_tables(RESULTS)["cells"]
+    rows = known_runs(RESULTS, searches.collect)["cells"]
     rows = rows[rows["scan"] == SCAN]
     ours = {kind: own["alpha_rate"] for kind, own in NASBench201Cell.TUNED.items()}
     assert tuned(rows) == ours | {EQUAL_COST: NASBench201Cell.REDUCED["epochs"]}

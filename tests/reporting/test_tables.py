@@ -9,7 +9,8 @@ import pytest
 
 from depthsearch.reporting import comparison
 from depthsearch.reporting.__main__ import main
-from depthsearch.reporting.tables import TABLES, all_tables, read_tables, stored_tables, write_tables
+from depthsearch.reporting.schema import RUNS
+from depthsearch.reporting.tables import all_tables, read_tables, stored_tables, write_tables
 from depthsearch.running.study import fingerprint, folder_name
 from depthsearch.studies.choices import SpiralChoice
 from depthsearch.studies.spirals import Spirals
@@ -221,7 +222,7 @@ def test_tables_of_an_earlier_version_are_read(tmp_path):
 def test_a_long_table_is_written_as_it_was_read(tmp_path):
     """pandas reads such a file in pieces, and a piece of nothing but `-0` would have lost its signs."""
     values = [-0.0] * 100_000 + [-0.5] * 100_000
-    table = pd.DataFrame({name: values for name in TABLES} | {"configuration": "a1", "cohort": "b2"})
+    table = pd.DataFrame({name: values for name in RUNS.tables} | {"configuration": "a1", "cohort": "b2"})
     (path,) = write_tables(tmp_path, {"curves": table})
     before = path.read_bytes()
     assert b"-0," not in before

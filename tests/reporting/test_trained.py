@@ -14,11 +14,12 @@ from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.figures import genotypes as figures
 from depthsearch.reporting.genotypes import PUBLISHED_CELLS, RANDOM_CELLS, by_origin, name_of
 from depthsearch.reporting.pages.genotypes import differences_table, genotypes_page, worth_table
+from depthsearch.reporting.schema import TRAININGS, empty
 from depthsearch.reporting.trained import MEASURES, best_of_each, differences, measure_of, per_cell
 
 ERROR, PERPLEXITY = MEASURES
 SHARED = {"scan": "train_genotype", "data_set": "CIFAR-10", "epochs_limit": 10, "channels": 8, "batch_size": 64}
-SHARED |= {"learning_rate": 0.025}
+SHARED |= {"learning_rate": 0.025, "first_seed": None}
 SHARED |= {"parameters": 1000, "diverged_epoch": None, "seconds": 2.0, "device": "CPU", "started": "2026-11-28T15:00"}
 
 
@@ -100,14 +101,14 @@ def test_a_training_serves_every_search_that_found_its_cell():
     assert cells.loc["NASNet", "value"] == pytest.approx(0.41) and cells.loc["NASNet", "n"] == 2
     table = worth_table(rows, ERROR).set_index("cells")
     assert table.loc[PUBLISHED_CELLS, "n"] == 1 and table.loc[PUBLISHED_CELLS, "trainings"] == 2
-    assert list(by_origin(runs, pd.DataFrame())["kind"])[:2] == ["other cells", RANDOM_CELLS]
+    assert list(by_origin(runs, empty("cells"))["kind"])[:2] == ["other cells", RANDOM_CELLS]
 
 
 def test_a_network_that_diverged_is_counted_and_has_no_value():
     g, h = random_cell_genotype(0).to_json(), random_cell_genotype(1).to_json()
     runs = trainings({g: [0.5], h: [np.nan]})
     runs.loc[1, "diverged_epoch"] = 2
-    row = worth_table(by_origin(runs, pd.DataFrame()), ERROR).iloc[0]
+    row = worth_table(by_origin(runs, empty("cells")), ERROR).iloc[0]
     assert (row["n"], row["trainings"], row["diverged"], row["test error (%)"]) == (1, 2, 1, "50.00")
 
 
@@ -115,9 +116,9 @@ def test_other_data_join_by_a_column():
     g = [random_cell_genotype(seed).to_json() for seed in range(2)]
     images = trainings({g[0]: [0.5]})
     text = trainings({g[1]: [np.nan]}).assign(data_set="PTB", test_perplexity=150.0, channels=None)
-    both = by_origin(pd.concat([images, text], ignore_index=True), pd.DataFrame())
+    both = by_origin(pd.concat([images, text], ignore_index=True), empty("cells"))
     assert [measure_of(rows) for _, rows in both.groupby("data_set")] == [ERROR, PERPLEXITY]
-    page = genotypes_page(both.drop(columns=["kind", "cell"]), searches([]), ["an older cohort"])
+    page = genotypes_page(both.drop(columns=["kind", "cell"]), empty("cells"), ["an older cohort"])
     assert "test perplexity" in page and "150.00" in page and "50.00" in page and "an older cohort" in page
 
 
@@ -159,7 +160,7 @@ def test_from_runs_to_tables_and_back(results):
     rows = stored["genotypes"]
     assert len(rows) == 5 and sorted(rows["name"].fillna("")) == ["", "", "DARTS_V2", "random:0", "random:1"]
     assert rows["cohort"].nunique() == 1 and rows["configuration"].nunique() == 5
-    for name in genotypes.TABLES:
+    for name in TRAININGS.tables:
         assert list(stored[name].columns) == list(collected[name].columns)
     history = stored["genotypes_history"]
     assert len(history) == 10 and {"train_loss", "train_error", "test_error"} <= set(history)
@@ -193,5 +194,5 @@ def test_figures_are_of_those_numbers(results):
 
 def test_without_runs_there_is_nothing_to_show(tmp_path):
     tables = genotypes.read_tables(tmp_path)
-    assert all(table.empty for table in tables.values()) and set(genotypes.TABLES) < set(tables)
+    assert all(table.empty for table in tables.values()) and set(TRAININGS.tables) < set(tables)
     assert by_origin(tables["genotypes"], genotypes.searches_of(tables["cells"])).empty

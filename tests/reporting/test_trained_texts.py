@@ -19,6 +19,7 @@ from depthsearch.reporting.genotypes import OTHER_CELLS, RANDOM_CELLS, by_origin
 from depthsearch.reporting.pages.genotypes import genotypes_page, worth_table
 from depthsearch.reporting.pages.recurrent import KINDS, alpha_rates, training_rates, tuning_part
 from depthsearch.reporting.shown import shown
+from depthsearch.reporting.tables import known_runs
 from depthsearch.reporting.trained import MEASURES, best_of_each, differences, measure_of, per_cell
 from depthsearch.reporting.tuning import FIRST_SEED, TUNING_TEXT, tuned, tuned_text
 from depthsearch.running.folders import RESULTS
@@ -363,7 +364,7 @@ def test_from_small_runs_to_a_page(tmp_path):
 
 
 def test_the_reduced_size_has_the_rates_that_the_rule_takes_from_the_committed_tables():
-    found = genotypes.all_tables(RESULTS) | searches.all_tables(RESULTS)
+    found = known_runs(RESULTS, genotypes.collect) | known_runs(RESULTS, searches.collect)
     alphas, networks = alpha_rates(found["cells"]), training_rates(found["genotypes"])
     assert tuned_text(alphas) == {kind: own["alpha_rate"] for kind, own in RecurrentCell.TUNED.items()}
     assert set(tuned(networks).values()) == {TEXT_PRESETS["reduced-text"].recipe.learning_rate}

@@ -19,6 +19,7 @@ from depthsearch.reporting import variations
 from depthsearch.reporting.figures.learnt_depth import variations as figure
 from depthsearch.reporting.pages.learnt_depth import gap, in_words, learnt_depth_page, retrained_table, trained_again
 from depthsearch.reporting.rules import CHOOSING, REPAIR
+from depthsearch.reporting.schema import empty
 from depthsearch.reporting.variations import AS_IS, PAPER, taken, what_varies, with_words
 from depthsearch.running.folders import RESULTS, load_weights
 from depthsearch.strategies.bayesian import VariedDepth
@@ -188,7 +189,7 @@ def test_the_same_difference_from_another_training():
 
 def test_the_page_and_its_figure():
     rows = made(ERRORS)
-    page = learnt_depth_page(rows, pd.DataFrame(), pd.DataFrame(), [])
+    page = learnt_depth_page(rows, empty("runs"), empty("runs"), [])
     assert "## D = 20" in page and "| as in the paper | as learnt | 2 |" in page and REPAIR.claim in page
     said = "refitted minus as learnt, on the 2 seeds that choose: cut at 5.0 instead of 5.0, test error +0.25 ["
     assert said in page and "nan" not in page

@@ -14,7 +14,8 @@ from conftest import EXPERIMENTS, load, scan_script
 from depthsearch.reporting.claims import spiral_claims
 from depthsearch.reporting.figures import spirals as figures
 from depthsearch.reporting.maps import draw_maps
-from depthsearch.reporting.tables import TABLES, collect, read_tables, write_tables
+from depthsearch.reporting.schema import RUNS
+from depthsearch.reporting.tables import collect, read_tables, write_tables
 from depthsearch.running import folders as runs
 from depthsearch.running import jobs
 from depthsearch.running.options import pick_device
@@ -280,13 +281,13 @@ def test_weights_with_code_in_them_are_refused(tmp_path):
 @pytest.mark.slow
 def test_tables_survive_the_disk(finished, tmp_path):
     tables = read_tables(finished)
-    assert set(tables) == set(TABLES) and len(tables["runs"]) >= 8
+    assert set(tables) == set(RUNS.tables) and len(tables["runs"]) >= 8
     write_tables(finished, collect(finished))
     (tmp_path / "tables").mkdir()
     for path in (finished / "tables").glob("*.csv"):
         (tmp_path / "tables" / path.name).write_bytes(path.read_bytes())
     again = read_tables(tmp_path)
-    for name in TABLES:
+    for name in RUNS.tables:
         pd.testing.assert_frame_equal(again[name], tables[name], rtol=1e-4, check_dtype=False)
     with pytest.raises(FileNotFoundError, match="no finished runs"):
         read_tables(tmp_path / "nowhere")

@@ -25,10 +25,12 @@ from depthsearch.learning.method import Method, Selection, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.choices import under_shift
 from depthsearch.measuring.depths import exact_posterior, predict
-from depthsearch.reporting import comparison, verdict
+from depthsearch.reporting import comparison
 from depthsearch.reporting.baselines import BASELINES
 from depthsearch.reporting.figures import strategies as figures
-from depthsearch.reporting.purposes import good_for, standing
+from depthsearch.reporting.pages import strategies as page
+from depthsearch.reporting.purposes import ORDER, good_for, standing, when_to_use_which
+from depthsearch.reporting.schema import empty
 from depthsearch.reporting.tables import write_tables
 from depthsearch.running import folders as runs
 from depthsearch.running.scan import run_scan
@@ -380,7 +382,7 @@ def test_shift_leaves_unmoved_points_alone_and_moves_the_others():
     assert [row["shift"] for row in rows] == list(range(0, 181, 15))
 
 
-# From the scan to the verdict.
+# From the scan to the page.
 
 
 @pytest.fixture(scope="module")
@@ -405,7 +407,7 @@ def test_the_figure_of_errors_is_in_percent(compared):
 
 @pytest.mark.slow
 def test_the_scan_compares_all_strategies_in_all_modes(compared):
-    tables = comparison.collect(compared)
+    tables = comparison.all_tables(compared)
     rows = tables["strategies"]
     assert set(rows["strategy"]) == {*METHODS, *SEARCHES} and set(rows["data_set"]) == {"spirals360", "digits"}
     assert (rows.groupby(["data_set", "strategy"]).size() == 2).all()
@@ -444,16 +446,16 @@ def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(com
 def test_the_verdict_does_not_need_the_pool(compared):
     """A scan that was stopped has its longest runs first, and those of the pool not yet."""
     tables = comparison.read_tables(compared)
-    text = verdict.page(tables | {"strategies_pool": pd.DataFrame()})
+    text = page.strategies_part(tables | {"strategies_pool": empty("strategies_pool")}, [])
     assert "### digits" in text and "minutes of training in all" in text
 
 
 @pytest.mark.slow
 def test_the_verdict_is_computed(compared):
     tables = comparison.read_tables(compared)
-    text = verdict.page(tables) + verdict.details(tables)
+    text = page.strategies_part(tables, []) + page.details(tables, empty("strategies_tuning"))
     assert "### spirals" in text and "### digits" in text and "nan" not in text.lower()
-    assert all(f"| {name} |" in text for name in verdict.ORDER)
+    assert all(f"| {name} |" in text for name in ORDER)
 
 
 @pytest.mark.slow
@@ -472,11 +474,11 @@ def test_runs_that_diverged_are_counted_and_never_chosen(compared, tmp_path):
     options = ("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", tmp_path, "--datasets", "spirals360")
     assert scan_script(*options, name="strategies").returncode == 0
     assert runs.read_run(manual)[1]["pruned_depth"] != chosen
-    tables = comparison.collect(tmp_path)
+    tables = comparison.all_tables(tmp_path)
     rows = tables["strategies"].query("strategy == 'LDN' and data_set == 'spirals360'").set_index("seed")
     assert rows["diverged_epoch"].tolist()[0] == 3 and rows["diverged_epoch"].isna().tolist() == [False, True]
-    assert verdict.cost_table(tables["strategies"]).set_index("strategy")["diverged"].to_dict()["LDN"] == 1
-    assert verdict.differences(tables["strategies"].query("data_set == 'spirals360'"), "searched_ece")["DARTS"][3] == 1
+    assert page.cost_table(tables["strategies"]).set_index("strategy")["diverged"].to_dict()["LDN"] == 1
+    assert page.differences(tables["strategies"].query("data_set == 'spirals360'"), "searched_ece")["DARTS"][3] == 1
 
 
 def test_the_verdict_on_numbers_made_up():
@@ -496,14 +498,14 @@ def test_the_verdict_on_numbers_made_up():
             row |= {f"{mode}_log_likelihood": value for mode in comparison.MODES}
             rows.append(row | {"block_evaluations": 100.0 if name == "manual" else 10.0})
     table = pd.DataFrame(rows)
-    mean, low, high, n = verdict.differences(table, "retrained_log_likelihood")["DARTS"]
+    mean, low, high, n = page.differences(table, "retrained_log_likelihood")["DARTS"]
     assert (round(mean, 6), n) == (-0.1, 4) and high - low < 1e-6
-    said = verdict.when_to_use_which(table, pd.DataFrame())
+    said = when_to_use_which(table, pd.DataFrame())
     assert "no strategy is seen to be better than always D. Least regret of a strategy: LDN" in said[0]
     assert "not seen below it: manual, always D" in said[1] and "DARTS" not in said[1]
-    said = verdict.when_to_use_which(table[table["strategy"] != "always D"], pd.DataFrame())
+    said = when_to_use_which(table[table["strategy"] != "always D"], pd.DataFrame())
     assert "a strategy is better than each guess" in said[0]
-    said = verdict.when_to_use_which(table[~table["strategy"].isin(list(BASELINES))], pd.DataFrame())
+    said = when_to_use_which(table[~table["strategy"].isin(list(BASELINES))], pd.DataFrame())
     assert said[0].startswith("To choose a depth and retrain at it: least regret: LDN")
 
 
@@ -542,7 +544,7 @@ def test_what_is_best_is_named_though_it_may_be_chance():
     shift = pd.DataFrame(table).assign(log_likelihood=-1.0, ece=0.1)
     rows = shift.assign(regret=0.0, searched_ece=0.1, block_evaluations=1.0, searched_log_likelihood=-1.0)
     rows = rows.assign(truncated_log_likelihood=-1.0)
-    said = verdict.when_to_use_which(rows, shift)[-1]
+    said = when_to_use_which(rows, shift)[-1]
     assert said.endswith(
         "LDN (0.7 AUROC, of which 0.5 is chance); not seen below it: normal; of these not seen above chance: LDN."
     )
@@ -614,14 +616,14 @@ def test_where_the_weights_of_depths_end():
         ]
     )
     runs = pd.DataFrame({"strategy": ["LDN", "LDN", "LDN", "manual"], "depth": [4, 2, 4, 1]})
-    (row,) = verdict.moved_table(curves, runs).to_dict("records")
+    (row,) = page.moved_table(curves, runs).to_dict("records")
     assert row == {
         "strategy": "LDN",
         "entropy (nats)": "1.5 ± 0.71",
         "mean depth": "6 ± 0",
         "chosen most often": "4 in 67 % of runs",
     }
-    assert verdict.moved_table(pd.DataFrame(), runs).empty
+    assert page.moved_table(empty("strategies_curves"), runs).empty
 
 
 def test_the_predictor_trains_what_it_predicts_to_be_best(monkeypatch):

@@ -10,6 +10,7 @@ from depthsearch.depth.pruning import prune
 from depthsearch.reporting import chains
 from depthsearch.reporting.pages.chains import chains_part
 from depthsearch.reporting.rules import COUNTING_CELLS
+from depthsearch.reporting.tables import known_runs
 from depthsearch.running.study import folder_name
 from depthsearch.studies.cell_chain import ALL_3X3, CellChain, retrained
 from depthsearch.studies.saved import study_of
@@ -74,7 +75,7 @@ def test_a_saved_configuration_is_read_back():
 @pytest.mark.slow
 def test_the_depths_learnt_are_trained_anew_and_told(tmp_path):
     assert scan("0", "--quick", "--results", tmp_path, "--cells", ALL_3X3, SKIPS).returncode == 0
-    tables = chains.all_tables(tmp_path)
+    tables = known_runs(tmp_path, chains.collect)
     rows = tables["chains"]
     learnt = rows[rows["kind"] == "LDN"]
     assert len(learnt) == 4 and (tables["chains_depths"].groupby(["cell", "seed"])["q"].sum() - 1).abs().max() < 1e-5

@@ -8,6 +8,7 @@ from depthsearch.reporting import tables
 from depthsearch.reporting.claims import spiral_claims
 from depthsearch.reporting.pages.results import results_page
 from depthsearch.reporting.parts import FAIR, cohorts, ldn_and_ddn
+from depthsearch.reporting.schema import complete
 from depthsearch.studies.choices import SpiralChoice
 from depthsearch.studies.spirals import Spirals
 from depthsearch.studies.variations import Variation
@@ -44,5 +45,5 @@ def test_fair_runs_are_judged_beside_the_papers(tmp_path):
     assert set(fair["protocol"]) == {"fair"} and paper["protocol"].isna().all() and not cohorts(found)
     judged = {which: spiral_claims(found, which)["quantity"].str.cat() for which in ("", FAIR)}
     assert "best on validation points" in judged[FAIR] and "best on other repeats" in judged[""]
-    page = results_page(found, {}, [], "", "")
+    page = results_page(found, complete(found), [], "", "")
     assert "The same with a quarter of the training points held out" in page and f"scan_max_depth_spirals{FAIR}" in page

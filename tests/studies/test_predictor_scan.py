@@ -18,8 +18,9 @@ from depthsearch.reporting.__main__ import main as report
 from depthsearch.reporting.figures import predictor as figures
 from depthsearch.reporting.intervals import Interval
 from depthsearch.reporting.pages.predictor import outcome
-from depthsearch.reporting.prediction import TABLES, collect, read_tables
-from depthsearch.reporting.predictor_tables import spread_and_median, verdict, yardstick_table
+from depthsearch.reporting.pages.predictor_tables import spread_and_median, verdict, yardstick_table
+from depthsearch.reporting.prediction import collect, read_tables
+from depthsearch.reporting.schema import PREDICTIONS
 from depthsearch.reporting.words import difference_said
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
@@ -246,7 +247,7 @@ def test_limits_in_percent_are_for_nasbench101():
 
 def test_tables_page_and_figures(finished, tmp_path):
     tables = collect(finished)
-    assert set(tables) == set(TABLES) and len(tables["predictor_runs"]) == 6
+    assert set(tables) == set(PREDICTIONS.tables) and len(tables["predictor_runs"]) == 6
     rows = [row for _, summary in summaries(finished, "80_") for row in summary["rows"]]
     mine = tables["predictor"][tables["predictor"]["split"] == "80"]
     np.testing.assert_allclose(sorted(mine["mse"]), sorted(row["mse"] for row in rows), rtol=1e-5)
@@ -262,11 +263,11 @@ def test_tables_page_and_figures(finished, tmp_path):
     ):
         assert words in page
     (tmp_path / "tables").mkdir()
-    for name in TABLES:
+    for name in PREDICTIONS.tables:
         (tmp_path / "tables" / f"{name}.csv").write_bytes((finished / "tables" / f"{name}.csv").read_bytes())
     report([str(tmp_path)])  # a machine without the runs
     assert (tmp_path / "predictor.md").read_text() == page
-    for name in TABLES:
+    for name in PREDICTIONS.tables:
         ours, theirs = ((place / "tables" / f"{name}.csv").read_bytes() for place in (tmp_path, finished))
         assert ours == theirs
     shown = read_tables(tmp_path)

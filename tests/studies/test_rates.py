@@ -9,6 +9,8 @@ import pytest
 from conftest import scan_script
 
 from depthsearch.reporting import comparison, rates
+from depthsearch.reporting.pages.strategies import tuning_part
+from depthsearch.reporting.tables import known_runs
 from depthsearch.reporting.tuning import DEPTH_SCAN, TUNING_BELOW, TUNING_DEPTH, tuned
 from depthsearch.running.folders import RESULTS, run_folders
 from depthsearch.strategies import METHODS
@@ -39,7 +41,7 @@ def _rate(study):
 
 
 def test_what_is_compared_has_what_the_rule_takes_from_the_committed_table():
-    rows = rates.all_tables(RESULTS)["strategies_tuning"]
+    rows = known_runs(RESULTS, rates.collect)["strategies_tuning"]
     taken = tuned(rows)
     spirals = [study for study in every_way(SpiralChoice(), {}) if study.kind != "DARTS (paper)"]
     assert {study.kind: _rate(study) for study in spirals} == taken
@@ -82,9 +84,6 @@ def test_a_rate_at_which_a_run_diverged_is_not_taken():
     worse = pd.concat([rows, pd.DataFrame([made | {"setting": 0.3, "end_loss": math.inf}])])
     assert tuned(worse) == {"LDN": 0.1}
     compared = pd.DataFrame({"data_set": ["digits", "spirals360"], "started": ["2026-11-28T17:00", "2026-11-29T00:00"]})
-    text = "\n".join(rates.tuning_part(worse, compared))
-    assert (
-        "not run again since: digits. There" in text
-        and "not run again" not in rates.tuning_part(worse, compared[1:])[-1]
-    )
+    text = "\n".join(tuning_part(worse, compared))
+    assert "not run again since: digits. There" in text and "not run again" not in tuning_part(worse, compared[1:])[-1]
     assert "| LDN | 0.1 | 1 | -0.4000 | taken, the edge of what was tried |" in text and "0 of 3 runs are older" in text

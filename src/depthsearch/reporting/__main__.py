@@ -19,17 +19,18 @@ from depthsearch.reporting import (
     searches,
     tables,
     variations,
-    verdict,
 )
-from depthsearch.reporting.joining import Tables, join
+from depthsearch.reporting.joining import join
 from depthsearch.reporting.maps import store_maps
 from depthsearch.reporting.pages.cells import cells_page
 from depthsearch.reporting.pages.genotypes import genotypes_page
 from depthsearch.reporting.pages.learnt_depth import learnt_depth_page
 from depthsearch.reporting.pages.predictor import predictor_page
 from depthsearch.reporting.pages.readme import insert_into_readme, readme_part
-from depthsearch.reporting.pages.results import benchmarks_part, results_page, strategies_part
+from depthsearch.reporting.pages.results import benchmarks_part, results_page
+from depthsearch.reporting.pages.strategies import details, strategies_part
 from depthsearch.reporting.parts import ldn_and_ddn
+from depthsearch.reporting.schema import CELLS, CHAINS, RUNS, TRAININGS, Family, Tables
 from depthsearch.reporting.shown import shown
 from depthsearch.running.folders import RESULTS
 from depthsearch.studies.nasbench201 import NASBench201Cell
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     print(*tables.write_tables(options.results, found), sep="\n")
     # Of the numbers as they stand in the tables, so that a machine without the runs makes the same pages.
-    write_pages(options.results, tables.stored_tables(options.results, tuple(found)) or found)
+    write_pages(options.results, tables.stored_tables(options.results, tuple(found)))
 
 
 def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
@@ -67,69 +68,49 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
     """
     found: Tables = {}
     for place in (results, *added):
-        try:
-            more = _of(place)
-        except FileNotFoundError:
-            if place == results and added:
-                continue
-            raise
+        more = tables.all_tables(place) | comparison.all_tables(place)
+        for kind in (rates, searches, chains, prediction, genotypes, variations):
+            more |= tables.known_runs(place, kind.collect)
+        if place != results or not added:
+            tables.some(more, place)
         found, conflicts = join(found, more)
         for line in conflicts:
             print(f"{place}: {line}", file=sys.stderr)
-    return comparison.with_retrained(found) if "strategies" in found else found
-
-
-def _of(place: Path) -> Tables:
-    found: Tables = {}
-    missing = None
-    for kind in (tables, comparison, rates, searches, chains, prediction, genotypes, variations):
-        try:
-            found |= kind.all_tables(place)
-        except FileNotFoundError as nothing:
-            missing = missing or nothing
-    if not found and missing is not None:
-        raise missing
-    return found
+    return comparison.with_retrained(found)
 
 
 def write_pages(results: Path, found: Tables) -> None:
     """Writes the pages of a results folder, and its map of the plane where the run is at hand."""
-    scans, others = shown({name: found[name] for name in tables.TABLES}) if "runs" in found else (NONE, [])
+    scans, others = shown({name: found[name] for name in RUNS.tables})
     store_maps(results, scans["runs"])
-    strategies, choices = "(not run)", {}
-    if "strategies" in found:
-        choices, left = comparison.shown_tables(found)
-        strategies = strategies_part(choices, left)
-        (results / "strategies.md").write_text(verdict.details(choices, found.get("strategies_tuning")))
-    if "predictor_runs" in found:
-        (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
-    (results / "README.md").write_text(results_page(scans, found, others, strategies, benchmarks_part(results)))
-    if "cells" in found:
-        (results / "cells.md").write_text(cells_page(*shown(_of_space(found, CELLS, known=True))))
-    if "variations" in found:
+    choices, left = comparison.shown_tables(found)
+    strategies = strategies_part(choices, left) if len(choices["strategies"]) else "(not run)"
+    pages = {"README": results_page(scans, found, others, strategies, benchmarks_part(results))}
+    if len(choices["strategies"]):
+        pages["strategies"] = details(choices, found["strategies_tuning"])
+    if len(found["predictor_runs"]):
+        pages["predictor"] = predictor_page(*prediction.shown_tables(found))
+    if len(found["cells"]):
+        pages["cells"] = cells_page(*shown(_of_space(found, (CELLS, CHAINS), known=True)))
+    if len(found["variations"]):
         part, left = shown({"variations": found["variations"]})
         networks = ldn_and_ddn(scans["runs"], "spirals")
-        (results / "learnt_depth.md").write_text(learnt_depth_page(part["variations"], *networks, left))
-    trained, left = shown(NOT_TRAINED | _of_space(found, tuple(NOT_TRAINED), known=False))
+        pages["learnt_depth"] = learnt_depth_page(part["variations"], *networks, left)
+    trained, left = shown(_of_space(found, (TRAININGS, CELLS), known=False))
     if len(trained["genotypes"]) or len(trained["cells"]):
-        (results / "genotypes.md").write_text(genotypes_page(trained["genotypes"], trained["cells"], left))
+        pages["genotypes"] = genotypes_page(trained["genotypes"], trained["cells"], left)
+    for name, text in pages.items():
+        (results / f"{name}.md").write_text(text)
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(scans, choices))
 
 
-def _of_space(found: Tables, names: Sequence[str], known: bool) -> Tables:
+def _of_space(found: Tables, families: Sequence[Family], known: bool) -> Tables:
     """Some of the tables, of searches the rows of NAS-Bench-201, whose cells are `known`, or all others."""
-    part = {name: found[name] for name in names if name in found}
-    return part | {
-        name: table[(table["space"] == NASBench201Cell.name) == known]
-        for name, table in part.items()
-        if name in searches.TABLES and len(table)
-    }
+    part = {name: found[name] for family in families for name in family.tables}
+    of_searches = {name: part[name] for name in CELLS.tables}
+    return part | {name: t[(t["space"] == NASBench201Cell.name) == known] for name, t in of_searches.items()}
 
-
-CELLS = (*searches.TABLES, *chains.TABLES)  # what the page of cells is made of
-NONE: Tables = {name: tables.no_runs() for name in tables.TABLES}
-NOT_TRAINED: Tables = {name: tables.no_runs() for name in (*genotypes.TABLES, *searches.TABLES)}
 
 if __name__ == "__main__":
     main()

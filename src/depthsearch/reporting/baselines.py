@@ -29,8 +29,6 @@ def with_baselines(strategies: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame
     Where the pool lacks one of these depths, or one of them diverged, there is no such row.
     """
     keys = ["data_set", "seed", "cohort"]
-    if strategies.empty or pool.empty or "regret" not in strategies:
-        return strategies
     pool = pool.sort_values("started", kind="stable").drop_duplicates(
         [*keys, "max_depth", "width", "points"], keep="last"
     )

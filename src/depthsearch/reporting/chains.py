@@ -6,25 +6,24 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.reporting import searches
-from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.schema import CHAINS, Tables, frames
 from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import cohort_of, read_runs, with_stored
+from depthsearch.reporting.tables import cohort_of, known_runs, read_runs, some
 from depthsearch.studies.cell_chain import CellChain
 
-TABLES = ("chains", "chains_depths")
 ASKED = ("data_set", "kind", "max_depth", "cell", "channels", "n_train", "pixels")
 FOUND = ("pruned_depth", "expected_depth", "parameters", "pruned_parameters", "best_epoch", "epochs")
 
 
 def collect(results: Path) -> Tables:
-    """All finished chains of cells as tidy tables, keyed by `TABLES`.
+    """All finished chains of cells as tidy tables, `CHAINS`.
 
     - `chains`: one row a run: its configuration, chosen depths, parameters, test error and log-likelihood (nats) of
       each variant under `<variant>_test_<metric>`, cost; also `cohort`, the hash of what all chains share, and when the
       run `started`. One that diverged has its epoch and no more.
     - `chains_depths`: one row a run of learnt depth, and depth: `q`, and the test error of that depth.
     """
-    rows: dict[str, list[dict]] = {name: [] for name in TABLES}
+    rows: dict[str, list[dict]] = {name: [] for name in CHAINS.tables}
     for config, summary in read_runs(results, "chains"):
         asked = config["configuration"]
         key = {"scan": config["scan"], **{name: asked[name] for name in ASKED}}
@@ -38,16 +37,7 @@ def collect(results: Path) -> Tables:
         if asked["kind"] == "LDN":
             of = ("depth", "q", "test_error")
             rows["chains_depths"] += [key | {k: d[k] for k in of} for d in summary.get("depths", ())]
-    return {name: pd.DataFrame(found) for name, found in rows.items()}
-
-
-def all_tables(results: Path) -> Tables:
-    """Every chain that a results folder knows of, as in `tables.all_tables`.
-
-    Raises:
-        FileNotFoundError: there are neither runs nor tables.
-    """
-    return with_stored(results, collect(results), ("chains",))
+    return frames(rows)
 
 
 def read_tables(results: Path) -> Tables:
@@ -56,12 +46,7 @@ def read_tables(results: Path) -> Tables:
     Raises:
         FileNotFoundError: there are no searches.
     """
-    found = searches.all_tables(results)
-    try:
-        found |= all_tables(results)
-    except FileNotFoundError:
-        found |= {name: pd.DataFrame() for name in TABLES}
-    return shown({name: found[name] for name in (*searches.TABLES, *TABLES)})[0]
+    return shown(some(known_runs(results, searches.collect), results) | known_runs(results, collect))[0]
 
 
 def side_by_side(rows: pd.DataFrame) -> pd.DataFrame:
@@ -74,16 +59,15 @@ def side_by_side(rows: pd.DataFrame) -> pd.DataFrame:
         rows: of `chains`, of one cohort.
     """
     found = []
-    if len(rows):
-        rows = rows[rows["diverged_epoch"].isna()]
-        errors = rows[rows["kind"] == "DDN"].set_index(["cell", "seed", "max_depth"])["DDN_test_error"]
-        for run in rows[rows["kind"] == "LDN"].to_dict("records"):
-            cell, seed, deepest, cut = run["cell"], run["seed"], run["max_depth"], int(run["pruned_depth"])
-            fixed, anew = (errors.get((cell, seed, depth)) for depth in (deepest, cut))
-            if fixed is not None and anew is not None:
-                row = {"cell": cell, "seed": seed, "D": deepest, "depth": cut, "fixed": fixed}
-                row |= {"learnt": run["LDN-95_test_error"], "retrained": anew}
-                found.append(row | {"share": run["pruned_parameters"] / run["parameters"]})
+    rows = rows[rows["diverged_epoch"].isna()]
+    errors = rows[rows["kind"] == "DDN"].set_index(["cell", "seed", "max_depth"])["DDN_test_error"]
+    for run in rows[rows["kind"] == "LDN"].to_dict("records"):
+        cell, seed, deepest, cut = run["cell"], run["seed"], run["max_depth"], int(run["pruned_depth"])
+        fixed, anew = (errors.get((cell, seed, depth)) for depth in (deepest, cut))
+        if fixed is not None and anew is not None:
+            row = {"cell": cell, "seed": seed, "D": deepest, "depth": cut, "fixed": fixed}
+            row |= {"learnt": run["LDN-95_test_error"], "retrained": anew}
+            found.append(row | {"share": run["pruned_parameters"] / run["parameters"]})
     return pd.DataFrame(found, columns=["cell", "seed", "D", "depth", "fixed", "learnt", "retrained", "share"])
 
 

@@ -23,6 +23,7 @@ from depthsearch.studies.images import Images
 
 REFERENCE = 20  # the paper's preset on spirals
 PAPER_EPOCHS = Images().preset.epochs
+COLUMNS = ["claim", "quantity", "difference", "margin", "n", "verdict"]
 MEASURES = (  # name, metric, sign of a cost, margin, unit
     ("test error", "error", 1, ERROR_MARGIN, "points"),
     ("negative test log-likelihood", "log_likelihood", -1, LIKELIHOOD_MARGIN, "nats"),
@@ -40,7 +41,7 @@ def spiral_claims(tables: dict[str, pd.DataFrame], protocol: str = "") -> pd.Dat
     if len(angle):
         of_repeats = 360 * slopes(angle, "stop_angle")
         rows.append(_row(DIFFICULTY, "slope of d_opt against the angle", interval_of(of_repeats), 0, "layers a turn"))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def image_claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -64,7 +65,7 @@ def image_claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
             row = _row(DIFFICULTY, quantity, interval_of(differences), 0, "layers")
             found.append({"data": "both", "runs": name} | row)
         rows += [row | {"verdict": after(limit, row["verdict"])} for row in found]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["data", "runs", *COLUMNS])
 
 
 def after(epochs: int, verdict: str) -> str:
@@ -122,13 +123,13 @@ def depths_of(runs: pd.DataFrame) -> str:
 def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None) -> list[dict]:
     """Claims 1 to 4a from the runs of both kinds at all depths; `reference` is the D of claims 1 to 3."""
     rows: list[dict] = []
-    if len(ldn) and reference is not None and reference in set(ldn["max_depth"]):
+    if reference is not None and reference in set(ldn["max_depth"]):
         preset = _at(ldn, reference)
         rows += _pruning(preset, reference) if reference > 0 else []
         if len(ddn):
             rows += _search(preset, ddn, reference) if is_search(ddn) else []
             rows += _calibration(preset, ddn, reference)
-    steady = ldn[ldn["max_depth"] >= STEADY_FROM] if len(ldn) else ldn
+    steady = ldn[ldn["max_depth"] >= STEADY_FROM]
     if len(steady):
         of_repeats = slopes(steady, "max_depth")
         row = _row(STEADY, STEADY.judged, interval_of(of_repeats), SLOPE_MARGIN, "layers a layer")

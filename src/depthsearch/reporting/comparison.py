@@ -4,25 +4,27 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.measuring.choices import METRICS
 from depthsearch.reporting.baselines import with_baselines
-from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.schema import CHOICES, POOL, Tables, frames
 from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
+from depthsearch.reporting.tables import cohort_of, known_runs, read_runs, some, thin
 from depthsearch.strategies import METHODS
 from depthsearch.studies.pools import pool_row
 
-TABLES = ("strategies", "strategies_pool", "strategies_shift", "strategies_curves")
+TABLES = (*CHOICES.tables, *POOL.tables)
 # What is of a strategy, or of a network; all else is shared.
 OF_A_STRATEGY = ("kind", "max_depth", "width", "points", "pool", "selection", "rate")
+LOOKED_UP = ("retrained_", "best_depth", "best_log_likelihood", "regret")  # how columns begin that are of the pool
 MODES = ("searched", "truncated", "retrained")
 
 
 def collect(results: Path) -> Tables:
-    """All finished runs of the comparison as tidy tables, keyed by `TABLES`.
+    """All finished runs of the comparison as tidy tables, `CHOICES` and `POOL`.
 
     - `strategies`: one row a run: chosen depth and width, costs, test metrics under `<mode>_<metric>`, of which
       `retrained` is looked up in the pool; `regret`: how far its retrained log-likelihood lies below that of
@@ -56,7 +58,7 @@ def collect(results: Path) -> Tables:
         for point in thin(summary["history"]) if asked["kind"] in METHODS else []:
             columns = ("epoch", "depth_entropy", "expected_depth", "pruned_depth", "valid_log_likelihood")
             rows["strategies_curves"].append(key | {k: point[k] for k in columns})
-    return with_retrained({name: pd.DataFrame(found) for name, found in rows.items()})
+    return frames(rows)
 
 
 def shared_by_strategies(config: Mapping) -> str:
@@ -83,12 +85,10 @@ def with_retrained(tables: Mapping[str, pd.DataFrame]) -> Tables:
     Of networks trained in several configurations the last one counts.
     """
     strategies, pool = tables["strategies"], tables["strategies_pool"]
-    looked_up = [
-        c for c in strategies if str(c).startswith("retrained_") or c in ("best_depth", "best_log_likelihood", "regret")
-    ]
-    strategies = strategies.drop(columns=looked_up)
-    if "depth" not in strategies or pool.empty:
-        return {**tables, "strategies": strategies}
+    strategies = strategies.drop(columns=[c for c in strategies if str(c).startswith(LOOKED_UP)])
+    if strategies.empty or pool.empty or "depth" not in strategies:  # all may have diverged
+        unknown = {name: np.nan for name in ("best_depth", "best_log_likelihood", "regret")}
+        return {**tables, "strategies": strategies.assign(**unknown)}
     keys = ["data_set", "seed", "cohort"]
     columns = [*keys, "depth", "width"]
     retrained = pool[pool["points"] == "all"].sort_values("started", kind="stable")
@@ -97,22 +97,17 @@ def with_retrained(tables: Mapping[str, pd.DataFrame]) -> Tables:
     table = strategies.merge(retrained[columns + [f"retrained_{m}" for m in METRICS]], on=columns, how="left")
     at_preset = retrained.merge(strategies[[*keys, "preset_width"]].drop_duplicates(), on=keys)
     at_preset = at_preset[at_preset["width"] == at_preset["preset_width"]].dropna(subset="retrained_log_likelihood")
-    if len(at_preset):
-        best = at_preset.loc[at_preset.groupby(keys)["retrained_log_likelihood"].idxmax()]
-        names = {"depth": "best_depth", "retrained_log_likelihood": "best_log_likelihood"}
-        best = best.rename(columns=names)[[*keys, *names.values()]].drop_duplicates(keys)
-        table = table.merge(best, on=keys, how="left")
-        table = table.assign(regret=table["best_log_likelihood"] - table["retrained_log_likelihood"])
-    return {**tables, "strategies": table}
+    best = at_preset.loc[at_preset.groupby(keys)["retrained_log_likelihood"].idxmax()]
+    names = {"depth": "best_depth", "retrained_log_likelihood": "best_log_likelihood"}
+    best = best.rename(columns=names)[[*keys, *names.values()]].drop_duplicates(keys)
+    table = table.merge(best, on=keys, how="left")
+    regret = table["best_log_likelihood"] - table["retrained_log_likelihood"]
+    return {**tables, "strategies": table.assign(regret=regret)}
 
 
 def all_tables(results: Path) -> Tables:
-    """Every run of the comparison that a results folder knows of, as in `tables.all_tables`.
-
-    Raises:
-        FileNotFoundError: there are neither runs nor tables.
-    """
-    return with_retrained(with_stored(results, collect(results), ("strategies", "strategies_pool")))
+    """Every run of the comparison that a results folder knows of, `with_retrained`."""
+    return with_retrained(known_runs(results, collect))
 
 
 def read_tables(results: Path) -> Tables:
@@ -121,7 +116,7 @@ def read_tables(results: Path) -> Tables:
     Raises:
         FileNotFoundError: there are neither runs nor tables.
     """
-    return shown_tables(all_tables(results))[0]
+    return shown_tables(some(all_tables(results), results))[0]
 
 
 def shown_tables(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:

@@ -15,15 +15,14 @@ from depthsearch.cells.genotype import (
 )
 from depthsearch.hardware import in_words
 from depthsearch.reporting import searches
-from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.schema import TRAININGS, Tables, frames
 from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import cohort_of, no_runs, read_runs, thin, with_stored
+from depthsearch.reporting.tables import cohort_of, known_runs, read_runs, thin
 from depthsearch.reporting.tuning import SCAN_TEXT, for_tuning
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.recurrent_cells import RecurrentCell
 from depthsearch.studies.recurrent_genotypes import LSTM, TrainRecurrent
 
-TABLES = ("genotypes", "genotypes_history")
 SIZES = ("channels", "layers", "pixels", "train_images", "test_images", "width", "n_train", "n_words", "first_seed")
 TRAINING = ("batch_size", "bptt", "learning_rate", "precision")
 PLAN = ("epoch", "learning_rate", "drop_path")  # of a row of the history: what was not measured
@@ -32,7 +31,7 @@ PUBLISHED = tuple(name for name, known in GENOTYPES.items() if isinstance(known,
 
 
 def collect(results: Path) -> Tables:
-    """All finished trainings of genotypes as tidy tables, keyed by `TABLES`.
+    """All finished trainings of genotypes as tidy tables, `TRAININGS`.
 
     - `genotypes`: one row a run: its `name` (that of a published cell, `random:SEED`, `LSTM`, nothing for another),
       its genotype, sizes, parameters, the metric set on the test points as `test_<metric>` (of images `test_error`, a
@@ -42,7 +41,7 @@ def collect(results: Path) -> Tables:
     Both have the `configuration`, its hash; the first also `cohort`, the hash of what all genotypes share, and when the
     run `started`.
     """
-    rows: dict[str, list[dict]] = {name: [] for name in TABLES}
+    rows: dict[str, list[dict]] = {name: [] for name in TRAININGS.tables}
     for config, summary in read_runs(results, "genotypes"):
         asked = config["configuration"]
         key = {"scan": config["scan"], "data_set": asked["data_set"], "epochs_limit": asked["training"]["epochs"]}
@@ -52,7 +51,7 @@ def collect(results: Path) -> Tables:
         for point in thin(summary["history"]):
             measured = {name: value for name, value in point.items() if name not in PLAN}
             rows["genotypes_history"].append(key | {"epoch": point["epoch"]} | measured)
-    return {name: pd.DataFrame(found) for name, found in rows.items()}
+    return frames(rows)
 
 
 def _cohort(config: Mapping) -> str:
@@ -87,8 +86,6 @@ def _names() -> dict[str, str]:
 def searches_of(cells: pd.DataFrame) -> pd.DataFrame:
     """Of the table `cells` the searches whose cells are trained: of the space of DARTS and the recurrent one, but for
     those that learning rates were tuned on."""
-    if cells.empty:
-        return cells
     return cells[cells["space"].isin([DartsCell.name, RecurrentCell.name]) & (cells["scan"] != SCAN_TEXT)]
 
 
@@ -107,7 +104,7 @@ def by_origin(runs: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:
     found: dict[str, list[tuple[str, str]]] = {}
     for search in searched.to_dict("records"):
         found.setdefault(str(search["architecture"]), []).append((search["kind"], f"seed {search['seed']}"))
-    rows = runs.fillna({"name": ""}).to_dict("records") if len(runs) else []
+    rows = runs.fillna({"name": ""}).to_dict("records")
     origins = [(i, *origin) for i, row in enumerate(rows) for origin in found.get(row["architecture"], [_known(row)])]
     rows = runs.iloc[[i for i, _, _ in origins]].reset_index(drop=True)
     return rows.assign(kind=[kind for _, kind, _ in origins], cell=[cell for _, _, cell in origins])
@@ -122,22 +119,7 @@ def _known(row: Mapping) -> tuple[str, str]:
     return kind, name or "unnamed"
 
 
-def all_tables(results: Path) -> Tables:
-    """Every training of a genotype that a results folder knows of, as in `tables.all_tables`.
-
-    Raises:
-        FileNotFoundError: there are neither runs nor tables.
-    """
-    return with_stored(results, collect(results), TABLES[:1])
-
-
 def read_tables(results: Path) -> Tables:
     """What is `shown` of the trainings of a results folder and of the searches that found their cells; a table of which
     nothing is there is empty."""
-    found: Tables = {}
-    for names, read in ((TABLES, all_tables), (searches.TABLES, searches.all_tables)):
-        try:
-            found |= read(results)
-        except FileNotFoundError:
-            found |= {name: no_runs() for name in names}
-    return shown({name: found[name] for name in (*TABLES, *searches.TABLES)})[0]
+    return shown(known_runs(results, collect) | known_runs(results, searches.collect))[0]

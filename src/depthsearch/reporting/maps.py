@@ -10,6 +10,7 @@ from depthsearch.depth.objectives import log_predictive
 from depthsearch.depth.pruning import prune, pruned_depth
 from depthsearch.measuring.depths import predict
 from depthsearch.reporting.parts import of_scan
+from depthsearch.reporting.schema import SETTING
 from depthsearch.running.folders import load_weights
 from depthsearch.studies.spirals import Spirals
 
@@ -51,9 +52,9 @@ def store_maps(results: Path, runs: pd.DataFrame) -> None:
 def _folder(results: Path, runs: pd.DataFrame) -> Path | None:
     """The folder of the run, if it is on this machine."""
     rows = of_scan(runs, "scan_max_depth_spirals")
-    for field in ("max_depth", "width", "n", "stop_angle", "noise") if len(rows) else ():
+    for field in SETTING if len(rows) else ():
         rows = rows[rows[field] == getattr(PRESET, field)]
-    for name in rows["configuration"].unique() if len(rows) else ():
+    for name in rows["configuration"].unique():
         for folder in (results / "runs" / "scan_max_depth_spirals").glob(f"*/*-{name}/version_{SEED}"):
             if (folder / "weights.pt").exists():
                 return folder

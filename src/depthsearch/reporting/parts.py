@@ -9,7 +9,7 @@ FAIR = "_fair"  # at the end of the name of a scan of spirals: its networks were
 
 def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
     """The rows of one scan."""
-    return table if table.empty else table[table["scan"] == scan]
+    return table[table["scan"] == scan]
 
 
 def held_out(scan: str) -> str:
@@ -20,7 +20,7 @@ def held_out(scan: str) -> str:
 def ldn_and_ddn(table: pd.DataFrame, family: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows of the depth scans on "spirals", "spirals_fair" or "images", but for DDN of limits that no LDN has."""
     ldn, ddn = of_scan(table, f"scan_max_depth_{family}"), of_scan(table, f"scan_deterministic_depth_{family}")
-    return ldn, ddn[ddn["epochs_limit"].isin(ldn["epochs_limit"])] if len(ldn) and len(ddn) else ddn
+    return ldn, ddn[ddn["epochs_limit"].isin(ldn["epochs_limit"])] if len(ldn) else ddn
 
 
 def timed_runs(ldn: pd.DataFrame) -> pd.DataFrame:

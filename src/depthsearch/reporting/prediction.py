@@ -8,20 +8,19 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.measuring.yardsticks import NAMES
-from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.schema import PREDICTIONS, Tables, frames
 from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import cohort_of, read_runs, with_stored
+from depthsearch.reporting.tables import cohort_of, known_runs, read_runs, some
 from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
 from depthsearch.studies.trained_pools import POOLS
 
-TABLES = ("predictor_runs", "predictor", "predictor_selection", "predictor_points")
 ORDER = (*NAMES, PUBLISHED, ONCE, CHOSEN, ENSEMBLE, CLASSIFIER)  # of predictors
 SELECTION = "selection"  # how the `split` of a run of that study begins
 MARKS = (1, 10, 50)  # networks that a predictor has trained, at which curves are kept whatever they are thinned to
 
 
 def collect(results: Path) -> Tables:
-    """All finished runs of the predictor as tidy tables, keyed by `TABLES`.
+    """All finished runs of the predictor as tidy tables, `PREDICTIONS`.
 
     - `predictor_runs`: one row a run: what it learnt from, which setting cross validation has `chosen`, what its labels
       are (`label`).
@@ -32,7 +31,7 @@ def collect(results: Path) -> Tables:
     All have the `configuration`, its hash; the first also `cohort`, the hash of what all splits share, and when the
     run `started`. The split of a run of selection is `selection` and how many it learns from.
     """
-    rows: dict[str, list[dict]] = {name: [] for name in TABLES}
+    rows: dict[str, list[dict]] = {name: [] for name in PREDICTIONS.tables}
     for config, summary in read_runs(results, "predictors"):
         asked = config["configuration"]
         split = asked.get("split", f"{SELECTION}-{asked.get('n_train')}")
@@ -46,7 +45,7 @@ def collect(results: Path) -> Tables:
         rows["predictor_selection"] += [key | row for row in _curves(asked, summary.get("curves", {}))]
         if config["seed"] == 0 and "points" in summary:
             rows["predictor_points"] += pd.DataFrame(summary["points"]).assign(**key).to_dict("records")
-    return {name: pd.DataFrame(found).map(_as_written) for name, found in rows.items()}
+    return {name: table.map(_as_written) for name, table in frames(rows).items()}
 
 
 def _as_written(value: Any) -> Any:
@@ -65,33 +64,22 @@ def _curves(asked: Mapping, curves: Mapping) -> list[dict]:
     ]
 
 
-def all_tables(results: Path) -> Tables:
-    """Every run of the predictor that a results folder knows of, as in `tables.all_tables`.
-
-    Raises:
-        FileNotFoundError: there are neither runs nor tables.
-    """
-    return with_stored(results, collect(results), TABLES[:1])
-
-
 def read_tables(results: Path) -> Tables:
-    """Of `all_tables` what is `shown`.
+    """Of the runs of the predictor that a results folder knows of what is `shown`.
 
     Raises:
         FileNotFoundError: there are neither runs nor tables.
     """
-    return shown_tables(all_tables(results))[0]
+    return shown_tables(some(known_runs(results, collect), results))[0]
 
 
 def shown_tables(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
     """What is `shown` of the predictor, pool by pool and small splits first, and a line for each cohort left out."""
-    found, lines = shown({name: tables[name] for name in TABLES})
+    found, lines = shown({name: tables[name] for name in PREDICTIONS.tables})
     return {name: _in_order(table) for name, table in found.items()}, lines
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    if table.empty:
-        return table
     places = [(POOLS.index(data_set), *_size(split)) for data_set, split in table[["data_set", "split"]].to_numpy()]
     return table.iloc[sorted(range(len(table)), key=places.__getitem__)].reset_index(drop=True)
 

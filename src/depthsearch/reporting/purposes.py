@@ -54,8 +54,6 @@ def _purposes(rows: pd.DataFrame, shift: pd.DataFrame) -> list[_Purpose]:
 
 def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each family by its name."""
-    if table.empty:
-        return
     name = table["data_set"].where(~table["data_set"].str.startswith("spirals"), "spirals")
     for family in dict.fromkeys(sorted(name, key=lambda n: (n != "spirals", n))):
         yield family, table[name == family]
@@ -78,7 +76,7 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
     """Sentences about one family, from its numbers."""
     said = []
     cost = rows.groupby("strategy")["block_evaluations"].mean()
-    if "regret" in rows and rows["regret"].notna().any():
+    if rows["regret"].notna().any():
         regrets = by_repeat(rows, "regret")
         regret = regrets.mean().dropna()
         here = regret[[name for name in regret.index if name not in (*FREE_WIDTH, *BASELINES)]]
@@ -101,7 +99,7 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
 
 def good_for(rows: pd.DataFrame, shift: pd.DataFrame) -> dict[str, list[str]]:
     """For each purpose the best strategies on one family, but for those not shown to be above chance."""
-    found = {"retraining": standing(rows.assign(x=-rows["regret"]), "x")} if "regret" in rows else {}
+    found = {"retraining": standing(rows.assign(x=-rows["regret"]), "x")}
     found |= {p.name: standing(p.rows, p.column, p.chance) for p in _purposes(rows, shift)}
     return {
         purpose: [name for name in (best, *ties) if name is not None and name not in low]

@@ -94,8 +94,8 @@ class Rule:
 
     def older(self, runs: pd.DataFrame) -> tuple[int, int]:
         """How many runs that it judges are older than it, and how many there are; of unknown age counts as older."""
-        judged = runs[runs["scan"].str.startswith(self.scans)] if len(runs) else runs
-        return int((judged["started"].fillna("") < self.since).sum()) if len(judged) else 0, len(judged)
+        judged = runs[runs["scan"].str.startswith(self.scans)]
+        return int((judged["started"].fillna("") < self.since).sum()), len(judged)
 
 
 COST = f"whole interval below the margin: of errors {100 * ERROR_MARGIN:g} points, of log-likelihoods \

@@ -7,13 +7,12 @@ from statistics import mean
 import pandas as pd
 
 from depthsearch.hardware import in_words
-from depthsearch.reporting.joining import Tables
-from depthsearch.reporting.tables import cohort_of, read_runs, thin, with_stored
+from depthsearch.reporting.schema import CELLS, Tables, frames
+from depthsearch.reporting.tables import cohort_of, read_runs, thin
 from depthsearch.reporting.tuning import end_loss
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.nasbench201 import NASBench201Cell
 
-TABLES = ("cells", "cells_history")
 OF_A_STRATEGY = ("kind", "alpha_rate", "partial", "architect", "stages", "trial_epochs", "trial", "training")
 SIZES = ("channels", "cells")  # there the paper's progressive search is of another size than the others
 ASKED = ("channels", "cells", "n_train", "pixels", "batch_size", "first_seed", "width", "bptt", "n_words")
@@ -25,7 +24,7 @@ IN_THE_END = ("_mode", "_sd", "_best")  # what is of no interest before
 
 
 def collect(results: Path) -> Tables:
-    """All finished searches as tidy tables, keyed by `TABLES`.
+    """All finished searches as tidy tables, `CELLS`.
 
     - `cells`: one row a run: its configuration, of which `setting` is what is tuned (the learning rate of alpha, or how
       long random search trains a cell); the cell found and its true accuracies (percent), where it is of NAS-Bench-201;
@@ -36,7 +35,7 @@ def collect(results: Path) -> Tables:
     Both have the `configuration`, its hash; the first also `cohort`, the hash of what strategies share, and when the
     run `started`.
     """
-    rows: dict[str, list[dict]] = {name: [] for name in TABLES}
+    rows: dict[str, list[dict]] = {name: [] for name in CELLS.tables}
     for config, summary in read_runs(results, "cells"):
         asked = config["configuration"]
         key = {"scan": config["scan"], "space": asked["study"], "data_set": asked["data_set"], "kind": asked["kind"]}
@@ -45,7 +44,7 @@ def collect(results: Path) -> Tables:
         making = {"cohort": cohort_of(config, *varied), "started": config["started"]}
         rows["cells"].append(key | making | _row(config, summary))
         rows["cells_history"] += [key | _point(row) for row in thin(summary["history"])]
-    return {name: pd.DataFrame(found) for name, found in rows.items()}
+    return frames(rows)
 
 
 def _row(config: Mapping, summary: Mapping) -> dict:
@@ -80,15 +79,6 @@ def _point(row: Mapping) -> dict:
 
 def _believed(row: Mapping) -> dict:
     return {key: value for key, value in row.items() if key.startswith(tuple(f"{short}_" for short in SHORTS))}
-
-
-def all_tables(results: Path) -> Tables:
-    """Every search that a results folder knows of, as in `tables.all_tables`.
-
-    Raises:
-        FileNotFoundError: there are neither runs nor tables.
-    """
-    return with_stored(results, collect(results), ("cells",))
 
 
 def cells_to_stack(rows: pd.DataFrame) -> dict[str, str]:

@@ -6,20 +6,21 @@ every setting; of those that are as full, the one started last. So a scan that i
 soon as it is as complete as what was there, and a small trial never hides it. The others are named.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import pandas as pd
 
-from depthsearch.reporting.joining import (
+from depthsearch.reporting.schema import (
     CELLS,
     CHAINS,
     CHOICES,
     FAMILIES,
-    GENOTYPES,
     POOL,
     PREDICTIONS,
     RUNS,
     SETTING,
+    TRAININGS,
     VARIATIONS,
     Family,
     Tables,
@@ -32,6 +33,22 @@ from depthsearch.studies.recurrent_genotypes import LSTM
 WAYS = ("protocol", "precision", "epochs_limit")  # of training images, which pages show side by side
 NETWORK = ("strategy", "points", "max_depth", "width")
 VARIED = ("q_rate", "kl_weight", "prior_ratio", "patience")  # of a learnt depth
+
+
+class Choice(NamedTuple):
+    """Of which `groups` the `fullest` cohort is shown, and which `settings` a scan varies; names of columns."""
+
+    groups: tuple[str, ...]
+    settings: tuple[str, ...]
+    cohort: tuple[str, ...] = ("cohort", "epochs_limit")
+
+
+CHOSEN = {
+    CELLS: Choice(("scan", "data_set"), ("kind", "setting")),
+    CHAINS: Choice(("data_set",), ("cell",)),
+    PREDICTIONS: Choice(("data_set", "split"), ("split",)),  # a split as it was run most often, whatever the others
+    VARIATIONS: Choice(("scan", "data_set", "max_depth"), (*VARIED, "fit"), ("cohort",)),
+}
 
 
 def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
@@ -47,43 +64,31 @@ def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
     if "runs" in tables:
         runs = stacked([tables["runs"], tables["diverged"]])
         of_images = runs["scan"].str.endswith("_images")
-        for part, ways in ((runs[~of_images], ()), (runs[of_images], WAYS)):
-            best, others = fullest(part, ["scan", "data_set", *ways], ["cohort", "epochs_limit"], SETTING)
-            kept[RUNS] = pd.concat([kept.get(RUNS, pd.Series(dtype=object)), RUNS.keys(best)])
-            lines += others
+        parts = [
+            fullest(part, Choice(("scan", "data_set", *ways), SETTING))
+            for part, ways in ((runs[~of_images], ()), (runs[of_images], WAYS))
+        ]
+        kept[RUNS] = pd.concat([RUNS.keys(best) for best, _ in parts])
+        lines += [line for _, left in parts for line in left]
     if "strategies" in tables:
         choices, pool = tables["strategies"], tables["strategies_pool"]
         both = stacked([choices.assign(pool=False, max_depth=None, width=None), pool.assign(pool=True)])
         # All that is compared on a data set is trained alike; of a strategy or network that was selected in two ways
         # since, one is taken.
-        best, others = fullest(both, ["data_set"], ["cohort", "epochs_limit"], NETWORK)
-        lines += others
-        best, others = fullest(best, ["data_set", *NETWORK], ["configuration"], ())
-        lines += others
-        if len(best):
-            kept |= {CHOICES: CHOICES.keys(best[~best["pool"]]), POOL: POOL.keys(best[best["pool"]])}
-    if "cells" in tables:
-        best, others = fullest(tables["cells"], ["scan", "data_set"], ["cohort", "epochs_limit"], ["kind", "setting"])
-        lines += others
-        kept[CELLS] = CELLS.keys(best)
-    if len(tables.get("genotypes", ())):
+        best, others = fullest(both, Choice(("data_set",), NETWORK))
+        best, more = fullest(best, Choice(("data_set", *NETWORK), (), ("configuration",)))
+        of_pool = best["pool"].astype(bool)
+        kept |= {CHOICES: CHOICES.keys(best[~of_pool]), POOL: POOL.keys(best[of_pool])}
+        lines += others + more
+    for family, choice in CHOSEN.items():
+        if family.mains[0] in tables:
+            best, others = fullest(tables[family.mains[0]], choice)
+            kept[family] = family.keys(best)
+            lines += others
+    if "genotypes" in tables:
         best, others = _trainings(tables["genotypes"])
+        kept[TRAININGS] = TRAININGS.keys(best)
         lines += others
-        kept[GENOTYPES] = GENOTYPES.keys(best)
-    if len(tables.get("chains", ())):
-        best, others = fullest(tables["chains"], ["data_set"], ["cohort", "epochs_limit"], ["cell"])
-        lines += others
-        kept[CHAINS] = CHAINS.keys(best)
-    if len(tables.get("predictor_runs", ())):
-        # A split is shown as it was run most often, whatever the others.
-        best, others = fullest(tables["predictor_runs"], ["data_set", "split"], ["cohort", "epochs_limit"], ("split",))
-        lines += others
-        kept[PREDICTIONS] = PREDICTIONS.keys(best)
-    if len(tables.get("variations", ())):
-        facts = ["scan", "data_set", "max_depth"], ["cohort"], (*VARIED, "fit")
-        best, others = fullest(tables["variations"], *facts)
-        lines += others
-        kept[VARIATIONS] = VARIATIONS.keys(best)
     return _only(tables, kept), lines
 
 
@@ -91,29 +96,25 @@ def _trainings(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Of genotypes; those for tuning apart, of which all learning rates are shown, and of the others one a network."""
     tuning, lstm = for_tuning(rows), rows["name"] == LSTM
     rows = rows.assign(tuning=tuning.map({True: "tuning", False: ""}), network=lstm.map({True: LSTM, False: ""}))
-    best, others = fullest(rows, ["scan", "data_set", "tuning"], ["cohort", "epochs_limit"], ["architecture"])
+    best, others = fullest(rows, Choice(("scan", "data_set", "tuning"), ("architecture",)))
     tuned = best["tuning"] == "tuning"
-    compared, more = fullest(best[~tuned], ["scan", "data_set", "network"], ["learning_rate"], ["architecture"])
+    of_one = Choice(("scan", "data_set", "network"), ("architecture",), ("learning_rate",))
+    compared, more = fullest(best[~tuned], of_one)
     return stacked([compared, best[tuned]]), others + more
 
 
-def fullest(
-    rows: pd.DataFrame, groups: Sequence[str], cohort: Sequence[str], settings: Sequence[str]
-) -> tuple[pd.DataFrame, list[str]]:
+def fullest(rows: pd.DataFrame, choice: Choice) -> tuple[pd.DataFrame, list[str]]:
     """Of each group the rows of its fullest cohort, and of as full ones those of the newest.
 
     Args:
         rows: one a run, with `seed` and `started`.
-        groups: columns that say what is chosen for.
-        cohort: columns that say which rows belong together.
-        settings: columns that a scan varies.
 
     Returns:
         the rows, and a line for each cohort left out.
     """
     if rows.empty:
         return rows, []
-    names = {"group": groups, "one": [*groups, *cohort], "setting": settings}
+    names = {"group": choice.groups, "one": [*choice.groups, *choice.cohort], "setting": choice.settings}
     texts = {name: as_text(rows, columns) for name, columns in names.items()}
     facts = rows[["seed", "started", "epochs_limit"]].assign(**texts)
     repeats = facts.groupby(["one", "setting"])["seed"].nunique().groupby("one")
@@ -136,7 +137,7 @@ def _said(cohort: Mapping) -> str:
 def _only(tables: Mapping[str, pd.DataFrame], kept: Mapping[Family, pd.Series]) -> Tables:
     part = dict(tables)
     for family in FAMILIES:
-        for name in (*family.mains, *family.details):
+        for name in family.tables:
             if name in tables and family in kept:
                 part[name] = tables[name][family.keys(tables[name]).isin(set(kept[family]))].reset_index(drop=True)
     return part

@@ -2,15 +2,16 @@
 
 import math
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 
 from depthsearch.hardware import in_words
-from depthsearch.reporting.joining import Tables, as_text, in_order_of, join
+from depthsearch.reporting.joining import in_order_of, join
 from depthsearch.reporting.parts import FAIR
+from depthsearch.reporting.schema import FAMILIES, RUNS, Tables, as_text, empty, frames
 from depthsearch.reporting.shown import shown
 from depthsearch.reporting.tuning import DEPTH_SCAN
 from depthsearch.running.folders import read_config, read_run, run_folders
@@ -28,11 +29,10 @@ OF = {
     "predictor": "predictors",
     "variation": "variations",
 }
-TABLES = ("runs", "depths", "reliability", "curves", "diverged")
 
 
 def collect(results: Path) -> Tables:
-    """The finished runs under `results/runs` as tidy tables, keyed by `TABLES`; those of the comparison are elsewhere.
+    """The finished runs under `results/runs` as the tables of the family `RUNS`; those of the comparison are elsewhere.
 
     - `runs`: one row a run: its configuration, chosen depths, the metric sets of each variant under
       `<variant>_<split>_<metric>`, parameters, epochs, `largest_rise` of the validation error, seconds, hardware;
@@ -46,7 +46,7 @@ def collect(results: Path) -> Tables:
     hash of what the settings of a scan share, and when the run `started`. A run that cannot be read is left out, and
     said so.
     """
-    tables: dict[str, list[dict]] = {name: [] for name in TABLES}
+    tables: dict[str, list[dict]] = {name: [] for name in RUNS.tables}
     for config, summary in read_runs(results, "depth"):
         key = _key(config)
         making = {"cohort": cohort_of(config, config["swept"]), "started": config["started"]}
@@ -61,7 +61,7 @@ def collect(results: Path) -> Tables:
                     values = {"bin": i, "count": count, "confidence": confidence, "accuracy": accuracy}
                     tables["reliability"].append(key | {"variant": variant} | values)
         tables["curves"] += [key | point for point in thin(summary["history"])]
-    return {name: pd.DataFrame(rows) if rows else no_runs() for name, rows in tables.items()}
+    return frames(tables)
 
 
 def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
@@ -135,24 +135,14 @@ def largest_rise(history: Sequence[Mapping]) -> float:
     return max(rises, default=math.nan)
 
 
-def no_runs() -> pd.DataFrame:
-    """An empty table, with the columns that all share: a file without columns cannot be read back."""
-    some = ("scan", "data_set", "kind", "max_depth", "configuration", "seed", "epochs_limit", "cohort", "started")
-    return pd.DataFrame(columns=list(some))
-
-
 def thin(history: list[dict], most: int = 40) -> list[dict]:
     """Every so many of the evaluations of a run, that at most so many are left."""
     return history[:: math.ceil(len(history) / most)] if history else []
 
 
 def all_tables(results: Path) -> Tables:
-    """Every run that a results folder knows of: those in `runs`, and in `tables` the rows of runs that are elsewhere.
-
-    Raises:
-        FileNotFoundError: there are neither runs nor tables.
-    """
-    found = with_stored(results, collect(results), ("runs", "diverged"))
+    """All such runs that a results folder knows of: those in `runs`, and in `tables` the rows of runs elsewhere."""
+    found = known_runs(results, collect)
     return found | {name: overflowed_last(found[name]) for name in ("runs", "depths")}
 
 
@@ -177,47 +167,50 @@ def read_tables(results: Path) -> Tables:
     Raises:
         FileNotFoundError: there are neither runs nor tables.
     """
-    return shown(all_tables(results))[0]
+    return shown(some(all_tables(results), results))[0]
+
+
+def some(tables: Tables, results: Path) -> Tables:
+    """The tables.
+
+    Raises:
+        FileNotFoundError: there is no row in them.
+    """
+    if all(table.empty for table in tables.values()):
+        raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
+    return tables
 
 
 # On disk.
 
 
-def with_stored(results: Path, collected: Tables, mains: Sequence[str]) -> Tables:
-    """Collected tables with what `results/tables` knows besides; a run that is at hand is taken as it is.
-
-    Raises:
-        FileNotFoundError: there is neither.
-    """
+def known_runs(results: Path, collect: Callable[[Path], Tables]) -> Tables:
+    """What one `collect`s, with what `results/tables` knows besides; a run that is at hand is taken as it is."""
+    collected = collect(results)
     stored = stored_tables(results, tuple(collected))
-    if stored is not None:
-        return in_order_of(stored, join(collected, stored)[0])
-    if all(collected[name].empty for name in mains):
-        raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
-    return collected
+    return in_order_of(stored, join(collected, stored)[0])
 
 
-def stored_tables(results: Path, names: Sequence[str]) -> Tables | None:
-    """The tables of `results/tables`; None where there is none, an empty one for each that is missing beside others."""
-    paths = {name: results / "tables" / f"{name}.csv" for name in names}
-    if not any(path.exists() for path in paths.values()):
-        return None
-    return {name: _from_earlier(_read(path), name) if path.exists() else pd.DataFrame() for name, path in paths.items()}
+def stored_tables(results: Path, names: Sequence[str]) -> Tables:
+    """These tables of `results/tables`; where one is missing, an empty one."""
+    return {name: _read(results / "tables" / f"{name}.csv", name) for name in names}
 
 
-def _read(path: Path) -> pd.DataFrame:
-    if path.stat().st_size <= 1:
-        return pd.DataFrame()  # an empty table is an empty line on disk
+def _read(path: Path, name: str) -> pd.DataFrame:
+    if not path.exists() or path.stat().st_size <= 1:  # of an earlier version an empty table is an empty line
+        return empty(name)
     kinds = {"configuration": str, "cohort": str, "started": str, "split": str, "protocol": str}
     table = pd.read_csv(path, dtype=kinds, low_memory=False)  # type: ignore[arg-type] # one kind a column, not a piece
-    return table.fillna({"started": ""}) if "started" in table else table
+    if table.empty:
+        return empty(name)
+    return _from_earlier(table.fillna({"started": ""}) if "started" in table else table, name)
 
 
 def _from_earlier(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """A table of a version without hashes: `configuration` is a number there, and of one with none it is 1."""
-    if table.empty or "configuration" not in table:
-        table = table.assign(configuration="1") if len(table) else table
-    if table.empty or "cohort" in table or name not in ("runs", "diverged", "strategies", "strategies_pool"):
+    if "configuration" not in table:
+        table = table.assign(configuration="1")
+    if "cohort" in table or name not in ("runs", "diverged", "strategies", "strategies_pool"):
         return table
     making = as_text(table, ("protocol", "precision", "epochs_limit", "configuration")).map(
         lambda t: fingerprint({"": t})
@@ -226,9 +219,11 @@ def _from_earlier(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def write_tables(results: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
-    """Writes `results/tables/<name>.csv`, zero without a sign; returns the paths."""
+    """Writes `results/tables/<name>.csv` of each family that has runs, zero without a sign; returns the paths."""
     (results / "tables").mkdir(parents=True, exist_ok=True)
-    paths = {results / "tables" / f"{name}.csv": table for name, table in tables.items()}
+    known = [[name for name in family.tables if name in tables] for family in FAMILIES]
+    names = [name for own in known if any(len(tables[other]) for other in own) for name in own]
+    paths = {results / "tables" / f"{name}.csv": tables[name] for name in names}
     for path, table in paths.items():
         # Numbers beside nothing, of several kinds of runs, as numbers: so they are written as they will be read back.
         table = table.infer_objects()

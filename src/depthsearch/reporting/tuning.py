@@ -68,8 +68,6 @@ def tuned_text(runs: pd.DataFrame) -> dict[str, float]:
 
 def for_tuning(trainings: pd.DataFrame) -> pd.Series:
     """Which trainings, rows of the table `genotypes`, were to choose a learning rate, and nothing else."""
-    if "first_seed" not in trainings:
-        return pd.Series(False, index=trainings.index)
     return trainings["first_seed"] >= FIRST_SEED
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.hardware import in_words
-from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.schema import Tables, frames
 from depthsearch.reporting.shown import VARIED, shown
-from depthsearch.reporting.tables import cohort_of, no_runs, read_runs, with_stored
+from depthsearch.reporting.tables import cohort_of, known_runs, read_runs
 from depthsearch.studies.variations import Variation
 
-TABLES = ("variations",)
 PAPER = {name: getattr(Variation(), name) for name in VARIED}
 FITS = ("as learnt", "refitted")
 SHIFTED = ("log_likelihood", "auroc")
@@ -40,7 +39,7 @@ def collect(results: Path) -> Tables:
         for fit, found in zip(FITS, (summary, summary["refitted"]), strict=True):
             rows.append(key | making | {"fit": fit} | cost | _found(found))
             rows[-1]["kl_to_exact"] = summary["kl_to_exact"] if fit == FITS[0] else 0.0
-    return {"variations": pd.DataFrame(rows)}
+    return frames({"variations": rows})
 
 
 def _cohort(asked: Mapping) -> str:
@@ -61,21 +60,9 @@ def drawn_depth(rows: pd.DataFrame) -> int:
     return int(rows["max_depth"].mode().min())
 
 
-def all_tables(results: Path) -> Tables:
-    """Every variation that a results folder knows of, as in `tables.all_tables`.
-
-    Raises:
-        FileNotFoundError: there are neither runs nor tables.
-    """
-    return with_stored(results, collect(results), TABLES)
-
-
 def read_tables(results: Path) -> Tables:
-    """Of `all_tables` what is `shown`; an empty table where nothing is there."""
-    try:
-        return shown(all_tables(results))[0]
-    except FileNotFoundError:
-        return {name: no_runs() for name in TABLES}
+    """Of the variations that a results folder knows of what is `shown`; an empty table where nothing is there."""
+    return shown(known_runs(results, collect))[0]
 
 
 def what_varies(run: Mapping) -> str:

@@ -45,7 +45,7 @@ def counts_said(rows: pd.DataFrame, words: Mapping[str, str]) -> str:
 def spread(values: pd.Series, how: str = ".3g", how_far: str = ".2g") -> str:
     """Mean and standard deviation; of one value that value, of infinite ones no deviation, of none a dash."""
     mean = values.mean()
-    if values.empty:
+    if not values.count():
         return "-"
     return f"{mean:{how}}" + (f" ± {values.std():{how_far}}" if values.count() > 1 and not np.isinf(mean) else "")
 

@@ -31,7 +31,7 @@ def trajectory(tables: Tables, short: str = "c10") -> Figure | None:
     below exactly, over all cells: quantiles and the mean. The axis is logarithmic in the error.
     """
     rows = _judged(tables["cells_history"])
-    if rows.empty or f"{short}_mean" not in rows or rows[f"{short}_mean"].isna().all():
+    if f"{short}_mean" not in rows or rows[f"{short}_mean"].isna().all():
         return None
     rows = rows[rows[f"{short}_mean"].notna()]
     kinds = _kinds(rows)
@@ -74,7 +74,7 @@ def _exact(ax: Axes, values: pd.DataFrame, short: str) -> None:
 def accuracies(tables: Tables) -> Figure | None:
     """True accuracy of the cells found, a dot a repeat, a panel a data set; axes are logarithmic in the error."""
     rows = _judged(tables["cells"])
-    if rows.empty or "c10" not in rows or rows["c10"].isna().all():
+    if rows["c10"].isna().all():
         return None
     rows = rows[rows["c10"].notna()]
     kinds = _kinds(rows)
@@ -96,7 +96,7 @@ def accuracies(tables: Tables) -> Figure | None:
 def entropies(tables: Tables) -> Figure | None:
     """Entropy of the mixing weights and validation loss over the epochs, means over repeats."""
     rows = _judged(tables["cells_history"])
-    if rows.empty or rows["entropy"].isna().all():
+    if rows["entropy"].isna().all():
         return None
     rows = rows[rows["entropy"].notna()]
     figure, axes = panels(2, width=4.6)
@@ -113,7 +113,7 @@ def entropies(tables: Tables) -> Figure | None:
 
 def depths(tables: Tables) -> Figure | None:
     """Chains of cells: test errors of depth fixed, learnt and retrained, and q(d), means over repeats."""
-    runs = side_by_side(tables["chains"]) if "chains" in tables else pd.DataFrame()
+    runs = side_by_side(tables["chains"])
     if runs.empty:
         return None
     names, order = named(tables["cells"]), list(runs.groupby("cell")["fixed"].mean().sort_values().index)
@@ -141,7 +141,7 @@ def depths(tables: Tables) -> Figure | None:
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
     """The searches of NAS-Bench-201 but for those that learning rates were tuned on."""
-    return rows[(rows["scan"] != TUNING_SCAN) & (rows["space"] == NASBench201Cell.name)] if len(rows) else rows
+    return rows[(rows["scan"] != TUNING_SCAN) & (rows["space"] == NASBench201Cell.name)]
 
 
 def _kinds(rows: pd.DataFrame) -> list[str]:

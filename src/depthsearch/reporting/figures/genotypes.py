@@ -13,7 +13,7 @@ from depthsearch.reporting.figures.cells import COLOURS as OF_STRATEGIES
 from depthsearch.reporting.figures.style import legend_beside, limits, panels, titled
 from depthsearch.reporting.genotypes import OTHER_CELLS, PUBLISHED, PUBLISHED_CELLS, RANDOM_CELLS
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.joining import GENOTYPES
+from depthsearch.reporting.schema import TRAININGS
 from depthsearch.reporting.trained import kinds_in, measure_of, per_cell
 from depthsearch.reporting.words import counts_said
 from depthsearch.studies.recurrent_genotypes import LSTM
@@ -82,8 +82,8 @@ def curves(rows: pd.DataFrame, history: pd.DataFrame) -> Figure | None:
         rows: trainings on one data set, as of `by_origin`.
         history: the table `genotypes_history`.
     """
-    both = rows[["kind", "cell"]].assign(run=GENOTYPES.keys(rows)).merge(
-        history.assign(run=GENOTYPES.keys(history)), on="run"
+    both = rows[["kind", "cell"]].assign(run=TRAININGS.keys(rows)).merge(
+        history.assign(run=TRAININGS.keys(history)), on="run"
     )  # fmt: skip
     drawn = [name for name in CURVES if name in both and both[name].notna().any()]
     if not drawn:

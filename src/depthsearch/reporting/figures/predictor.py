@@ -29,13 +29,15 @@ SEARCHES = {
 
 def scatter(tables: Tables, data_set: str, split: str) -> Figure | None:
     """Predicted against true accuracy of some cells that were not learnt from, of repeat 0."""
-    points = tables["predictor_points"]
-    if len(points):
-        points = points[(points["data_set"] == data_set) & (points["split"] == split)]
+    points = _of_split(tables["predictor_points"], data_set, split)
     if points.empty:
         return None
     title = f"{data_set}, learnt from {split}, repeat 0"
     return _scatter({name: points[name].to_numpy() for name in ("true", *COLOURS)}, title, _label(tables, data_set))
+
+
+def _of_split(table: pd.DataFrame, data_set: str, split: str) -> pd.DataFrame:
+    return table[(table["data_set"] == data_set) & (table["split"] == split)]
 
 
 def _label(tables: Tables, data_set: str) -> str:
@@ -70,9 +72,7 @@ def _scatter(points: Mapping[str, np.ndarray], title: str, label: str) -> Figure
 
 def errors(tables: Tables, data_set: str, split: str) -> Figure | None:
     """Mean squared error of every predictor, a panel for each set of cells that is predicted."""
-    rows = tables["predictor"]
-    if len(rows):
-        rows = rows[(rows["data_set"] == data_set) & (rows["split"] == split)]
+    rows = _of_split(tables["predictor"], data_set, split)
     if rows.empty:
         return None
     sets, names = list(rows["evaluated"].unique()), [name for name in ORDER if name in set(rows["predictor"])]
@@ -99,9 +99,7 @@ def errors(tables: Tables, data_set: str, split: str) -> Figure | None:
 
 def selection(tables: Tables, data_set: str, split: str) -> Figure | None:
     """Accuracy of what each search would choose against how many cells it has trained, a panel a score."""
-    rows = tables["predictor_selection"]
-    if len(rows):
-        rows = rows[(rows["data_set"] == data_set) & (rows["split"] == split)]
+    rows = _of_split(tables["predictor_selection"], data_set, split)
     if rows.empty:
         return None
     scored = list(rows["scored"].unique())

@@ -211,4 +211,4 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
 
 def _at(table: pd.DataFrame, scan: str, max_depth: int) -> pd.DataFrame:
     rows = of_scan(table, scan)
-    return rows[rows["max_depth"] == max_depth] if len(rows) else rows
+    return rows[rows["max_depth"] == max_depth]

@@ -41,9 +41,8 @@ def choices(tables: Tables) -> Figure | None:
             runs = rows[rows["strategy"] == name]
             if len(runs):
                 band(ax, runs, "angle", "depth", name, COLOURS[name])
-        if "best_depth" in rows:
-            best = rows.groupby("angle")["best_depth"]
-            ax.plot(best.mean().index, best.mean(), "k:", label="best on the test points, mean")
+        best = rows.groupby("angle")["best_depth"].mean()
+        ax.plot(best.index, best, "k:", label="best on the test points, mean")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.xaxis.set_major_locator(MultipleLocator(180))
         ax.set(xlabel=LABELS["stop_angle"], ylabel="chosen depth")
@@ -89,7 +88,7 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
 
 def costs(tables: Tables) -> Figure | None:
     """Regret of every strategy, a dot a repeat and a dash at the mean, beside what its search costs; a row a family."""
-    found = [(name, rows) for name, rows in families(tables["strategies"]) if "regret" in rows]
+    found = [(name, rows) for name, rows in families(tables["strategies"]) if rows["regret"].notna().any()]
     if not found:
         return None
     names = [[name for name in ORDER if name in set(rows["strategy"])] for _, rows in found]

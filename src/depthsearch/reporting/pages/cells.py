@@ -6,11 +6,11 @@ import pandas as pd
 
 from depthsearch.data.nasbench import SETS
 from depthsearch.measuring.cells import YARDSTICKS
-from depthsearch.reporting.against import RIVALS, against
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.joining import Tables
+from depthsearch.reporting.pages.against import RIVALS, against
 from depthsearch.reporting.pages.chains import chains_part
 from depthsearch.reporting.rules import BETTER_CELLS, rules_table
+from depthsearch.reporting.schema import Tables
 from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
 from depthsearch.reporting.tuning import TUNING, rule_said, tuned, tuning_table
 from depthsearch.reporting.words import between, images_said, markdown, not_shown, span, spread
@@ -19,6 +19,7 @@ from depthsearch.studies.random_cells import EQUAL_COST
 
 # At full size, as DrNAS (arXiv 2006.10355) reports them for NAS-Bench-201: test accuracy, percent.
 PAPERS = {"DARTS": (54.30, 38.97, 18.41), "DrNAS": (94.36, 73.51, 46.34)}
+REDUCED = "**Ours are reduced searches: they stand beside the papers', which are of full size, not against them.**"
 FIGURE = "![Trajectories of the searches](figures/cells_trajectory_c10.png)"
 
 
@@ -38,13 +39,13 @@ def cells_page(tables: Tables, others: Sequence[str]) -> str:
         "are paired over repeats, mean and 95 % t-interval; ± is a standard deviation over repeats.",
     ]
     known = judged[judged["space"] == NASBench201Cell.name]
-    if len(known) and known["c10"].notna().any():
+    if known["c10"].notna().any():
         text += _worth(known)
     searched = _searched(known)
     if len(searched):
         text += [f"## How far the searches went, and what they cost: {NASBench201Cell.name}", sizes(searched), MOVED]
         text.append(markdown(moved_table(searched)))
-    text += chains_part(tables) if "chains" in tables else []
+    text += chains_part(tables)
     text += _tuning(tuning) if len(tuning) else []
     text += ["## What is not here", NO_ELBO] if len(known) else []
     return "\n\n".join(text) + not_shown(others) + "\n"
@@ -69,8 +70,8 @@ def _worth(rows: pd.DataFrame) -> list[str]:
     searched, own = _searched(rows), rows[rows["kind"].isin(["DrNAS", "DrNAS progressive", *RIVALS])]
     return [
         "## What the cells found on NAS-Bench-201 are worth",
-        f"Test accuracy (%) of the cell after 200 epochs, from the table of all 15,625. {sizes(searched)} **Ours are "
-        "reduced searches: they stand beside the papers', which are of full size, not against them.**",
+        "Test accuracy (%) of the cell after 200 epochs, from the table of all 15,625. "
+        + (f"{sizes(searched)} {REDUCED}" if len(searched) else "No search was run yet."),
         markdown(worth_table(rows)),
         _in_words(own),
         _cost_of_random_search(own),
@@ -145,8 +146,8 @@ def moved_table(rows: pd.DataFrame) -> pd.DataFrame:
         row = {"method": kind, "n": runs["seed"].nunique(), "diverged": int(runs["diverged_epoch"].notna().sum())}
         row["setting"] = ", ".join(f"{setting:g}" for setting in sorted(runs["setting"].unique()))
         row |= {"entropy, start": f"{ends[0].mean():.3f}" if len(ends[0]) else "-"}
-        row |= {"entropy, end": spread(ends[1]) if len(ends[1]) else "-"}
-        row |= {"changes": spread(runs["changes"]) if runs["changes"].notna().any() else "-"}
+        row |= {"entropy, end": spread(ends[1])}
+        row |= {"changes": spread(runs["changes"])}
         if runs["skip_only"].notna().any():  # a recurrent cell has no such operation
             row |= {"skips alone": f"{int(runs['skip_only'].sum())} of {len(runs)}"}
         row |= {"skips": spread(runs["skips"])} if "skips" in runs and runs["skips"].notna().any() else {}

@@ -87,7 +87,7 @@ def genotypes_page(trained: pd.DataFrame, cells: pd.DataFrame, others: Sequence[
     of_text = runs["data_set"].isin(TEXTS)
     for name, rows in runs[~of_text].groupby("data_set", sort=False):
         text += _of_data(str(name), rows)
-    pictures = searched[searched["space"] == DartsCell.name] if len(searched) else searched
+    pictures = searched[searched["space"] == DartsCell.name]
     if len(pictures):
         text += ["### How far the searches went, and what they cost", sizes(pictures), RATES, MOVED]
         text += [markdown(moved_table(pictures)), _missing(runs[~of_text], pictures, (*TO_BE_JUDGED, RANDOM_CELLS))]
@@ -219,8 +219,8 @@ def _noise(rows: pd.DataFrame, cells: pd.DataFrame, measure: Measure) -> str:
 def _missing(runs: pd.DataFrame, searched: pd.DataFrame, kinds: Sequence[str]) -> str:
     """What is still to be done before there is a word on every strategy."""
     found = searched["kind"].value_counts()
-    trained = runs[runs["diverged_epoch"].isna()].drop_duplicates(["kind", "cell"]) if len(runs) else runs
-    done = trained["kind"].value_counts() if len(runs) else found[:0]
+    trained = runs[runs["diverged_epoch"].isna()].drop_duplicates(["kind", "cell"])
+    done = trained["kind"].value_counts()
     few = {kind: done.get(kind, 0) for kind in kinds if done.get(kind, 0) < FEWEST}
     if not few:
         return (

@@ -35,9 +35,9 @@ def image_runs(tables: dict[str, pd.DataFrame]) -> str:
             )
             seen.add(data_set)
         devices.update(runs["device"].unique())
-    lost = tables.get("diverged", pd.DataFrame())
-    lost = lost[lost["scan"].str.endswith("_images") & ~lost["data_set"].isin(seen)] if len(lost) else lost
-    for data_set, here in lost.groupby("data_set") if len(lost) else ():
+    lost = tables["diverged"]
+    lost = lost[lost["scan"].str.endswith("_images") & ~lost["data_set"].isin(seen)]
+    for data_set, here in lost.groupby("data_set"):
         lines.append(f"- {data_set}: all runs diverged: {diverged_runs(here)}.")
         seen.add(data_set)
     lines += [f"- {name}: not run." for name in PAPER_SETS if name not in seen]

@@ -48,7 +48,7 @@ def _of_depth(depth: int, rows: pd.DataFrame, ldn: pd.DataFrame, ddn: pd.DataFra
         f"## D = {depth}",
         f"{minutes:.0f} minutes of training in all, beside other work ({devices}).",
         in_words(choosing, confirming),
-        trained_again(rows, ldn[ldn["max_depth"] == depth] if len(ldn) else ldn),
+        trained_again(rows, ldn[ldn["max_depth"] == depth]),
         is_it_q(choosing, confirming),
         f"Seeds from {CHOOSING} on, which choose. {COLUMNS}",
         markdown(variations_table(choosing)),

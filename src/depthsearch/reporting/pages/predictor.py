@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.joining import Tables
-from depthsearch.reporting.predictor_tables import (
+from depthsearch.reporting.pages.predictor_tables import (
     RIVALS,
     compared,
     cost_table,
@@ -17,6 +16,7 @@ from depthsearch.reporting.predictor_tables import (
     verdict,
     yardstick_table,
 )
+from depthsearch.reporting.schema import Tables
 from depthsearch.reporting.words import markdown, span
 from depthsearch.studies.predictor_table import ENSEMBLE, PUBLISHED
 from depthsearch.studies.trained_pools import NB101
@@ -151,7 +151,7 @@ def outcome(tables: Tables) -> str:
 def _of_what(tables: Tables) -> str:
     """Of how many cells the table of NAS-Bench-101 is, and what an interval does not know."""
     rows, runs = tables["predictor"], tables["predictor_runs"]
-    whole = rows[(rows["data_set"] == NB101) & (rows["evaluated"] == "all")] if len(rows) else rows
+    whole = rows[(rows["data_set"] == NB101) & (rows["evaluated"] == "all")]
     if whole.empty:
         return ""
     cells = int((whole["n"] + whole["n_train"]).max())
@@ -164,7 +164,7 @@ def _of_what(tables: Tables) -> str:
 
 def _picked(rows: pd.DataFrame, rival: str) -> dict[str, list]:
     found: dict[str, list] = {}
-    for (table, scored), group in rows.groupby(["table", "scored"], sort=False) if len(rows) else ():
+    for (table, scored), group in rows.groupby(["table", "scored"], sort=False):
         by_verdict = group.groupby(f"better than {rival}", sort=False)["trained"]
         for word, trained in by_verdict:
             after = "at every budget" if len(trained) == len(group) else f"after {', '.join(map(str, trained))}"

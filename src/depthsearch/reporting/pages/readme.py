@@ -7,11 +7,11 @@ import pandas as pd
 
 from depthsearch.reporting.baselines import BASELINES, as_good
 from depthsearch.reporting.claims import image_claims, spiral_claims
-from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import PAPER_SETS, image_scale
 from depthsearch.reporting.parts import FAIR
 from depthsearch.reporting.purposes import by_repeat, families, good_for
 from depthsearch.reporting.rules import CALIBRATION, DIFFICULTY, FEWEST, PRUNING, SEARCH, STEADY
+from depthsearch.reporting.schema import Tables
 from depthsearch.reporting.words import markdown, most_often, span
 
 CLAIMS = (PRUNING, SEARCH, CALIBRATION, STEADY, DIFFICULTY)
@@ -51,15 +51,13 @@ def claims_in_words(spirals: pd.DataFrame, held_out: pd.DataFrame, images: pd.Da
         for name in PAPER_SETS:
             # The difference between two data sets stands with the harder one.
             here = {"MNIST": [], "Fashion-MNIST": ["both"]}.get(name, [name]) if rule is DIFFICULTY else [name]
-            row[name] = (
-                _verdict(images[images["data"].isin(here)] if len(images) else images, rule.claim) if here else "-"
-            )
+            row[name] = _verdict(images[images["data"].isin(here)], rule.claim) if here else "-"
         table.append(row)
     return pd.DataFrame(table)
 
 
 def _verdict(claims: pd.DataFrame, claim: str) -> str:
-    rows = claims[claims["claim"] == claim] if len(claims) else claims
+    rows = claims[claims["claim"] == claim]
     if not len(rows):
         return "not run"
     on_test = ""
@@ -97,7 +95,7 @@ def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
     unbeaten: dict[str, list[str]] = {}
     beaten, undecided = [], []
     for name, rows in found.items():
-        regrets = by_repeat(rows, "regret") if "regret" in rows else pd.DataFrame()
+        regrets = by_repeat(rows, "regret")
         guesses = regrets.reindex(columns=list(BASELINES))
         repeats = guesses.notna().all(axis=1) & regrets.drop(columns=list(BASELINES), errors="ignore").notna().any(
             axis=1
@@ -135,7 +133,7 @@ def strategies_in_short(rows: pd.DataFrame, shift: pd.DataFrame) -> pd.DataFrame
         row = {"strategy": name, "runs": f"{runs['seed'].nunique()} x {runs['data_set'].nunique()}"}
         row |= {"chosen depth": f"{runs['depth'].mean():.1f}; {most_often(runs['depth'])}"}
         row |= {
-            "regret (nats)": f"{runs['regret'].mean():.3f}" if "regret" in runs else "-",
+            "regret (nats)": f"{runs['regret'].mean():.3f}" if runs["regret"].notna().any() else "-",
             "passes": f"{cost[name] / cost['LDN']:.2g}" if "LDN" in cost else "-",
         }
         table.append(row | {"not seen below the best for": _listed(purposes, name)})

@@ -75,8 +75,8 @@ def tuning_part(trained: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
 
 def alpha_rates(cells: pd.DataFrame) -> pd.DataFrame:
     """Of the table `cells` the searches that rates of alpha were tuned on, with what `tuned_text` asks."""
-    rows = cells[cells["scan"] == SCAN_TEXT] if len(cells) else cells
-    return rows.assign(fall=rows["entropy_start"] - rows["entropy_end"]) if len(rows) else rows
+    rows = cells[cells["scan"] == SCAN_TEXT]
+    return rows.assign(fall=rows["entropy_start"] - rows["entropy_end"])
 
 
 def training_rates(trained: pd.DataFrame) -> pd.DataFrame:

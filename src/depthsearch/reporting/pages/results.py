@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.reporting import verdict
 from depthsearch.reporting.claims import image_claims, spiral_claims
-from depthsearch.reporting.joining import RUNS, Tables, stacked
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import (
     ORIGINAL_COLUMNS,
@@ -20,7 +18,7 @@ from depthsearch.reporting.pages.images import (
 from depthsearch.reporting.pages.spirals import bends, spirals_part, told
 from depthsearch.reporting.parts import FAIR, first_cohorts
 from depthsearch.reporting.rules import FEWEST, SELECTED_AT, rules_table
-from depthsearch.reporting.tables import no_runs
+from depthsearch.reporting.schema import RUNS, Tables, stacked
 from depthsearch.reporting.words import markdown, not_shown
 from depthsearch.studies.spirals import Spirals
 
@@ -74,8 +72,7 @@ upper edge of the bin. Mean ± standard deviation over repeats, test set.
 
 
 def _claims(tables: Tables, every: Tables) -> str:
-    judged = [every[name] for name in ("runs", "diverged") if name in every]
-    judged += [every["strategies"].assign(scan="scan_strategies")] if "strategies" in every else []
+    judged = [every["runs"], every["diverged"], every["strategies"].assign(scan="scan_strategies")]
     return f"""## Claims of the paper
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
@@ -85,7 +82,7 @@ is less than {FEWEST}. Margins are in the unit of their difference. Intervals sa
 test images. The rules, and how many of the runs that they judge, shown or not, had been seen
 when they were written (runs of earlier versions, which do not say when they started, count among these):
 
-{markdown(rules_table(stacked(judged) if judged else no_runs()))}
+{markdown(rules_table(stacked(judged)))}
 
 ### On spirals
 
@@ -119,13 +116,11 @@ epochs.
 
 def _replaced(tables: Tables, every: Tables) -> str:
     """The same claims of the runs that were selected otherwise, and which others have replaced; nothing of none."""
-    runs = every.get("runs", no_runs())
-    if runs.empty:
-        return ""
+    runs = every["runs"]
     judged = [f"{scan}{FAIR}" for scan in ("scan_max_depth_spirals", "scan_deterministic_depth_spirals")]
     left = runs[runs["scan"].isin([*judged, f"scan_spiral_complexity{FAIR}"]) & (runs["started"] < SELECTED_AT)]
     left = left[~RUNS.keys(left).isin(set(RUNS.keys(tables["runs"])))]
-    before = spiral_claims({"runs": left}, FAIR) if len(left) else no_runs()
+    before = spiral_claims({"runs": left}, FAIR)
     if before.empty:
         return ""
     depths = left[left["scan"] == judged[1]]["max_depth"].nunique()
@@ -171,11 +166,6 @@ the wall time of training on the hardware named, divided among the repeats train
 scans other work ran, so they are upper bounds. A name that ends in `{FAIR}` is of `--protocol fair`.
 
 {markdown(costs(tables))}{not_shown(others)}"""
-
-
-def strategies_part(tables: Tables, others: Sequence[str]) -> str:
-    """The verdict on strategies, from what is shown of their tables."""
-    return verdict.page(tables) + not_shown(others)
 
 
 def benchmarks_part(results: Path) -> str:

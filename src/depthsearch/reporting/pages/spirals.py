@@ -5,10 +5,10 @@ import pandas as pd
 
 from depthsearch.reporting.claims import slopes
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.pages.images import test_metrics
 from depthsearch.reporting.parts import FAIR, held_out, of_scan
 from depthsearch.reporting.rules import FEWEST, STEADY_FROM
+from depthsearch.reporting.schema import Tables
 from depthsearch.reporting.words import difference_said, markdown, spread
 from depthsearch.studies.spirals import HELD_OUT, Spirals
 
@@ -75,7 +75,7 @@ def _depths(tables: Tables, scan: str, variant: str) -> str:
 
 def _by_depth(tables: Tables, scan: str, variant: str) -> pd.DataFrame:
     rows, runs = [], told(tables, scan)
-    for depth, group in runs.groupby("max_depth") if len(runs) else ():
+    for depth, group in runs.groupby("max_depth"):
         row: dict = {"D": depth, "n": len(group)}
         if variant != "DDN":
             row["chosen depth"] = spread(group["pruned_depth"])
@@ -87,8 +87,6 @@ def _by_depth(tables: Tables, scan: str, variant: str) -> pd.DataFrame:
 def told(tables: Tables, scan: str) -> pd.DataFrame:
     """The runs of a scan at depths that a page has rows for."""
     runs = of_scan(tables["runs"], scan)
-    if runs.empty:
-        return runs
     few = runs["kind"].ne("DDN") | runs["max_depth"].le(ALL_TO) | runs["max_depth"].mod(10).eq(0)
     return runs[few]
 
@@ -138,9 +136,7 @@ def _batches(tables: Tables) -> str:
     batch, said = Spirals().training.batch_size, []
     for protocol, share in (("", 1.0), (FAIR, 1 - HELD_OUT)):
         runs = of_scan(tables["runs"], f"scan_data_amount{protocol}")
-        trained = (
-            (share * (runs["n"] // 10)).round().astype(int).drop_duplicates() if len(runs) else pd.Series(dtype=int)
-        )
+        trained = (share * (runs["n"] // 10)).astype(float).round().astype(int).drop_duplicates()
         more = trained[trained > batch]
         if len(more):
             first, least = more.min(), (more % batch).min()

@@ -1,7 +1,7 @@
 """The comparison of strategies in words and tables, all of it computed: what each costs, what it wins over LDN, when to
 use which (`purposes`)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,8 @@ from depthsearch.reporting.baselines import against_baselines
 from depthsearch.reporting.comparison import MODES
 from depthsearch.reporting.intervals import Interval, interval_of
 from depthsearch.reporting.purposes import ORDER, by_repeat, families, off_the_data, when_to_use_which
-from depthsearch.reporting.rates import tuning_part
-from depthsearch.reporting.words import difference_said, markdown, most_often, span, spread
+from depthsearch.reporting.tuning import TUNING_BELOW, TUNING_DEPTH, rule_said, tuned, tuning_table
+from depthsearch.reporting.words import difference_said, markdown, most_often, not_shown, span, spread
 from depthsearch.strategies import METHODS
 from depthsearch.studies.choices import ImageChoice
 
@@ -34,6 +34,13 @@ not corrected for how many there are; of few repeats it is wide, and little lies
 REGRET = """Regret of a repeat, its mean over the data sets, and how far it lies above that of three guesses. "Better"
 or "worse": the interval excludes 0, and p, corrected for all strategies (Holm), is below 0.05 too:"""
 
+OLDER = """Compared before this rule, and not run again since: {}. There the weights of depths had a rate of 0.02,
+chosen without a record, and a network of the pool stopped as soon as its validation points were fitted, where the
+others were given half of the epochs."""
+
+AT_AN_EDGE = """At an edge of what was tried: {}. Another rate may do better: their rows are no bound of what these ways
+can do."""
+
 
 def differences(rows: pd.DataFrame, column: str) -> dict[str, Interval]:
     """Of each strategy, its value less that of LDN: mean, 95 % interval, number of repeats."""
@@ -55,7 +62,7 @@ def cost_table(rows: pd.DataFrame) -> pd.DataFrame:
                 "diverged": int(runs["diverged_epoch"].notna().sum()),
                 "chosen depth": spread(runs["depth"]),
                 "width": spread(runs["width"]),
-                "regret (nats)": spread(runs["regret"]) if "regret" in runs else "",
+                "regret (nats)": spread(runs["regret"]),
                 "seconds": f"{runs['seconds'].mean():.3g}",
                 "block evaluations": f"{runs['block_evaluations'].mean():.2e}",
                 "networks": f"{runs['networks'].mean():.3g}",
@@ -72,10 +79,10 @@ def moved_table(curves: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         curves: entropy and expected depth of each run and logged epoch.
         rows: the runs, with their chosen depths.
     """
-    last = curves.sort_values("epoch").groupby(["data_set", "strategy", "seed"]).tail(1) if len(curves) else curves
+    last = curves.sort_values("epoch").groupby(["data_set", "strategy", "seed"]).tail(1)
     table = []
     for name, runs in _in_order(rows):
-        ends = last[last["strategy"] == name] if len(last) else last
+        ends = last[last["strategy"] == name]
         if len(ends):
             row = {"strategy": name, "entropy (nats)": spread(ends["depth_entropy"])}
             row |= {"mean depth": spread(ends["expected_depth"])}
@@ -92,7 +99,7 @@ def quality_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         row = {"strategy": name}
         for mode, others in found.items():
             values = scale * runs[f"{mode}_{metric}"].dropna()
-            row[mode] = spread(values) if len(values) else "-"
+            row[mode] = spread(values)
             row[f"{mode} − LDN"] = difference_said(others[name], scale) if name in others else "-"
         table.append(row)
     return pd.DataFrame(table)
@@ -131,10 +138,15 @@ def predictor_table(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def page(tables: Mapping[str, pd.DataFrame]) -> str:
-    """The verdict for results/README.md."""
+def strategies_part(tables: Mapping[str, pd.DataFrame], others: Sequence[str]) -> str:
+    """The part of results/README.md.
+
+    Args:
+        tables: what is shown of the comparison.
+        others: a line for each cohort of runs that is not.
+    """
     text = [HOW_TO_READ.strip()]
-    if "regret" in tables["strategies"]:
+    if tables["strategies"]["regret"].notna().any():
         text.append("![Regret of each strategy, and what it costs](figures/strategies_cost.png)")
     shifts, pools, curves = (
         dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool", "strategies_curves")
@@ -142,7 +154,7 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
     for family, rows in families(tables["strategies"]):
         text += [f"### {family}", _what(family, rows, pools.get(family)), WHICH]
         text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
-        if "regret" in rows:
+        if rows["regret"].notna().any():
             text += [
                 REGRET,
                 markdown(against_baselines(by_repeat(rows, "regret"))),
@@ -161,10 +173,10 @@ def page(tables: Mapping[str, pd.DataFrame]) -> str:
         text += [markdown(quality_table(rows, "log_likelihood"))]
         predictor = predictor_table(rows)
         text += ["The predictor on settings that it did not see:", markdown(predictor)] if len(predictor) else []
-    return "\n\n".join(text)
+    return "\n\n".join(text) + not_shown(others)
 
 
-def details(tables: Mapping[str, pd.DataFrame], rates: pd.DataFrame | None = None) -> str:
+def details(tables: Mapping[str, pd.DataFrame], rates: pd.DataFrame) -> str:
     """The text of results/strategies.md: the other metrics, what happens off the data, how rates were chosen."""
     text = [
         "# Ways of choosing a depth: all metrics",
@@ -181,8 +193,24 @@ def details(tables: Mapping[str, pd.DataFrame], rates: pd.DataFrame | None = Non
                 markdown(shift_table(shifts[family])),
                 f"![Log-likelihood, ECE and AUROC against the amount of shift](figures/strategies_shift_{family}.png)",
             ]
-    text += tuning_part(rates, tables["strategies"]) if rates is not None and len(rates) else []
+    text += tuning_part(rates, tables["strategies"]) if len(rates) else []
     return "\n\n".join(text) + "\n"
+
+
+def tuning_part(rows: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
+    """How the learning rates of the strategies were chosen, and which data sets were `compared` before."""
+    rows = rows.assign(log_likelihood=-rows["end_loss"])
+    by = {"validation log-likelihood (nats)": ("log_likelihood", 4)}
+    table = tuning_table(rows, tuned(rows), [*METHODS], by).replace({"method": {"DDN": "pool"}})
+    later = rows["started"] >= TUNING_BELOW[0]
+    text = ["## Learning rates", rule_said(TUNING_DEPTH, rows["started"][~later])]
+    text += [rule_said(TUNING_BELOW, rows["started"][later])] if later.any() else []
+    text.append(markdown(table))
+    edge = sorted(set(table.loc[table[""].str.contains("edge"), "method"]) & set(METHODS), key=[*METHODS].index)
+    if edge:
+        text.append(AT_AN_EDGE.format(", ".join(edge)))
+    older = set(compared.loc[compared["started"] < TUNING_DEPTH[0], "data_set"])
+    return [*text, OLDER.format(", ".join(sorted(older)))] if older else text
 
 
 def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame | None) -> str:
@@ -201,7 +229,7 @@ def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame | None) -> str:
 
 def _best_depth(rows: pd.DataFrame) -> str:
     """How deep the best networks of the preset's width are, a sentence: whether the grid reaches far enough."""
-    best = rows.drop_duplicates(["data_set", "seed"])["best_depth"].dropna() if "best_depth" in rows else pd.Series()
+    best = rows.drop_duplicates(["data_set", "seed"])["best_depth"].dropna()
     if best.empty:
         return ""
     deepest = int(rows["max_depth"].max())

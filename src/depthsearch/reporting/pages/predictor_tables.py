@@ -4,9 +4,9 @@ import pandas as pd
 
 from depthsearch.measuring.yardsticks import NAMES
 from depthsearch.reporting.intervals import Interval, interval_of
-from depthsearch.reporting.joining import Tables
 from depthsearch.reporting.prediction import MARKS, ORDER
 from depthsearch.reporting.rules import FEWEST
+from depthsearch.reporting.schema import Tables
 from depthsearch.reporting.words import difference_said, span
 from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
 from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
@@ -27,7 +27,7 @@ LEAD = f"{ENSEMBLE}, minus best yardstick"
 def compared(tables: Tables) -> list[tuple[dict, pd.DataFrame]]:
     """What is predicted from what (`KEYS`), and the mean squared errors there, a row a repeat, a column a predictor."""
     rows = tables["predictor"]
-    groups = rows.groupby(KEYS, sort=False) if len(rows) else ()
+    groups = rows.groupby(KEYS, sort=False)
     return [
         (dict(zip(KEYS, key, strict=True)), group.pivot(index="seed", columns="predictor", values="mse"))
         for key, group in groups
@@ -108,7 +108,7 @@ def selection_table(tables: Tables) -> pd.DataFrame:
     rows = tables["predictor_selection"]
     found = []
     keys = ["data_set", "split", "scored"]
-    for (data_set, _, scored), group in rows.groupby(keys, sort=False) if len(rows) else ():
+    for (data_set, _, scored), group in rows.groupby(keys, sort=False):
         n = int(group["n_train"].iloc[0])
         ends = [*(n + more for more in MARKS), int(group["trained"].max())]
         for trained in sorted(set(ends) & set(group["trained"])):

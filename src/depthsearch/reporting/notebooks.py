@@ -1,0 +1,22 @@
+"""What the notebooks share: the folder of results that they read, and the one where their figures are kept.
+
+`RESULTS` and `FIGURES` in the environment are other folders than those of the clone.
+"""
+
+import os
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+RESULTS = Path(os.environ.get("RESULTS", "../results"))
+FIGURES = Path(os.environ.get("FIGURES", RESULTS / "figures"))
+
+
+def show(name: str, figure: Figure | None) -> None:
+    """Keeps a figure as PNG and PDF, for the notebook to show it; says so where there is none."""
+    if figure is None:
+        print(f"{name}: no runs")
+        return
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(FIGURES / f"{name}.png", dpi=150)
+    figure.savefig(FIGURES / f"{name}.pdf", metadata={"CreationDate": None})

@@ -1,0 +1,129 @@
+"""Which tables there are, which of them belong together, and which columns even an empty one has."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+Tables = dict[str, pd.DataFrame]
+MAKING = ("cohort", "started")  # with which others a run was made, and when
+SETTING = ("max_depth", "width", "n", "stop_angle", "noise")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Tables about the same runs.
+
+    Attributes:
+        key: columns that tell one run from another.
+        mains: tables with one row a run.
+        details: tables with several.
+        columns: what else there is in a table without rows, so that nobody need ask whether it has some.
+    """
+
+    key: tuple[str, ...]
+    mains: tuple[str, ...]
+    details: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names of all of them."""
+        return (*self.mains, *self.details)
+
+    def keys(self, table: pd.DataFrame) -> pd.Series:
+        """The runs that the rows are of, as text."""
+        return as_text(table, self.key)
+
+
+RUNS = Family(
+    ("scan", "data_set", "kind", *SETTING, "protocol", "precision", "epochs_limit", "configuration", "seed"),
+    mains=("runs", "diverged"),
+    details=("depths", "reliability", "curves"),
+    columns=("pruned_depth", "largest_rise", "device"),
+)
+CHOICES = Family(
+    ("data_set", "strategy", "epochs_limit", "configuration", "seed"),
+    mains=("strategies",),
+    details=("strategies_shift", "strategies_curves"),
+    columns=("max_depth", "preset_width", "depth", "width", "epoch"),
+)
+POOL = Family(
+    ("data_set", "max_depth", "width", "points", "epochs_limit", "configuration", "seed"),
+    mains=("strategies_pool",),
+    columns=("test_log_likelihood",),
+)
+TUNINGS = Family(
+    ("data_set", "kind", "max_depth", "setting", "epochs_limit", "configuration", "seed"),
+    mains=("strategies_tuning",),
+)
+CELLS = Family(
+    ("scan", "data_set", "kind", "epochs_limit", "configuration", "seed"),
+    mains=("cells",),
+    details=("cells_history",),
+    columns=("space", "architecture", "end_loss", "c10", "entropy", "entropy_start", "entropy_end"),
+)
+CHAINS = Family(
+    ("scan", "data_set", "kind", "max_depth", "epochs_limit", "configuration", "seed"),
+    mains=("chains",),
+    details=("chains_depths",),
+    columns=("cell", "diverged_epoch", "DDN_test_error"),
+)
+PREDICTIONS = Family(
+    ("data_set", "split", "epochs_limit", "configuration", "seed"),
+    mains=("predictor_runs",),
+    details=("predictor", "predictor_selection", "predictor_points"),
+    columns=("label", "predictor", "evaluated", "scored"),
+)
+TRAININGS = Family(
+    ("scan", "data_set", "epochs_limit", "configuration", "seed"),
+    mains=("genotypes",),
+    details=("genotypes_history",),
+    columns=("name", "architecture", "first_seed", "diverged_epoch"),
+)
+VARIATIONS = Family(
+    ("scan", "data_set", "max_depth", "epochs_limit", "configuration", "seed", "fit"), mains=("variations",)
+)
+FAMILIES = (RUNS, CHOICES, POOL, TUNINGS, CELLS, CHAINS, PREDICTIONS, TRAININGS, VARIATIONS)
+
+
+def empty(name: str) -> pd.DataFrame:
+    """A table without rows, with the columns that it always has: a file without columns cannot be read back."""
+    family = next(family for family in FAMILIES if name in family.tables)
+    return pd.DataFrame(columns=[*family.key, *MAKING, *family.columns])
+
+
+def frames(rows: Mapping[str, Sequence[Mapping]]) -> Tables:
+    """Rows of tables as tables."""
+    return {name: pd.DataFrame(list(found)) if found else empty(name) for name, found in rows.items()}
+
+
+def complete(tables: Mapping[str, pd.DataFrame]) -> Tables:
+    """The tables, and an empty one for each that is missing."""
+    return {name: empty(name) for family in FAMILIES for name in family.tables} | dict(tables)
+
+
+def as_text(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """Of each row the values of some columns as one text; of columns that the table lacks, nothing."""
+    words = [_words(table[c]) if c in table else [""] * len(table) for c in columns]
+    texts = map("|".join, zip(*words, strict=True)) if words else [""] * len(table)
+    return pd.Series(list(texts), index=table.index, dtype=object)
+
+
+def _words(column: pd.Series) -> list[str]:
+    which, values = pd.factorize(column, use_na_sentinel=False)
+    words = [_plain(value) for value in values]
+    return [words[i] for i in which]
+
+
+def stacked(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables one below the other; an empty one adds no rows and no doubt about what its columns hold."""
+    full = [table for table in tables if len(table)]
+    return pd.concat(full, ignore_index=True) if full else next((t for t in tables if t.shape[1]), tables[0])
+
+
+def _plain(value: Any) -> str:
+    # 720 and 720.0 are one value
+    return "" if pd.isna(value) else f"{value:g}" if isinstance(value, int | float | np.number) else str(value)

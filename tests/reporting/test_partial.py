@@ -1,0 +1,89 @@
+"""A results folder in which little was run has pages and figures all the same: of what is not there, none."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from depthsearch.reporting.__main__ import write_pages
+from depthsearch.reporting.figures import cells, images, learnt_depth, predictor, spirals, strategies
+from depthsearch.reporting.schema import CELLS, FAMILIES, RUNS, complete, empty, frames
+from depthsearch.reporting.shown import shown
+from depthsearch.reporting.tables import known_runs, some, stored_tables, write_tables
+from depthsearch.studies.nasbench201 import NASBench201Cell
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+def pages(found, folder):
+    folder.mkdir(exist_ok=True)
+    write_pages(folder, complete(found))
+    texts = {path.stem: path.read_text() for path in folder.glob("*.md")}
+    assert not any("nan" in text for text in texts.values())
+    return texts
+
+
+@pytest.mark.parametrize(
+    ("family", "others"),
+    list(
+        zip(
+            FAMILIES,
+            [[], ["strategies"], [], [], ["cells", "genotypes"], [], ["predictor"], ["genotypes"], ["learnt_depth"]],
+            strict=True,
+        )
+    ),
+    ids=lambda of: of.mains[0] if hasattr(of, "mains") else "",
+)
+def test_one_family_of_tables_alone(family, others, tmp_path):
+    texts = pages(stored_tables(RESULTS, family.tables), tmp_path)
+    assert sorted(texts) == sorted(["README", *others])
+    assert (texts["README"].count("(no runs)") > 5) == (family is not RUNS)
+
+
+@pytest.mark.parametrize("end", ["_spirals", "_spirals_fair", "_images", "_amount"])
+def test_some_scans_alone(end, tmp_path):
+    """Spirals have no protocol, and images no angle: the columns of the others are not there either."""
+    tables = {
+        name: rows.dropna(axis=1, how="all")
+        for name, table in stored_tables(RESULTS, RUNS.tables).items()
+        if len(rows := table[table["scan"].str.endswith(end)])
+    }
+    assert f"scan_max_depth{end}" in (text := pages(tables, tmp_path)["README"]) or "scan_data_amount" in text
+    assert ("MNIST: not run" in text) == (end != "_images")
+
+
+def test_some_searches_alone(tmp_path):
+    tables = stored_tables(RESULTS, CELLS.tables)
+    for space in tables["cells"]["space"].unique():
+        texts = pages({name: t[t["space"] == space] for name, t in tables.items()}, tmp_path / space)
+        assert len(texts) == (2 if space == NASBench201Cell.name else 3)
+
+
+def test_figures_of_nothing():
+    tables = complete({})
+    of_one = [spirals.spiral_run, spirals.spiral_calibration, spirals.spiral_depths, spirals.spiral_variants]
+    of_one += [spirals.spiral_posterior_gap, images.image_posteriors, images.image_depths, images.image_speedups]
+    of_one += [cells.accuracies, cells.trajectory, cells.entropies, cells.depths]
+    of_one += [strategies.choices, strategies.quality, strategies.costs, strategies.entropies]
+    assert [figure(tables) for figure in of_one] == [None] * len(of_one)
+    assert spirals.spiral_scan(tables, "scan_width_spirals", "width") is None
+    assert images.image_calibration(tables, "MNIST") is None and strategies.shifts(tables, "spirals") is None
+    assert learnt_depth.variations(tables["variations"]) is None
+    for figure in (predictor.scatter, predictor.errors, predictor.selection):
+        assert figure(tables, "NAS-Bench-101", "100") is None
+
+
+def test_an_empty_table_has_the_columns_of_its_family_and_is_read_back(tmp_path):
+    assert set(RUNS.key) < set(empty("depths")) and "label" in empty("predictor_runs")
+    made = frames({"runs": [{"scan": "a", "configuration": "b", "cohort": "c"}], "diverged": []})
+    write_tables(tmp_path, made | {"cells": empty("cells")})
+    assert sorted(path.stem for path in (tmp_path / "tables").iterdir()) == ["diverged", "runs"]
+    back = known_runs(tmp_path, lambda _: frames({"runs": [], "diverged": []}))
+    assert list(back["diverged"]) == list(empty("diverged")) and list(back["runs"]["scan"]) == ["a"]
+
+
+def test_nothing_at_all_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no finished runs in .* and no tables"):
+        some(complete({}), tmp_path)
+    tables, left = shown(complete({}))
+    assert not left and all(isinstance(table, pd.DataFrame) and table.empty for table in tables.values())
