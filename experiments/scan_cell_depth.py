@@ -4,10 +4,10 @@ The cells are those of results/tables/cells.csv: of each strategy the one whose 
 loss, and of the yardsticks the best of NAS-Bench-201's table and a random one.
 """
 
-from depthsearch.reporting.schema import CELLS
-from depthsearch.reporting.searches import cells_to_stack
-from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import stored_tables
+from depthsearch.reporting.tables.files import stored_tables
+from depthsearch.reporting.tables.schema import CELLS
+from depthsearch.reporting.tables.searches import cells_to_stack
+from depthsearch.reporting.tables.shown import shown
 from depthsearch.running.folders import RESULTS
 from depthsearch.running.scan import run_scan
 from depthsearch.studies.cell_chain import CellChain, retrained

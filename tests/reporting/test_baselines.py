@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from depthsearch.measuring.choices import METRICS
-from depthsearch.reporting.baselines import against_baselines, as_good, with_baselines
 from depthsearch.reporting.intervals import Interval, holm
-from depthsearch.reporting.rules import LIKELIHOOD_MARGIN, difference_seen
+from depthsearch.reporting.judging.guesses import against_baselines, as_good
+from depthsearch.reporting.judging.rules import LIKELIHOOD_MARGIN, difference_seen
+from depthsearch.reporting.tables.baselines import with_baselines
 
 
 def test_holm_as_in_a_worked_example():

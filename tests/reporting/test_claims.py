@@ -5,16 +5,17 @@ import math
 import pandas as pd
 import pytest
 
-from depthsearch.reporting.claims import after, best_ddn, depths_of, image_claims, spiral_claims
 from depthsearch.reporting.intervals import interval_of
+from depthsearch.reporting.judging.claims import after, best_ddn, depths_of, image_claims, spiral_claims
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import image_runs, image_scale, image_table, prediction_table, protocol_gap
 from depthsearch.reporting.pages.readme import claims_in_words
 from depthsearch.reporting.pages.results import results_page
 from depthsearch.reporting.pages.spirals import bends
 from depthsearch.reporting.parts import cohorts, first_cohorts, ldn_and_ddn
-from depthsearch.reporting.schema import complete
-from depthsearch.reporting.tables import largest_rise, thin
+from depthsearch.reporting.tables.depth_scans import largest_rise
+from depthsearch.reporting.tables.files import thin
+from depthsearch.reporting.tables.schema import complete
 
 NO_CLAIMS = image_claims(complete({}))
 METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")

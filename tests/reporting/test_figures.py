@@ -8,7 +8,7 @@ import pytest
 
 from depthsearch.reporting.figures import spirals as figures
 from depthsearch.reporting.pages.spirals import _astray
-from depthsearch.reporting.tables import overflowed_last
+from depthsearch.reporting.tables.depth_scans import overflowed_last
 from depthsearch.reporting.words import spread
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from depthsearch.reporting import comparison
 from depthsearch.reporting.__main__ import main
-from depthsearch.reporting.claims import image_claims
+from depthsearch.reporting.judging.claims import image_claims
+from depthsearch.reporting.judging.purposes import by_repeat
 from depthsearch.reporting.pages.readme import _guesses, claims_in_words, insert_into_readme, readme_part
 from depthsearch.reporting.pages.spirals import _batches, told
-from depthsearch.reporting.purposes import by_repeat
-from depthsearch.reporting.schema import complete
-from depthsearch.reporting.tables import read_tables
+from depthsearch.reporting.tables import comparison
+from depthsearch.reporting.tables.depth_scans import read_tables
+from depthsearch.reporting.tables.schema import complete
 from depthsearch.reporting.words import listed
 
 ROOT = Path(__file__).parents[2]

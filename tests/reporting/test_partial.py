@@ -7,9 +7,9 @@ import pytest
 
 from depthsearch.reporting.__main__ import write_pages
 from depthsearch.reporting.figures import cells, images, learnt_depth, predictor, spirals, strategies
-from depthsearch.reporting.schema import CELLS, FAMILIES, RUNS, complete, empty, frames
-from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import known_runs, some, stored_tables, write_tables
+from depthsearch.reporting.tables.files import known_runs, some, stored_tables, write_tables
+from depthsearch.reporting.tables.schema import CELLS, FAMILIES, RUNS, complete, empty, frames
+from depthsearch.reporting.tables.shown import shown
 from depthsearch.studies.nasbench201 import NASBench201Cell
 
 RESULTS = Path(__file__).parents[2] / "results"

@@ -5,10 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from depthsearch.reporting import comparison, rules
 from depthsearch.reporting.intervals import Interval
-from depthsearch.reporting.schema import empty
-from depthsearch.reporting.tables import read_tables
+from depthsearch.reporting.judging import rules
+from depthsearch.reporting.tables import comparison
+from depthsearch.reporting.tables.depth_scans import read_tables
+from depthsearch.reporting.tables.schema import empty
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from scipy.stats import t, ttest_1samp
 
-from depthsearch.reporting import searches
 from depthsearch.reporting.intervals import Interval
+from depthsearch.reporting.judging.rules import difference_seen
+from depthsearch.reporting.judging.tuning import TUNING, tuned, tuned_text
 from depthsearch.reporting.pages.against import against
-from depthsearch.reporting.rules import difference_seen
-from depthsearch.reporting.tables import known_runs
-from depthsearch.reporting.tuning import SCAN, TUNING, end_loss, tuned, tuned_text
+from depthsearch.reporting.tables import searches
+from depthsearch.reporting.tables.files import known_runs
+from depthsearch.reporting.tables.tuning import SCAN, end_loss
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.random_cells import EQUAL_COST
 

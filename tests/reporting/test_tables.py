@@ -7,10 +7,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from depthsearch.reporting import comparison
 from depthsearch.reporting.__main__ import main
-from depthsearch.reporting.schema import RUNS
-from depthsearch.reporting.tables import all_tables, read_tables, stored_tables, write_tables
+from depthsearch.reporting.tables import comparison
+from depthsearch.reporting.tables.depth_scans import all_tables, read_tables
+from depthsearch.reporting.tables.files import stored_tables, write_tables
+from depthsearch.reporting.tables.schema import RUNS
 from depthsearch.running.study import fingerprint, folder_name
 from depthsearch.studies.choices import SpiralChoice
 from depthsearch.studies.spirals import Spirals

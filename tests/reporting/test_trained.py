@@ -9,13 +9,13 @@ from conftest import scan_script, script
 from scipy.stats import t
 
 from depthsearch.cells import GENOTYPES, random_cell_genotype
-from depthsearch.reporting import genotypes
 from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.figures import genotypes as figures
-from depthsearch.reporting.genotypes import PUBLISHED_CELLS, RANDOM_CELLS, by_origin, name_of
+from depthsearch.reporting.judging.trained import MEASURES, best_of_each, differences, measure_of, per_cell
 from depthsearch.reporting.pages.genotypes import differences_table, genotypes_page, worth_table
-from depthsearch.reporting.schema import TRAININGS, empty
-from depthsearch.reporting.trained import MEASURES, best_of_each, differences, measure_of, per_cell
+from depthsearch.reporting.tables import genotypes
+from depthsearch.reporting.tables.genotypes import PUBLISHED_CELLS, RANDOM_CELLS, by_origin, name_of
+from depthsearch.reporting.tables.schema import TRAININGS, empty
 
 ERROR, PERPLEXITY = MEASURES
 SHARED = {"scan": "train_genotype", "data_set": "CIFAR-10", "epochs_limit": 10, "channels": 8, "batch_size": 64}

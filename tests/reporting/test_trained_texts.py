@@ -11,17 +11,18 @@ from conftest import scan_script, script
 from scipy.stats import ttest_ind
 
 from depthsearch.cells import GENOTYPES, random_cell_genotype, random_recurrent_genotype
-from depthsearch.reporting import genotypes, searches, tables
 from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.figures import genotypes as figures
 from depthsearch.reporting.figures.style import limits
-from depthsearch.reporting.genotypes import OTHER_CELLS, RANDOM_CELLS, by_origin, name_of
+from depthsearch.reporting.judging.trained import MEASURES, best_of_each, differences, measure_of, per_cell
+from depthsearch.reporting.judging.tuning import TUNING_TEXT, tuned, tuned_text
 from depthsearch.reporting.pages.genotypes import genotypes_page, worth_table
 from depthsearch.reporting.pages.recurrent import KINDS, alpha_rates, training_rates, tuning_part
-from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import known_runs
-from depthsearch.reporting.trained import MEASURES, best_of_each, differences, measure_of, per_cell
-from depthsearch.reporting.tuning import FIRST_SEED, TUNING_TEXT, tuned, tuned_text
+from depthsearch.reporting.tables import depth_scans, files, genotypes, searches
+from depthsearch.reporting.tables.files import known_runs
+from depthsearch.reporting.tables.genotypes import OTHER_CELLS, RANDOM_CELLS, by_origin, name_of
+from depthsearch.reporting.tables.shown import shown
+from depthsearch.reporting.tables.tuning import FIRST_SEED
 from depthsearch.running.folders import RESULTS
 from depthsearch.running.study import fingerprint
 from depthsearch.studies.darts_cells import DartsCell
@@ -91,8 +92,8 @@ def test_every_study_goes_to_its_table():
         type(PRESETS["PTB"]): "genotypes", Spirals: "depth",
     }  # fmt: skip
     for study, of in studies.items():
-        assert tables._table_of(study.name) == of, study
-    assert tables._table_of("choice on images") == "choices" and tables._table_of("chain of cells") == "chains"
+        assert files._table_of(study.name) == of, study
+    assert files._table_of("choice on images") == "choices" and files._table_of("chain of cells") == "chains"
 
 
 def test_recurrent_runs_are_in_the_tables_of_cells_and_of_trainings(tmp_path):
@@ -112,7 +113,7 @@ def test_recurrent_runs_are_in_the_tables_of_cells_and_of_trainings(tmp_path):
     assert list(rows["name"]) == ["", LSTM] and set(rows["test_perplexity"]) == {70.0}
     assert set(rows["valid_perplexity"]) == {73.0} and set(rows["first_seed"]) == {0, 2}
     assert rows["cohort"].nunique() == 1 and set(rows["learning_rate"]) == {5.0, 20.0}
-    assert all(table.empty for table in tables.collect(tmp_path).values())
+    assert all(table.empty for table in depth_scans.collect(tmp_path).values())
     main([str(tmp_path)])
     page, cells = ((tmp_path / f"{name}.md").read_text() for name in ("genotypes", "cells"))
     assert "## PTB" in page and "DARTS 1 trained of 1 found" in page and "1.609" in page
@@ -121,7 +122,7 @@ def test_recurrent_runs_are_in_the_tables_of_cells_and_of_trainings(tmp_path):
 
 def test_numbers_beside_nothing_are_written_as_they_are_read_back(tmp_path):
     sizes = pd.Series([8.0, None], dtype=object)  # of images, and of a text that has no such size
-    (path,) = tables.write_tables(tmp_path, {"cells": pd.DataFrame({"seed": [0, 1], "channels": sizes})})
+    (path,) = files.write_tables(tmp_path, {"cells": pd.DataFrame({"seed": [0, 1], "channels": sizes})})
     assert path.read_text() == "seed,channels\n0,8\n1,\n"
 
 

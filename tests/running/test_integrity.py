@@ -18,7 +18,8 @@ from conftest import EXPERIMENTS, scan_script
 from depthsearch.learning.loop import train
 from depthsearch.learning.method import Training
 from depthsearch.reporting.pages.costs import costs
-from depthsearch.reporting.tables import collect, read_tables, write_tables
+from depthsearch.reporting.tables.depth_scans import collect, read_tables
+from depthsearch.reporting.tables.files import write_tables
 from depthsearch.running import folders as runs
 from depthsearch.running import leases, options, scan, slurm
 from depthsearch.running.status import status

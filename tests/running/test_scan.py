@@ -11,11 +11,12 @@ import pytest
 import torch
 from conftest import EXPERIMENTS, load, scan_script
 
-from depthsearch.reporting.claims import spiral_claims
 from depthsearch.reporting.figures import spirals as figures
+from depthsearch.reporting.judging.claims import spiral_claims
 from depthsearch.reporting.maps import draw_maps
-from depthsearch.reporting.schema import RUNS
-from depthsearch.reporting.tables import collect, read_tables, write_tables
+from depthsearch.reporting.tables.depth_scans import collect, read_tables
+from depthsearch.reporting.tables.files import write_tables
+from depthsearch.reporting.tables.schema import RUNS
 from depthsearch.running import folders as runs
 from depthsearch.running import jobs
 from depthsearch.running.options import pick_device

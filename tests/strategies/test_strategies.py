@@ -25,13 +25,13 @@ from depthsearch.learning.method import Method, Selection, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.choices import under_shift
 from depthsearch.measuring.depths import exact_posterior, predict
-from depthsearch.reporting import comparison
-from depthsearch.reporting.baselines import BASELINES
 from depthsearch.reporting.figures import strategies as figures
+from depthsearch.reporting.judging.purposes import ORDER, good_for, standing, when_to_use_which
 from depthsearch.reporting.pages import strategies as page
-from depthsearch.reporting.purposes import ORDER, good_for, standing, when_to_use_which
-from depthsearch.reporting.schema import empty
-from depthsearch.reporting.tables import write_tables
+from depthsearch.reporting.tables import comparison
+from depthsearch.reporting.tables.baselines import BASELINES
+from depthsearch.reporting.tables.files import write_tables
+from depthsearch.reporting.tables.schema import empty
 from depthsearch.running import folders as runs
 from depthsearch.running.scan import run_scan
 from depthsearch.strategies import METHODS, SEARCHES, mixing, predictor, search

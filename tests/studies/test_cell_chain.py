@@ -7,10 +7,10 @@ from conftest import scan_script
 
 from depthsearch.depth.posteriors import CategoricalDepth, geometric_prior
 from depthsearch.depth.pruning import prune
-from depthsearch.reporting import chains
+from depthsearch.reporting.judging.rules import COUNTING_CELLS
 from depthsearch.reporting.pages.chains import chains_part
-from depthsearch.reporting.rules import COUNTING_CELLS
-from depthsearch.reporting.tables import known_runs
+from depthsearch.reporting.tables import chains
+from depthsearch.reporting.tables.files import known_runs
 from depthsearch.running.study import folder_name
 from depthsearch.studies.cell_chain import ALL_3X3, CellChain, retrained
 from depthsearch.studies.saved import study_of

@@ -4,11 +4,11 @@ import pytest
 import torch
 from conftest import scan_script
 
-from depthsearch.reporting import tables
-from depthsearch.reporting.claims import spiral_claims
+from depthsearch.reporting.judging.claims import spiral_claims
 from depthsearch.reporting.pages.results import results_page
 from depthsearch.reporting.parts import FAIR, cohorts, ldn_and_ddn
-from depthsearch.reporting.schema import complete
+from depthsearch.reporting.tables.depth_scans import read_tables
+from depthsearch.reporting.tables.schema import complete
 from depthsearch.studies.choices import SpiralChoice
 from depthsearch.studies.spirals import Spirals
 from depthsearch.studies.variations import Variation
@@ -39,7 +39,7 @@ def test_fair_runs_are_judged_beside_the_papers(tmp_path):
             options = ("--quick", "--epochs", 20, "--depths", 5, 20, "--repeats", 2, "--protocol", protocol)
             out = scan_script("0", *options, "--results", tmp_path, name=name)
             assert out.returncode == 0, out.stderr
-    found = tables.read_tables(tmp_path)
+    found = read_tables(tmp_path)
     (paper, papers_ddn), (fair, fair_ddn) = (ldn_and_ddn(found["runs"], f"spirals{which}") for which in ("", FAIR))
     assert [len(rows) for rows in (paper, papers_ddn, fair, fair_ddn)] == [4, 4, 4, 4]
     assert set(fair["protocol"]) == {"fair"} and paper["protocol"].isna().all() and not cohorts(found)

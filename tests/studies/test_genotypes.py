@@ -14,7 +14,7 @@ from depthsearch.cells import GENOTYPES, darts_network
 from depthsearch.data.augment import Augmentation
 from depthsearch.data.cifar import BINARY_SETS
 from depthsearch.measuring.metrics import top_error
-from depthsearch.reporting.tables import collect
+from depthsearch.reporting.tables.depth_scans import collect
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
 from depthsearch.running.study import Problem

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from depthsearch.data import images as data
 from depthsearch.data.images import DataError, image_split
-from depthsearch.reporting.tables import read_tables
+from depthsearch.reporting.tables.depth_scans import read_tables
 from depthsearch.running import folders as runs
 from depthsearch.studies.images import Images
 from depthsearch.studies.saved import study_of

@@ -19,8 +19,8 @@ from depthsearch.reporting.figures import predictor as figures
 from depthsearch.reporting.intervals import Interval
 from depthsearch.reporting.pages.predictor import outcome
 from depthsearch.reporting.pages.predictor_tables import spread_and_median, verdict, yardstick_table
-from depthsearch.reporting.prediction import collect, read_tables
-from depthsearch.reporting.schema import PREDICTIONS
+from depthsearch.reporting.tables.prediction import collect, read_tables
+from depthsearch.reporting.tables.schema import PREDICTIONS
 from depthsearch.reporting.words import difference_said
 from depthsearch.running import folders as runs
 from depthsearch.running import workers

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from conftest import scan_script
 
-from depthsearch.reporting import comparison, rates
+from depthsearch.reporting.judging.tuning import TUNING_BELOW, TUNING_DEPTH, tuned
 from depthsearch.reporting.pages.strategies import tuning_part
-from depthsearch.reporting.tables import known_runs
-from depthsearch.reporting.tuning import DEPTH_SCAN, TUNING_BELOW, TUNING_DEPTH, tuned
+from depthsearch.reporting.tables import comparison, rates
+from depthsearch.reporting.tables.files import known_runs
+from depthsearch.reporting.tables.tuning import DEPTH_SCAN
 from depthsearch.running.folders import RESULTS, run_folders
 from depthsearch.strategies import METHODS
 from depthsearch.strategies.mixing import Mixing

@@ -10,7 +10,7 @@ from conftest import assert_same, contents, script, stop_after
 
 from depthsearch.cells import GENOTYPES, genotype, random_recurrent_genotype, recurrent_network
 from depthsearch.cells.genotype import RecurrentGenotype
-from depthsearch.reporting.tables import collect
+from depthsearch.reporting.tables.depth_scans import collect
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
 from depthsearch.studies.genotypes import PRESETS

@@ -10,17 +10,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from depthsearch.reporting import (
-    chains,
-    comparison,
-    genotypes,
-    prediction,
-    rates,
-    searches,
-    tables,
-    variations,
-)
-from depthsearch.reporting.joining import join
 from depthsearch.reporting.maps import store_maps
 from depthsearch.reporting.pages.cells import cells_page
 from depthsearch.reporting.pages.genotypes import genotypes_page
@@ -30,8 +19,20 @@ from depthsearch.reporting.pages.readme import insert_into_readme, readme_part
 from depthsearch.reporting.pages.results import benchmarks_part, results_page
 from depthsearch.reporting.pages.strategies import details, strategies_part
 from depthsearch.reporting.parts import ldn_and_ddn
-from depthsearch.reporting.schema import CELLS, CHAINS, RUNS, TRAININGS, Family, Tables
-from depthsearch.reporting.shown import shown
+from depthsearch.reporting.tables import (
+    chains,
+    comparison,
+    depth_scans,
+    genotypes,
+    prediction,
+    rates,
+    searches,
+    variations,
+)
+from depthsearch.reporting.tables.files import known_runs, some, stored_tables, write_tables
+from depthsearch.reporting.tables.joining import join
+from depthsearch.reporting.tables.schema import CELLS, CHAINS, RUNS, TRAININGS, Family, Tables
+from depthsearch.reporting.tables.shown import shown
 from depthsearch.running.folders import RESULTS
 from depthsearch.studies.nasbench201 import NASBench201Cell
 
@@ -55,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except FileNotFoundError as problem:
         print(f"{parser.prog}: {problem}; run a scan first", file=sys.stderr)
         raise SystemExit(2) from None
-    print(*tables.write_tables(options.results, found), sep="\n")
+    print(*write_tables(options.results, found), sep="\n")
     # Of the numbers as they stand in the tables, so that a machine without the runs makes the same pages.
-    write_pages(options.results, tables.stored_tables(options.results, tuple(found)))
+    write_pages(options.results, stored_tables(options.results, tuple(found)))
 
 
 def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
@@ -68,11 +69,11 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
     """
     found: Tables = {}
     for place in (results, *added):
-        more = tables.all_tables(place) | comparison.all_tables(place)
+        more = depth_scans.all_tables(place) | comparison.all_tables(place)
         for kind in (rates, searches, chains, prediction, genotypes, variations):
-            more |= tables.known_runs(place, kind.collect)
+            more |= known_runs(place, kind.collect)
         if place != results or not added:
-            tables.some(more, place)
+            some(more, place)
         found, conflicts = join(found, more)
         for line in conflicts:
             print(f"{place}: {line}", file=sys.stderr)

@@ -10,7 +10,7 @@ from depthsearch.depth.objectives import log_predictive
 from depthsearch.depth.pruning import prune, pruned_depth
 from depthsearch.measuring.depths import predict
 from depthsearch.reporting.parts import of_scan
-from depthsearch.reporting.schema import SETTING
+from depthsearch.reporting.tables.schema import SETTING
 from depthsearch.running.folders import load_weights
 from depthsearch.studies.spirals import Spirals
 

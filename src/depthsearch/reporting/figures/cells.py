@@ -9,9 +9,9 @@ from matplotlib.ticker import MaxNLocator
 
 from depthsearch.data.nasbench import SETS
 from depthsearch.measuring.cells import DRAWN
-from depthsearch.reporting.chains import named, side_by_side, size
 from depthsearch.reporting.figures.style import Tables, legend_beside, panels, titled
-from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
+from depthsearch.reporting.tables.chains import named, side_by_side, size
+from depthsearch.reporting.tables.tuning import SCAN as TUNING_SCAN
 from depthsearch.reporting.words import span
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.plans import NASBENCH201

@@ -11,10 +11,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from depthsearch.reporting.figures.cells import COLOURS as OF_STRATEGIES
 from depthsearch.reporting.figures.style import legend_beside, limits, panels, titled
-from depthsearch.reporting.genotypes import OTHER_CELLS, PUBLISHED, PUBLISHED_CELLS, RANDOM_CELLS
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.schema import TRAININGS
-from depthsearch.reporting.trained import kinds_in, measure_of, per_cell
+from depthsearch.reporting.judging.trained import kinds_in, measure_of, per_cell
+from depthsearch.reporting.tables.genotypes import OTHER_CELLS, PUBLISHED, PUBLISHED_CELLS, RANDOM_CELLS
+from depthsearch.reporting.tables.schema import TRAININGS
 from depthsearch.reporting.words import counts_said
 from depthsearch.studies.recurrent_genotypes import LSTM
 

@@ -5,7 +5,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from depthsearch.reporting.claims import best_ddn, depths_of, is_search
 from depthsearch.reporting.figures.style import (
     COLOURS,
     LABELS,
@@ -18,6 +17,7 @@ from depthsearch.reporting.figures.style import (
     scale_of,
     titled,
 )
+from depthsearch.reporting.judging.claims import best_ddn, depths_of, is_search
 from depthsearch.reporting.parts import ldn_and_ddn, reference_depth, timed_runs
 
 

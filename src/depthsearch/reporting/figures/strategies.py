@@ -6,7 +6,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
-from depthsearch.reporting.comparison import MODES
 from depthsearch.reporting.figures.style import (
     LABELS,
     Tables,
@@ -17,8 +16,9 @@ from depthsearch.reporting.figures.style import (
     three_quartiles,
     titled,
 )
-from depthsearch.reporting.purposes import ORDER, families
-from depthsearch.reporting.rules import LIKELIHOOD_MARGIN
+from depthsearch.reporting.judging.purposes import ORDER, families
+from depthsearch.reporting.judging.rules import LIKELIHOOD_MARGIN
+from depthsearch.reporting.tables.comparison import MODES
 from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 

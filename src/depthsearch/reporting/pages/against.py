@@ -5,7 +5,7 @@ import pandas as pd
 
 from depthsearch.data.nasbench import SETS
 from depthsearch.reporting.intervals import intervals_and_p
-from depthsearch.reporting.rules import difference_seen
+from depthsearch.reporting.judging.rules import difference_seen
 from depthsearch.reporting.words import difference_said
 from depthsearch.studies.random_cells import EQUAL_COST
 

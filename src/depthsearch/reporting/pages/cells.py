@@ -7,12 +7,12 @@ import pandas as pd
 from depthsearch.data.nasbench import SETS
 from depthsearch.measuring.cells import YARDSTICKS
 from depthsearch.reporting.intervals import interval_of
+from depthsearch.reporting.judging.rules import BETTER_CELLS, rules_table
+from depthsearch.reporting.judging.tuning import TUNING, rule_said, tuned, tuning_table
 from depthsearch.reporting.pages.against import RIVALS, against
 from depthsearch.reporting.pages.chains import chains_part
-from depthsearch.reporting.rules import BETTER_CELLS, rules_table
-from depthsearch.reporting.schema import Tables
-from depthsearch.reporting.tuning import SCAN as TUNING_SCAN
-from depthsearch.reporting.tuning import TUNING, rule_said, tuned, tuning_table
+from depthsearch.reporting.tables.schema import Tables
+from depthsearch.reporting.tables.tuning import SCAN as TUNING_SCAN
 from depthsearch.reporting.words import between, images_said, markdown, not_shown, span, spread
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.random_cells import EQUAL_COST

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.chains import named, side_by_side, size
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.rules import COUNTING_CELLS, ERROR_MARGIN, MARGIN_SHARE, rules_table
-from depthsearch.reporting.schema import Tables
+from depthsearch.reporting.judging.rules import COUNTING_CELLS, ERROR_MARGIN, MARGIN_SHARE, rules_table
+from depthsearch.reporting.tables.chains import named, side_by_side, size
+from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import difference_said, images_said, markdown, span, spread
 
 INTRO = """The cells of NAS-Bench-201 keep the shape of what they see, so a chain of x + cell(x) behind one stem is a

@@ -5,12 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.genotypes import RANDOM_CELLS, by_origin, searches_of
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.pages.cells import moved_table, sizes
-from depthsearch.reporting.pages.recurrent import JUDGED, KINDS, rates_said, searches_part, tuning_part
-from depthsearch.reporting.rules import FEWEST, UNSEEN, rules_table
-from depthsearch.reporting.trained import (
+from depthsearch.reporting.judging.rules import FEWEST, UNSEEN, rules_table
+from depthsearch.reporting.judging.trained import (
     APART,
     Measure,
     best_of_each,
@@ -19,6 +16,9 @@ from depthsearch.reporting.trained import (
     measure_of,
     per_cell,
 )
+from depthsearch.reporting.pages.cells import moved_table, sizes
+from depthsearch.reporting.pages.recurrent import JUDGED, KINDS, rates_said, searches_part, tuning_part
+from depthsearch.reporting.tables.genotypes import RANDOM_CELLS, by_origin, searches_of
 from depthsearch.reporting.words import counts_said, difference_said, markdown, not_shown, spread
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.genotypes import PRESETS

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from depthsearch.reporting.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of, is_search
+from depthsearch.reporting.judging.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of, is_search
 from depthsearch.reporting.pages.costs import diverged_runs
 from depthsearch.reporting.parts import claimed_depth, cohorts, first_cohorts, of_data_sets, reference_depth, timed_runs
 from depthsearch.reporting.words import listed, spread

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.claims import best_ddn
 from depthsearch.reporting.intervals import Interval, interval_of
-from depthsearch.reporting.rules import CHOOSING, FEWEST, REPAIR, rules_table
-from depthsearch.reporting.variations import AS_IS, FITS, drawn_depth, taken, with_words
+from depthsearch.reporting.judging.claims import best_ddn
+from depthsearch.reporting.judging.rules import CHOOSING, FEWEST, REPAIR, rules_table
+from depthsearch.reporting.tables.variations import AS_IS, FITS, drawn_depth, taken, with_words
 from depthsearch.reporting.words import difference_said, markdown, not_shown, spread
 
 INTRO = """Generated from the saved runs by `make figures`; no number here is typed. On spirals one run of LDN may err

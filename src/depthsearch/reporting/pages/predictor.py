@@ -16,7 +16,7 @@ from depthsearch.reporting.pages.predictor_tables import (
     verdict,
     yardstick_table,
 )
-from depthsearch.reporting.schema import Tables
+from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import markdown, span
 from depthsearch.studies.predictor_table import ENSEMBLE, PUBLISHED
 from depthsearch.studies.trained_pools import NB101

@@ -4,9 +4,9 @@ import pandas as pd
 
 from depthsearch.measuring.yardsticks import NAMES
 from depthsearch.reporting.intervals import Interval, interval_of
-from depthsearch.reporting.prediction import MARKS, ORDER
-from depthsearch.reporting.rules import FEWEST
-from depthsearch.reporting.schema import Tables
+from depthsearch.reporting.judging.rules import FEWEST
+from depthsearch.reporting.tables.prediction import MARKS, ORDER
+from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import difference_said, span
 from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
 from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED

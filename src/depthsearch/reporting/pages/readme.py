@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.reporting.baselines import BASELINES, as_good
-from depthsearch.reporting.claims import image_claims, spiral_claims
+from depthsearch.reporting.judging.claims import image_claims, spiral_claims
+from depthsearch.reporting.judging.guesses import as_good
+from depthsearch.reporting.judging.purposes import by_repeat, families, good_for
+from depthsearch.reporting.judging.rules import CALIBRATION, DIFFICULTY, FEWEST, PRUNING, SEARCH, STEADY
 from depthsearch.reporting.pages.images import PAPER_SETS, image_scale
 from depthsearch.reporting.parts import FAIR
-from depthsearch.reporting.purposes import by_repeat, families, good_for
-from depthsearch.reporting.rules import CALIBRATION, DIFFICULTY, FEWEST, PRUNING, SEARCH, STEADY
-from depthsearch.reporting.schema import Tables
+from depthsearch.reporting.tables.baselines import BASELINES
+from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import markdown, most_often, span
 
 CLAIMS = (PRUNING, SEARCH, CALIBRATION, STEADY, DIFFICULTY)

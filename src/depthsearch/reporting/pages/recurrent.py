@@ -2,18 +2,10 @@
 
 import pandas as pd
 
-from depthsearch.reporting.genotypes import PUBLISHED, RANDOM_CELLS
+from depthsearch.reporting.judging.tuning import TUNED_BY, TUNING_TEXT, rule_said, tuned, tuned_text, tuning_table
 from depthsearch.reporting.pages.cells import moved_table
-from depthsearch.reporting.tuning import (
-    SCAN_TEXT,
-    TUNED_BY,
-    TUNING_TEXT,
-    for_tuning,
-    rule_said,
-    tuned,
-    tuned_text,
-    tuning_table,
-)
+from depthsearch.reporting.tables.genotypes import PUBLISHED, RANDOM_CELLS
+from depthsearch.reporting.tables.tuning import SCAN_TEXT, for_tuning
 from depthsearch.reporting.words import counts_said, markdown
 from depthsearch.studies.recurrent_genotypes import LSTM
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.reporting.claims import image_claims, spiral_claims
+from depthsearch.reporting.judging.claims import image_claims, spiral_claims
+from depthsearch.reporting.judging.rules import FEWEST, SELECTED_AT, rules_table
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import (
     ORIGINAL_COLUMNS,
@@ -17,8 +18,7 @@ from depthsearch.reporting.pages.images import (
 )
 from depthsearch.reporting.pages.spirals import bends, spirals_part, told
 from depthsearch.reporting.parts import FAIR, first_cohorts
-from depthsearch.reporting.rules import FEWEST, SELECTED_AT, rules_table
-from depthsearch.reporting.schema import RUNS, Tables, stacked
+from depthsearch.reporting.tables.schema import RUNS, Tables, stacked
 from depthsearch.reporting.words import markdown, not_shown
 from depthsearch.studies.spirals import Spirals
 

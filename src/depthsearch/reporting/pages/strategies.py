@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.baselines import against_baselines
-from depthsearch.reporting.comparison import MODES
 from depthsearch.reporting.intervals import Interval, interval_of
-from depthsearch.reporting.purposes import ORDER, by_repeat, families, off_the_data, when_to_use_which
-from depthsearch.reporting.tuning import TUNING_BELOW, TUNING_DEPTH, rule_said, tuned, tuning_table
+from depthsearch.reporting.judging.guesses import against_baselines
+from depthsearch.reporting.judging.purposes import ORDER, by_repeat, families, off_the_data, when_to_use_which
+from depthsearch.reporting.judging.tuning import TUNING_BELOW, TUNING_DEPTH, rule_said, tuned, tuning_table
+from depthsearch.reporting.tables.comparison import MODES
 from depthsearch.reporting.words import difference_said, markdown, most_often, not_shown, span, spread
 from depthsearch.strategies import METHODS
 from depthsearch.studies.choices import ImageChoice

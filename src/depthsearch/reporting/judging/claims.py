@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.intervals import Interval, interval_of
-from depthsearch.reporting.parts import claimed_depth, cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
-from depthsearch.reporting.rules import (
+from depthsearch.reporting.judging.rules import (
     CALIBRATION,
     DIFFICULTY,
     ERROR_MARGIN,
@@ -18,6 +17,7 @@ from depthsearch.reporting.rules import (
     STEADY_FROM,
     Rule,
 )
+from depthsearch.reporting.parts import claimed_depth, cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
 from depthsearch.reporting.words import difference_said
 from depthsearch.studies.images import Images
 

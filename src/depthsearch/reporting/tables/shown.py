@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from depthsearch.reporting.schema import (
+from depthsearch.reporting.tables.schema import (
     CELLS,
     CHAINS,
     CHOICES,
@@ -27,7 +27,7 @@ from depthsearch.reporting.schema import (
     as_text,
     stacked,
 )
-from depthsearch.reporting.tuning import for_tuning
+from depthsearch.reporting.tables.tuning import for_tuning
 from depthsearch.studies.recurrent_genotypes import LSTM
 
 WAYS = ("protocol", "precision", "epochs_limit")  # of training images, which pages show side by side

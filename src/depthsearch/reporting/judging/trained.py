@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from depthsearch.cells.genotype import GENOTYPES
-from depthsearch.reporting.genotypes import OTHER_CELLS, PUBLISHED_CELLS, RANDOM_CELLS
 from depthsearch.reporting.intervals import holm, unpaired
-from depthsearch.reporting.rules import (
+from depthsearch.reporting.judging.rules import (
     BETTER_RECURRENT,
     ERROR_MARGIN,
     SEARCH_HELPS,
@@ -16,6 +15,7 @@ from depthsearch.reporting.rules import (
     Rule,
     difference_seen,
 )
+from depthsearch.reporting.tables.genotypes import OTHER_CELLS, PUBLISHED_CELLS, RANDOM_CELLS
 from depthsearch.studies.plans import DARTS, RECURRENT
 from depthsearch.studies.recurrent_genotypes import LSTM
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.hardware import in_words
-from depthsearch.reporting import searches
-from depthsearch.reporting.schema import CHAINS, Tables, frames
-from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import cohort_of, known_runs, read_runs, some
+from depthsearch.reporting.tables import searches
+from depthsearch.reporting.tables.files import cohort_of, known_runs, read_runs, some
+from depthsearch.reporting.tables.schema import CHAINS, Tables, frames
+from depthsearch.reporting.tables.shown import shown
 from depthsearch.studies.cell_chain import CellChain
 
 ASKED = ("data_set", "kind", "max_depth", "cell", "channels", "n_train", "pixels")

@@ -9,10 +9,10 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.measuring.choices import METRICS
-from depthsearch.reporting.baselines import with_baselines
-from depthsearch.reporting.schema import CHOICES, POOL, Tables, frames
-from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import cohort_of, known_runs, read_runs, some, thin
+from depthsearch.reporting.tables.baselines import with_baselines
+from depthsearch.reporting.tables.files import cohort_of, known_runs, read_runs, some, thin
+from depthsearch.reporting.tables.schema import CHOICES, POOL, Tables, frames
+from depthsearch.reporting.tables.shown import shown
 from depthsearch.strategies import METHODS
 from depthsearch.studies.pools import pool_row
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.hardware import in_words
-from depthsearch.reporting.schema import Tables, frames
-from depthsearch.reporting.shown import VARIED, shown
-from depthsearch.reporting.tables import cohort_of, known_runs, read_runs
+from depthsearch.reporting.tables.files import cohort_of, known_runs, read_runs
+from depthsearch.reporting.tables.schema import Tables, frames
+from depthsearch.reporting.tables.shown import VARIED, shown
 from depthsearch.studies.variations import Variation
 
 PAPER = {name: getattr(Variation(), name) for name in VARIED}

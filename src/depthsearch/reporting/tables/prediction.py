@@ -8,9 +8,9 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.measuring.yardsticks import NAMES
-from depthsearch.reporting.schema import PREDICTIONS, Tables, frames
-from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import cohort_of, known_runs, read_runs, some
+from depthsearch.reporting.tables.files import cohort_of, known_runs, read_runs, some
+from depthsearch.reporting.tables.schema import PREDICTIONS, Tables, frames
+from depthsearch.reporting.tables.shown import shown
 from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
 from depthsearch.studies.trained_pools import POOLS
 

@@ -41,16 +41,7 @@ TUNING_BELOW = (
     "the best of the five is taken by the same rule, on spirals; for images the weights of depths keep the best of "
     "three.",
 )
-SCAN, SCAN_TEXT, DEPTH_SCAN = "scan_nasbench201_rates", "scan_recurrent_rates", "scan_strategy_rates"
-FIRST_SEED = 100  # from this one on seeds are for tuning alone
 TUNED_BY = {"validation loss in the end": ("end_loss", 4), "entropy, end": ("entropy_end", 3)}
-END = 0.75  # of the epochs: what comes after counts
-
-
-def end_loss(history: Sequence[Mapping]) -> float | None:
-    """The validation loss that a search ends with, from its rows; None where alpha was not learnt then."""
-    late = [row["valid_loss"] for row in history if row["epoch"] > END * history[-1]["epoch"] and "valid_loss" in row]
-    return sum(late) / len(late) if late else None
 
 
 def tuned(runs: pd.DataFrame) -> dict[str, float]:
@@ -64,11 +55,6 @@ def tuned_text(runs: pd.DataFrame) -> dict[str, float]:
     """As `tuned`, of recurrent cells: from rows with the `fall` of the entropy (nats), too."""
     moved = runs[runs["fall"] >= LEAST_FALL]
     return {str(kind): float(own["setting"].max()) for kind, own in runs.groupby("kind")} | tuned(moved)
-
-
-def for_tuning(trainings: pd.DataFrame) -> pd.Series:
-    """Which trainings, rows of the table `genotypes`, were to choose a learning rate, and nothing else."""
-    return trainings["first_seed"] >= FIRST_SEED
 
 
 def rule_said(rule: tuple[str, str], started: pd.Series) -> str:

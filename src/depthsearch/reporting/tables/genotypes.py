@@ -14,11 +14,11 @@ from depthsearch.cells.genotype import (
     random_recurrent_genotype,
 )
 from depthsearch.hardware import in_words
-from depthsearch.reporting import searches
-from depthsearch.reporting.schema import TRAININGS, Tables, frames
-from depthsearch.reporting.shown import shown
-from depthsearch.reporting.tables import cohort_of, known_runs, read_runs, thin
-from depthsearch.reporting.tuning import SCAN_TEXT, for_tuning
+from depthsearch.reporting.tables import searches
+from depthsearch.reporting.tables.files import cohort_of, known_runs, read_runs, thin
+from depthsearch.reporting.tables.schema import TRAININGS, Tables, frames
+from depthsearch.reporting.tables.shown import shown
+from depthsearch.reporting.tables.tuning import SCAN_TEXT, for_tuning
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.recurrent_cells import RecurrentCell
 from depthsearch.studies.recurrent_genotypes import LSTM, TrainRecurrent

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from depthsearch.reporting.baselines import BASELINES, as_good
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.rules import FEWEST
+from depthsearch.reporting.judging.guesses import as_good
+from depthsearch.reporting.judging.rules import FEWEST
+from depthsearch.reporting.tables.baselines import BASELINES
 from depthsearch.strategies import METHODS, SEARCHES
 
 ORDER = [*METHODS, *SEARCHES, *BASELINES]

@@ -7,9 +7,9 @@ from statistics import mean
 import pandas as pd
 
 from depthsearch.hardware import in_words
-from depthsearch.reporting.schema import CELLS, Tables, frames
-from depthsearch.reporting.tables import cohort_of, read_runs, thin
-from depthsearch.reporting.tuning import end_loss
+from depthsearch.reporting.tables.files import cohort_of, read_runs, thin
+from depthsearch.reporting.tables.schema import CELLS, Tables, frames
+from depthsearch.reporting.tables.tuning import end_loss
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.nasbench201 import NASBench201Cell
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from depthsearch.reporting.schema import FAMILIES, Family, Tables, empty, stacked
+from depthsearch.reporting.tables.schema import FAMILIES, Family, Tables, empty, stacked
 
 # What two machines need not agree on: time, hardware, who trained beside it; and what is looked up in other tables.
 LOOSE = ("seconds", "replicates", "step_bytes", "retrained_", "best_depth", "best_log_likelihood", "regret")

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from depthsearch.hardware import in_words
-from depthsearch.reporting.schema import Tables, frames
-from depthsearch.reporting.tables import cohort_of, read_runs
+from depthsearch.reporting.tables.files import cohort_of, read_runs
+from depthsearch.reporting.tables.schema import Tables, frames
 
 
 def collect(results: Path) -> Tables:
