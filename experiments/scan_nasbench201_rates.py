@@ -1,7 +1,7 @@
 """The learning rate of the mixing weights at the reduced size: three for each strategy, on seeds kept for this alone.
 
 Random search, which has no such rate, has three lengths of its trainings. What is taken: `TUNING` in
-`depthsearch.reporting.tuning`. No table is looked into.
+`depthsearch.reporting.judging.tuning`. No table is looked into.
 """
 
 from depthsearch.running.scan import run_scan

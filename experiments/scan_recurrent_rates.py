@@ -1,6 +1,6 @@
 """The learning rate of the mixing weights of recurrent cells at the reduced size: three a strategy, on a seed apart.
 
-What is taken: `TUNING_TEXT` in `depthsearch.reporting.tuning`.
+What is taken: `TUNING_TEXT` in `depthsearch.reporting.judging.tuning`.
 """
 
 from depthsearch.running.scan import run_scan

@@ -4,7 +4,7 @@ Of those that did best with the lowest of the three two more below it.
 
 It is that of the weights of depths where these are mixed, of the network otherwise; the pool, of which two depths stand
 here, serves manual search, random search, the predictor and what is retrained. What is taken: `TUNING_DEPTH` in
-`depthsearch.reporting.tuning`.
+`depthsearch.reporting.judging.tuning`.
 """
 
 from dataclasses import replace

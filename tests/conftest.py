@@ -106,3 +106,10 @@ def logits():
         torch.randn(6, 9, 3, dtype=torch.float64, generator=generator),
         torch.randint(0, 3, (9,), generator=generator),
     )
+
+
+def complete(tables):
+    """The tables, and one without rows for each that is missing."""
+    from depthsearch.reporting.tables.schema import FAMILIES, empty
+
+    return {name: empty(name) for family in FAMILIES for name in family.tables} | dict(tables)

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+from conftest import complete
 
 from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.judging.claims import after, best_ddn, depths_of, image_claims, spiral_claims
@@ -15,7 +16,7 @@ from depthsearch.reporting.pages.spirals import bends
 from depthsearch.reporting.parts import cohorts, first_cohorts, ldn_and_ddn
 from depthsearch.reporting.tables.depth_scans import largest_rise
 from depthsearch.reporting.tables.files import thin
-from depthsearch.reporting.tables.schema import complete
+from depthsearch.reporting.tables.schema import with_all_columns
 
 NO_CLAIMS = image_claims(complete({}))
 METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
@@ -65,7 +66,9 @@ def test_paired_interval_against_a_worked_example():
 
 def test_time_saved_is_within_a_run_and_of_runs_that_were_timed(tables):
     runs = tables["runs"].assign(device="this CPU")
-    assert prediction_table({"runs": runs}).empty  # made before deterministic networks were timed too
+    assert prediction_table(
+        {"runs": with_all_columns("runs", runs)}
+    ).empty  # made before deterministic networks were timed too
     keep = (runs["kind"] == "LDN") & (runs["max_depth"] == 20) & (runs["data_set"] == "MNIST")
     runs = runs[keep & (runs["epochs_limit"] == 15)]
     seconds = {"DDN": [4.0, 8.0], "LDN-full": [5.0, 9.0], "LDN-95": [3.0, 4.0], "DDN-95": [2.0, 4.0]}

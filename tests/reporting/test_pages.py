@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import complete
 
 from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.judging.claims import image_claims
-from depthsearch.reporting.judging.purposes import by_repeat
 from depthsearch.reporting.pages.readme import _guesses, claims_in_words, insert_into_readme, readme_part
 from depthsearch.reporting.pages.spirals import _batches, told
 from depthsearch.reporting.tables import comparison
+from depthsearch.reporting.tables.comparison import by_repeat
 from depthsearch.reporting.tables.depth_scans import read_tables
-from depthsearch.reporting.tables.schema import complete
 from depthsearch.reporting.words import listed
 
 ROOT = Path(__file__).parents[2]

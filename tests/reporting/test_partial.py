@@ -1,14 +1,17 @@
 """A results folder in which little was run has pages and figures all the same: of what is not there, none."""
 
+import math
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from conftest import complete
 
 from depthsearch.reporting.__main__ import write_pages
 from depthsearch.reporting.figures import cells, images, learnt_depth, predictor, spirals, strategies
-from depthsearch.reporting.tables.files import known_runs, some, stored_tables, write_tables
-from depthsearch.reporting.tables.schema import CELLS, FAMILIES, RUNS, complete, empty, frames
+from depthsearch.reporting.tables.files import known_runs, nonempty, stored_tables, write_tables
+from depthsearch.reporting.tables.schema import CELLS, FAMILIES, RUNS, empty, frames
 from depthsearch.reporting.tables.shown import shown
 from depthsearch.studies.nasbench201 import NASBench201Cell
 
@@ -19,7 +22,7 @@ def pages(found, folder):
     folder.mkdir(exist_ok=True)
     write_pages(folder, complete(found))
     texts = {path.stem: path.read_text() for path in folder.glob("*.md")}
-    assert not any("nan" in text for text in texts.values())
+    assert not [line for text in texts.values() for line in text.splitlines() if "nan" in line]
     return texts
 
 
@@ -84,6 +87,43 @@ def test_an_empty_table_has_the_columns_of_its_family_and_is_read_back(tmp_path)
 
 def test_nothing_at_all_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no finished runs in .* and no tables"):
-        some(complete({}), tmp_path)
+        nonempty(complete({}), tmp_path)
     tables, left = shown(complete({}))
     assert not left and all(isinstance(table, pd.DataFrame) and table.empty for table in tables.values())
+
+
+ODD = {
+    "manual and random search alone": ("strategies", lambda rows: rows["strategy"].isin(["manual", "random"])),
+    "random search alone": ("strategies", lambda rows: rows["strategy"] == "random"),
+    "strategies that diverged": ("strategies", lambda rows: rows["diverged_epoch"].notna()),
+    "chains of a learnt depth": ("chains", lambda rows: rows["kind"] == "LDN"),
+    "images without a learnt depth": ("runs", lambda rows: rows["scan"] == "scan_deterministic_depth_images"),
+    "variations that diverged": ("variations", lambda rows: rows["diverged_epoch"].notna()),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("beside", [True, False])
+def test_what_only_some_kinds_of_run_write_may_be_missing(odd, beside, tmp_path):
+    """Of a folder with nothing but these runs, and with the others of their family `beside`, on other data."""
+    name, which = ODD[odd]
+    family = next(family for family in FAMILIES if name in family.tables)
+    tables = stored_tables(RESULTS, (*family.tables, "cells") if name == "chains" else family.tables)
+    main = tables[name].assign(diverged_epoch=tables[name].get("diverged_epoch", math.nan))
+    if "diverged" in odd:
+        main["diverged_epoch"] = main["diverged_epoch"].where(main["seed"] > 1, 3.0)
+    odd_ones = main[which(main)]
+    assert len(odd_ones)
+    keep = odd_ones.drop(columns=[c for c in odd_ones if "diverged" in odd and str(c).startswith(MEASURED)])
+    others = main.assign(data_set=main["data_set"] + "0")[: 50 if beside else 0]
+    tables[name] = pd.concat([keep.dropna(axis=1, how="all"), others]) if beside else keep.dropna(axis=1, how="all")
+    for column in ("diverged_epoch", "precision"):
+        tables[name][column] = tables[name].get(column)
+    pages(tables, tmp_path)
+    found = shown(complete(tables))[0]
+    for draw in (images.image_depths, images.image_speedups, cells.depths, strategies.quality, strategies.costs):
+        draw(found)
+    plt.close("all")
+
+
+MEASURED = ("searched", "truncated", "test", "shift", "pruned_depth", "expected_depth", "kl_to_exact", "depth", "width")

@@ -9,12 +9,13 @@ import pytest
 from scipy.stats import t, ttest_1samp
 
 from depthsearch.reporting.intervals import Interval
+from depthsearch.reporting.judging.against import against
 from depthsearch.reporting.judging.rules import difference_seen
 from depthsearch.reporting.judging.tuning import TUNING, tuned, tuned_text
-from depthsearch.reporting.pages.against import against
 from depthsearch.reporting.tables import searches
 from depthsearch.reporting.tables.files import known_runs
-from depthsearch.reporting.tables.tuning import SCAN, end_loss
+from depthsearch.reporting.tables.rate_scans import CELL_RATES
+from depthsearch.reporting.tables.searches import end_loss
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.random_cells import EQUAL_COST
 
@@ -81,7 +82,7 @@ def test_the_setting_of_the_lowest_validation_loss_is_taken():
 
 def test_reduced_searches_have_what_the_rule_takes_from_the_committed_table():
     rows = known_runs(RESULTS, searches.collect)["cells"]
-    rows = rows[rows["scan"] == SCAN]
+    rows = rows[rows["scan"] == CELL_RATES]
     ours = {kind: own["alpha_rate"] for kind, own in NASBench201Cell.TUNED.items()}
     assert tuned(rows) == ours | {EQUAL_COST: NASBench201Cell.REDUCED["epochs"]}
     assert (rows["started"] >= TUNING[0]).all() and set(rows["first_seed"]) == {100}

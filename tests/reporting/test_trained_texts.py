@@ -21,8 +21,8 @@ from depthsearch.reporting.pages.recurrent import KINDS, alpha_rates, training_r
 from depthsearch.reporting.tables import depth_scans, files, genotypes, searches
 from depthsearch.reporting.tables.files import known_runs
 from depthsearch.reporting.tables.genotypes import OTHER_CELLS, RANDOM_CELLS, by_origin, name_of
+from depthsearch.reporting.tables.rate_scans import FIRST_SEED
 from depthsearch.reporting.tables.shown import shown
-from depthsearch.reporting.tables.tuning import FIRST_SEED
 from depthsearch.running.folders import RESULTS
 from depthsearch.running.study import fingerprint
 from depthsearch.studies.darts_cells import DartsCell
@@ -92,8 +92,9 @@ def test_every_study_goes_to_its_table():
         type(PRESETS["PTB"]): "genotypes", Spirals: "depth",
     }  # fmt: skip
     for study, of in studies.items():
-        assert files._table_of(study.name) == of, study
-    assert files._table_of("choice on images") == "choices" and files._table_of("chain of cells") == "chains"
+        assert files._kind_of({"configuration": {"study": study.name}}) == of, study
+    for name, of in (("choice on images", "choices"), ("chain of cells", "chains")):
+        assert files._kind_of({"configuration": {"study": name}}) == of
 
 
 def test_recurrent_runs_are_in_the_tables_of_cells_and_of_trainings(tmp_path):

@@ -17,10 +17,17 @@ from depthsearch.learning.method import Selection, Training
 from depthsearch.measuring.depths import exact_posterior, predict
 from depthsearch.reporting.figures.learnt_depth import variations as figure
 from depthsearch.reporting.judging.rules import CHOOSING, REPAIR
-from depthsearch.reporting.pages.learnt_depth import gap, in_words, learnt_depth_page, retrained_table, trained_again
+from depthsearch.reporting.pages.learnt_depth import (
+    gap,
+    in_words,
+    learnt_depth_page,
+    retrained_table,
+    taken,
+    trained_again,
+)
 from depthsearch.reporting.tables import variations
 from depthsearch.reporting.tables.schema import empty
-from depthsearch.reporting.tables.variations import AS_IS, PAPER, taken, what_varies, with_words
+from depthsearch.reporting.tables.variations import AS_IS, PAPER, what_varies, with_words
 from depthsearch.running.folders import RESULTS, load_weights
 from depthsearch.strategies.bayesian import VariedDepth
 from depthsearch.studies.saved import study_of

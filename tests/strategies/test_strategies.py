@@ -177,7 +177,10 @@ def test_drnas_keeps_the_best_half_and_runs_no_block_beyond_it():
     network = mlp_resnet(4)
     network.blocks[2] = None  # type: ignore
     DrNAS().outputs(network, weights, torch.randn(5, 2))
-    assert DrNAS(warm_up=0.2).block_evaluations(weights, 10, 30, 40) == pytest.approx(0.9 * 10 * (4 * 20 + 2 * 10))
+    # Of 40 epochs alpha is learnt in 5 to 20 and 25 to 40, each time on the half that the network does not see.
+    halves = 4 * (20 + 16) + 2 * (10 + 6)
+    assert DrNAS(warm_up=0.2).block_evaluations(weights, 10, 30, 40) == pytest.approx(10 * halves / 2)
+    assert DrNAS(warm_up=0.2, order=2).block_evaluations(weights, 10, 10, 40) == 10 * 4 * (10 + 6 * 4) / 2
 
 
 def test_drnas_has_two_stages_with_warm_ups():
@@ -187,6 +190,13 @@ def test_drnas_has_two_stages_with_warm_ups():
     assert len(set(entropy[:4])) == 1 and len(set(entropy[4:20])) == 16  # frozen, then learnt
     assert entropy[20] < entropy[19] - 0.3 and len(set(entropy[20:24])) == 1 and len(set(entropy[24:])) == 16
     assert trained.best_epoch > 20 and int(trained.depth.mixing.masks["depth"].sum()) == 3
+
+
+@pytest.mark.parametrize(
+    ("epochs", "learnt"), [(15, [*range(3, 8), *range(10, 16)]), (40, [*range(5, 21), *range(25, 41)]), (1, [])]
+)
+def test_every_epoch_is_of_one_of_the_two_stages(epochs, learnt):
+    assert [e for e in range(1, epochs + 1) if DrNAS(warm_up=0.2).learns_at(e, epochs)] == learnt
 
 
 # The posterior set in closed form.

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from conftest import scan_script
+from conftest import complete, scan_script
 
 from depthsearch.reporting.judging.claims import spiral_claims
 from depthsearch.reporting.pages.results import results_page
-from depthsearch.reporting.parts import FAIR, cohorts, ldn_and_ddn
+from depthsearch.reporting.parts import cohorts, ldn_and_ddn
 from depthsearch.reporting.tables.depth_scans import read_tables
-from depthsearch.reporting.tables.schema import complete
+from depthsearch.reporting.tables.schema import FAIR
 from depthsearch.studies.choices import SpiralChoice
 from depthsearch.studies.spirals import Spirals
 from depthsearch.studies.variations import Variation

@@ -12,7 +12,7 @@ from depthsearch.reporting.judging.tuning import TUNING_BELOW, TUNING_DEPTH, tun
 from depthsearch.reporting.pages.strategies import tuning_part
 from depthsearch.reporting.tables import comparison, rates
 from depthsearch.reporting.tables.files import known_runs
-from depthsearch.reporting.tables.tuning import DEPTH_SCAN
+from depthsearch.reporting.tables.rate_scans import DEPTH_RATES
 from depthsearch.running.folders import RESULTS, run_folders
 from depthsearch.strategies import METHODS
 from depthsearch.strategies.mixing import Mixing
@@ -75,7 +75,7 @@ def test_runs_of_the_tuning_are_in_no_table_of_the_comparison(tmp_path):
     assert tables["strategies"].empty and tables["strategies_pool"].empty
     rows = rates.collect(tmp_path)["strategies_tuning"]
     assert len(rows) == len(list(run_folders(tmp_path))) and set(rows["setting"]) == {0.03, 0.1}
-    assert set(rows["scan"]) == {DEPTH_SCAN} and (rows["end_loss"] > 0).all()
+    assert set(rows["scan"]) == {DEPTH_RATES} and (rows["end_loss"] > 0).all()
 
 
 def test_a_rate_at_which_a_run_diverged_is_not_taken():

@@ -25,7 +25,8 @@ class Architect:
             takes next (that its gradient is clipped first is left out, unless `Schedule.clips_ahead`), and through that
             step by a finite difference as published; "exact" through it by double differentiation.
         warm_up: share of each stage of a search for which alpha is left alone.
-        faithful: does as the original does where that is wrong or an accident: see `LookAhead` and `Search`.
+        faithful: does as the original does where that is wrong or an accident: see `LookAhead` and `Search`; what a
+            task does (`TextParts.temporal`) is not its business.
 
     Raises:
         ValueError: there is no such order, or warm_up is no share.

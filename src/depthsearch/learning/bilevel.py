@@ -113,8 +113,9 @@ def second_order(problem: Bilevel, ahead: LookAhead, regulariser: float = 0.0) -
     """The validation loss after the step of `ahead`, SGD's next, and its gradient in alpha as published (equation 7).
 
     The product with the second derivative is a central difference along v, the gradient of the validation loss in w',
-    of half-width 0.01 / |v|. Its passes see the random numbers of the pass that made w'. The network is left as it was,
-    running statistics included.
+    of half-width 0.01 / |v|. Where the step is clipped so is v, as in the original and faithful or not: the product is
+    then clip / |v| of what equation 7 says. Its passes see the random numbers of the pass that made w'. The network is
+    left as it was, running statistics included.
     """
     parameters = dict(problem.network.named_parameters())
     w = list(parameters.values())

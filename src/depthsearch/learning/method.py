@@ -120,7 +120,10 @@ class Method:
         """What is done at the end of an epoch, after the statistics of batch norm were estimated anew."""
 
     def block_evaluations(self, depth: DepthPosterior, n_train: int, epochs: int, limit: int) -> float:
-        """Blocks run forward x points in so many epochs of training; `limit` is that on epochs."""
+        """Blocks run forward x points in so many epochs of training; `limit` is that on epochs.
+
+        Passes that estimate the statistics of batch norm anew (`Training.norm_batches`) are not among them.
+        """
         return self.passes * depth.max_depth * n_train * epochs
 
 

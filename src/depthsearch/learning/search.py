@@ -55,8 +55,9 @@ class Found:
 class Search:
     """One search, epoch by epoch. Equal seeds give equal numbers, and so does one that was interrupted and resumed.
 
-    A stage that opens channels keeps the function of the space and lets the new channels in step by step while alpha is
-    left alone; with a faithful architect it copies channels, as the original does, which changes the function.
+    A stage that opens channels keeps the function of the space and lets the new channels in, epoch by epoch, while
+    alpha is left alone: in ten epochs a tenth of them each, in a single one all at once. With a faithful architect it
+    copies channels, as the original does, which changes the function.
 
     Args:
         space: on its device, in the state to start from; it is trained itself.

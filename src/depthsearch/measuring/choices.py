@@ -29,7 +29,8 @@ def evaluate_choice(method: Method, trained: Trained, split: Split, training: Tr
         `pruned_depth`, the chosen one, `expected_depth` and `q`; `variants`: the metric sets of the test and validation
         points as `searched`, with the weights of all depths, and `truncated`, the network of the chosen depth alone
         with the weights that it has; `shift`: rows of the test points moved, as searched; `costs`: `block_evaluations`
-        (blocks run forward x points, selection included), `networks` trained, `step_bytes`; `seconds`, empty.
+        (blocks run forward x points, selection included, but for `Training.norm_batches`), `networks` trained,
+        `step_bytes`; `seconds`, empty.
     """
     network, depth = trained.network, trained.depth
     q = depth().probs.detach()

@@ -29,10 +29,11 @@ from depthsearch.reporting.tables import (
     searches,
     variations,
 )
-from depthsearch.reporting.tables.files import known_runs, some, stored_tables, write_tables
+from depthsearch.reporting.tables.files import known_runs, nonempty, stored_tables, write_tables
 from depthsearch.reporting.tables.joining import join
 from depthsearch.reporting.tables.schema import CELLS, CHAINS, RUNS, TRAININGS, Family, Tables
 from depthsearch.reporting.tables.shown import shown
+from depthsearch.reporting.words import not_shown
 from depthsearch.running.folders import RESULTS
 from depthsearch.studies.nasbench201 import NASBench201Cell
 
@@ -73,7 +74,7 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
         for kind in (rates, searches, chains, prediction, genotypes, variations):
             more |= known_runs(place, kind.collect)
         if place != results or not added:
-            some(more, place)
+            nonempty(more, place)
         found, conflicts = join(found, more)
         for line in conflicts:
             print(f"{place}: {line}", file=sys.stderr)
@@ -85,23 +86,21 @@ def write_pages(results: Path, found: Tables) -> None:
     scans, others = shown({name: found[name] for name in RUNS.tables})
     store_maps(results, scans["runs"])
     choices, left = comparison.shown_tables(found)
-    strategies = strategies_part(choices, left) if len(choices["strategies"]) else "(not run)"
-    pages = {"README": results_page(scans, found, others, strategies, benchmarks_part(results))}
+    strategies = strategies_part(choices, left) if len(choices["strategies"]) else f"(not run){not_shown(left)}"
+    (results / "README.md").write_text(results_page(scans, found, others, strategies, benchmarks_part(results)))
     if len(choices["strategies"]):
-        pages["strategies"] = details(choices, found["strategies_tuning"])
+        (results / "strategies.md").write_text(details(choices, found["strategies_tuning"]))
     if len(found["predictor_runs"]):
-        pages["predictor"] = predictor_page(*prediction.shown_tables(found))
+        (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
     if len(found["cells"]):
-        pages["cells"] = cells_page(*shown(_of_space(found, (CELLS, CHAINS), known=True)))
+        (results / "cells.md").write_text(cells_page(*shown(_of_space(found, (CELLS, CHAINS), known=True))))
     if len(found["variations"]):
         part, left = shown({"variations": found["variations"]})
         networks = ldn_and_ddn(scans["runs"], "spirals")
-        pages["learnt_depth"] = learnt_depth_page(part["variations"], *networks, left)
+        (results / "learnt_depth.md").write_text(learnt_depth_page(part["variations"], *networks, left))
     trained, left = shown(_of_space(found, (TRAININGS, CELLS), known=False))
     if len(trained["genotypes"]) or len(trained["cells"]):
-        pages["genotypes"] = genotypes_page(trained["genotypes"], trained["cells"], left)
-    for name, text in pages.items():
-        (results / f"{name}.md").write_text(text)
+        (results / "genotypes.md").write_text(genotypes_page(trained["genotypes"], trained["cells"], left))
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(scans, choices))
 

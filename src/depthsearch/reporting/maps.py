@@ -19,7 +19,7 @@ PRESET, SEED = Spirals(), 0
 STORED = "spiral_maps.npz"
 
 
-def draw_maps(results: Path, runs: pd.DataFrame) -> dict[str, np.ndarray]:
+def draw_maps(results: Path, runs: pd.DataFrame) -> dict[str, np.ndarray] | None:
     """p(arm 1) on a grid, per depth and pruned, of repeat 0 of the paper's preset; from its weights, or as stored.
 
     Args:
@@ -29,24 +29,22 @@ def draw_maps(results: Path, runs: pd.DataFrame) -> dict[str, np.ndarray]:
     Returns:
         `per_depth` (D + 1, pixels, pixels), `predictive` (pixels, pixels), `q` (D + 1,), `x_train`, `y_train` and
         `extent`.
-
-    Raises:
-        FileNotFoundError: neither the run nor the stored map exists.
     """
     folder = _folder(results, runs)
     if folder is not None:
         return _drawn(folder)
     stored = results / "tables" / STORED
     if not stored.exists():
-        raise FileNotFoundError(f"no run of {PRESET.title()} in {results / 'runs'}, and no {stored}")
+        return None
     with np.load(stored, allow_pickle=False) as file:
         return dict(file)
 
 
 def store_maps(results: Path, runs: pd.DataFrame) -> None:
     """Writes the maps among the tables, if the run is on this machine; what is stored stays as it is if not."""
-    if _folder(results, runs) is not None:
-        np.savez_compressed(results / "tables" / STORED, allow_pickle=False, **draw_maps(results, runs))
+    folder = _folder(results, runs)
+    if folder is not None:
+        np.savez_compressed(results / "tables" / STORED, allow_pickle=False, **_drawn(folder))
 
 
 def _folder(results: Path, runs: pd.DataFrame) -> Path | None:

@@ -1,10 +1,10 @@
 """Parts of tables: of a scan, a data set, a way of training."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pandas as pd
 
-FAIR = "_fair"  # at the end of the name of a scan of spirals: its networks were selected on points held out
+from depthsearch.reporting.tables.schema import FAIR, Tables
 
 
 def of_scan(table: pd.DataFrame, scan: str) -> pd.DataFrame:
@@ -25,13 +25,11 @@ def ldn_and_ddn(table: pd.DataFrame, family: str) -> tuple[pd.DataFrame, pd.Data
 
 def timed_runs(ldn: pd.DataFrame) -> pd.DataFrame:
     """The LDN rows beside which deterministic networks were timed, and what pruning `saved` of a DDN's time (%)."""
-    if "DDN_predict_seconds" not in ldn:
-        return ldn[:0].assign(saved=())
     ldn = ldn[ldn["DDN_predict_seconds"].notna()]
     return ldn.assign(saved=100 * (1 - ldn["LDN-95_predict_seconds"] / ldn["DDN_predict_seconds"]))
 
 
-def cohorts(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, pd.DataFrame]]:
+def cohorts(tables: Tables) -> dict[str, dict[str, pd.DataFrame]]:
     """The image runs by protocol, precision and limit on epochs, which never mix; fair and long ones first.
 
     Returns:
@@ -59,7 +57,7 @@ def of_data_sets(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.Dat
         yield name, ldn[ldn["data_set"] == name], ddn[ddn["data_set"] == name]
 
 
-def first_cohorts(tables: Mapping[str, pd.DataFrame]) -> dict[str, tuple[str, pd.DataFrame]]:
+def first_cohorts(tables: Tables) -> dict[str, tuple[str, pd.DataFrame]]:
     """Of each image data set the first cohort with LDN runs of it: its name, and its runs of that data set."""
     found: dict[str, tuple[str, pd.DataFrame]] = {}
     for way, cohort in cohorts(tables).items():

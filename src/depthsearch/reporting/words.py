@@ -50,6 +50,11 @@ def spread(values: pd.Series, how: str = ".3g", how_far: str = ".2g") -> str:
     return f"{mean:{how}}" + (f" ± {values.std():{how_far}}" if values.count() > 1 and not np.isinf(mean) else "")
 
 
+def number(value: float, how: str) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if np.isnan(value) else f"{value:{how}}"
+
+
 def between(low: float, high: float, how: str = "+.3g") -> str:
     """An interval, to follow its mean: ` [-0.1, +1.1]`; nothing where there is none, of a single value."""
     return "" if np.isnan(low) else f" [{low:{how}}, {high:{how}}]"

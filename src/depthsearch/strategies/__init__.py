@@ -27,7 +27,8 @@ METHODS: dict[str, Method] = {
 }
 
 # With the papers' learning rate of alpha, 3e-4: a search that is much shorter than theirs needs a larger one. "(paper)"
-# is to the letter, accidents of the released code included, which the others have corrected.
+# is to the letter, accidents of the released code included, which the others have corrected; but for the loss that the
+# second order looks ahead by on texts (`TextParts`).
 ARCHITECTS: dict[str, Mixing] = {
     "DARTS (paper)": Darts(faithful=True),
     "DARTS": Darts(),

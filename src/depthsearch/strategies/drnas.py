@@ -19,7 +19,8 @@ class DrNAS(Mixing):
     `weight_decay=0`) is the option. What is chosen has the largest mean weight; if `faithful`, the largest
     softmax(beta) as in the original, which ranks the options of an edge alike, but not edges among each other.
 
-    Cells are searched in the stages that a `Search` is given. Depth is searched in two stages of half the epochs each;
+    Cells are searched in the stages that a `Search` is given. Depth is searched in two stages of half the epochs each,
+    of an odd number the second one more;
     between them the better half of the depths is kept. Only states of the second stage should be candidates
     (`Selection.settle` of a half).
     """
@@ -34,7 +35,8 @@ class DrNAS(Mixing):
 
     def block_evaluations(self, depth: MixtureDepth, n_train: int, epochs: int, limit: int) -> float:
         first = min(epochs, limit // 2)
-        return self.passes * n_train * (depth.max_depth * first + depth.deepest() * (epochs - first))
+        before, after = self.passes_in(range(1, first + 1), limit), self.passes_in(range(first + 1, epochs + 1), limit)
+        return n_train * (depth.max_depth * before + depth.deepest() * after)
 
     def run_epoch(self, replicates: Replicates, data, generators) -> Tensor:
         if replicates.epoch == replicates.training.epochs // 2 + 1:
@@ -42,6 +44,6 @@ class DrNAS(Mixing):
             depth.mixing.keep_best((depth.max_depth + 2) // 2)
         return super().run_epoch(replicates, data, generators)
 
-    def learns_now(self, replicates: Replicates) -> bool:
-        stage = max(replicates.training.epochs // 2, 1)
-        return self.learns_in((replicates.epoch - 1) % stage + 1, stage)
+    def learns_at(self, epoch: int, epochs: int) -> bool:
+        first = epochs // 2
+        return self.learns_in(epoch, first) if epoch <= first else self.learns_in(epoch - first, epochs - first)

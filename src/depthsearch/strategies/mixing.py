@@ -16,7 +16,7 @@ from depthsearch.data.split import Split
 from depthsearch.depth.choice import CHOICE, largest, mix_depths
 from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.posteriors import DepthPosterior
-from depthsearch.learning.architect import Architect
+from depthsearch.learning.architect import PASSES, Architect
 from depthsearch.learning.bilevel import Bilevel, LookAhead, Loss
 from depthsearch.learning.method import Method
 from depthsearch.learning.mixing import MixingWeights, Weights
@@ -90,7 +90,7 @@ class Mixing(Architect, Method):
         n = data.y_train.shape[1] // 2
         rows = [slice(half, 2 * n, 2) for half in (0, 1)]
         halves = [replace(data, x_train=data.x_train[:, rows], y_train=data.y_train[:, rows]) for rows in rows]
-        depth, learning = mixture_of(replicates), self.learns_now(replicates)
+        depth, learning = mixture_of(replicates), self.learns_at(replicates.epoch, replicates.training.epochs)
         total = torch.zeros(len(generators), device=data.y_train.device)
         for own, other in zip(*(replicates.batches(half, generators) for half in halves), strict=True):
             if learning:
@@ -100,9 +100,17 @@ class Mixing(Architect, Method):
         depth.hold(None)
         return total / n
 
-    def learns_now(self, replicates: Replicates) -> bool:
-        """Whether alpha is learnt in this epoch."""
-        return self.learns_in(replicates.epoch, replicates.training.epochs)
+    def learns_at(self, epoch: int, epochs: int) -> bool:
+        """Whether alpha is learnt in an epoch, counted from 1, of a search of so many."""
+        return self.learns_in(epoch, epochs)
+
+    def block_evaluations(self, depth: DepthPosterior, n_train: int, epochs: int, limit: int) -> float:
+        return depth.max_depth * n_train * self.passes_in(range(1, epochs + 1), limit)
+
+    def passes_in(self, epochs: range, limit: int) -> float:
+        """How often these epochs, of a search of at most `limit`, run the network forward over the training points, of
+        which each half is one of two."""
+        return (len(epochs) + sum(self.learns_at(epoch, limit) for epoch in epochs) * PASSES[self.order]) / 2
 
     def _ahead(self, replicates: Replicates) -> LookAhead:
         named = dict(replicates.network.named_parameters())

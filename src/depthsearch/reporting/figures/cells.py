@@ -9,9 +9,10 @@ from matplotlib.ticker import MaxNLocator
 
 from depthsearch.data.nasbench import SETS
 from depthsearch.measuring.cells import DRAWN
-from depthsearch.reporting.figures.style import Tables, legend_beside, panels, titled
+from depthsearch.reporting.figures.style import legend_beside, panels, titled
 from depthsearch.reporting.tables.chains import named, side_by_side, size
-from depthsearch.reporting.tables.tuning import SCAN as TUNING_SCAN
+from depthsearch.reporting.tables.rate_scans import CELL_RATES
+from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import span
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.plans import NASBENCH201
@@ -141,7 +142,7 @@ def depths(tables: Tables) -> Figure | None:
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
     """The searches of NAS-Bench-201 but for those that learning rates were tuned on."""
-    return rows[(rows["scan"] != TUNING_SCAN) & (rows["space"] == NASBench201Cell.name)]
+    return rows[(rows["scan"] != CELL_RATES) & (rows["space"] == NASBench201Cell.name)]
 
 
 def _kinds(rows: pd.DataFrame) -> list[str]:

@@ -8,7 +8,6 @@ from matplotlib.ticker import MaxNLocator
 from depthsearch.reporting.figures.style import (
     COLOURS,
     LABELS,
-    Tables,
     depth_posterior,
     panels,
     points,
@@ -19,6 +18,7 @@ from depthsearch.reporting.figures.style import (
 )
 from depthsearch.reporting.judging.claims import best_ddn, depths_of, is_search
 from depthsearch.reporting.parts import ldn_and_ddn, reference_depth, timed_runs
+from depthsearch.reporting.tables.schema import Tables
 
 
 def image_posteriors(tables: Tables) -> Figure | None:

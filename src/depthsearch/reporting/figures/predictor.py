@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from depthsearch.reporting.figures.style import Tables, legend_beside, panels, three_quartiles, titled
+from depthsearch.reporting.figures.style import legend_beside, panels, three_quartiles, titled
 from depthsearch.reporting.tables.prediction import ORDER
+from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import span
 from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
 from depthsearch.studies.predictor_table import ENSEMBLE, PUBLISHED

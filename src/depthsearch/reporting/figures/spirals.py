@@ -11,7 +11,6 @@ from matplotlib.ticker import LogLocator, MultipleLocator, NullLocator, Symmetri
 from depthsearch.reporting.figures.style import (
     COLOURS,
     LABELS,
-    Tables,
     chosen_depth,
     depth_posterior,
     legend_beside,
@@ -24,7 +23,8 @@ from depthsearch.reporting.figures.style import (
     titled,
 )
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.parts import FAIR, held_out, ldn_and_ddn, of_scan
+from depthsearch.reporting.parts import held_out, ldn_and_ddn, of_scan
+from depthsearch.reporting.tables.schema import FAIR, Tables
 from depthsearch.studies.spirals import HELD_OUT, Spirals
 
 
@@ -41,8 +41,10 @@ def spiral_run(tables: Tables, max_depth: int = 20) -> Figure | None:
     return titled(figure, f"LDN on spirals, D = {max_depth}, {repeats(depths)}: q mean and deviation, losses quartiles")
 
 
-def spiral_maps(maps: Mapping[str, np.ndarray]) -> Figure:
+def spiral_maps(maps: Mapping[str, np.ndarray] | None) -> Figure | None:
     """Predictive of the pruned network with the training points, and uncertainty as entropy."""
+    if maps is None:
+        return None
     figure, axes = panels(3, width=3.2)
     probs, extent = maps["predictive"].astype(float), float(maps["extent"])
     figure.colorbar(probability_map(axes[0], probs, extent), ax=axes[0], shrink=0.8)
@@ -60,8 +62,10 @@ def spiral_maps(maps: Mapping[str, np.ndarray]) -> Figure:
     return titled(figure, f"LDN on spirals, D = {len(maps['per_depth']) - 1}, repeat 0, one run")
 
 
-def spiral_depth_functions(maps: Mapping[str, np.ndarray]) -> Figure:
+def spiral_depth_functions(maps: Mapping[str, np.ndarray] | None) -> Figure | None:
     """The function that the network computes at each depth: p(arm 1)."""
+    if maps is None:
+        return None
     per_depth = maps["per_depth"].astype(float)
     columns = 7
     figure, axes = plt.subplots(

@@ -8,7 +8,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullForm
 
 from depthsearch.reporting.figures.style import (
     LABELS,
-    Tables,
     band,
     legend_beside,
     panels,
@@ -16,9 +15,9 @@ from depthsearch.reporting.figures.style import (
     three_quartiles,
     titled,
 )
-from depthsearch.reporting.judging.purposes import ORDER, families
 from depthsearch.reporting.judging.rules import LIKELIHOOD_MARGIN
-from depthsearch.reporting.tables.comparison import MODES
+from depthsearch.reporting.tables.comparison import MODES, ORDER, families, of_family
+from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 
@@ -30,8 +29,8 @@ SHIFTS = {"log_likelihood": "log-likelihood (nats)", "ece": "ECE (%)", "auroc": 
 
 def choices(tables: Tables) -> Figure | None:
     """Chosen depth of every strategy against the difficulty of the spirals, and the best deterministic depth."""
-    rows = dict(families(tables["strategies"])).get("spirals")
-    if rows is None:
+    rows = of_family(tables["strategies"], "spirals")
+    if rows.empty:
         return None
     rows = rows.assign(angle=rows["data_set"].str.removeprefix("spirals").astype(float))
     posteriors, mixtures = ([k for k in METHODS if METHODS[k].depthwise == depthwise] for depthwise in (True, False))
@@ -144,8 +143,8 @@ def entropies(tables: Tables) -> Figure | None:
 
 def shifts(tables: Tables, family: str) -> Figure | None:
     """Log-likelihood, ECE and AUROC of entropy as the test points move off the data, as searched."""
-    rows: pd.DataFrame | None = dict(families(tables["strategies_shift"])).get(family)
-    if rows is None:
+    rows = of_family(tables["strategies_shift"], family)
+    if rows.empty:
         return None
     figure, axes = panels(len(SHIFTS), width=4)
     for ax, (metric, label) in zip(axes, SHIFTS.items(), strict=True):

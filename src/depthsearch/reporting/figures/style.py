@@ -1,7 +1,7 @@
 """What the figures share: colours, labels, and the parts that are drawn on axes."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -35,7 +35,6 @@ LABELS = {
     "error": "error (%)",
     "log_likelihood": "log-likelihood (nats)",
 }
-Tables = Mapping[str, pd.DataFrame]
 
 
 def scale_of(column: str) -> int:

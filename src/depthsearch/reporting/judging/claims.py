@@ -18,6 +18,7 @@ from depthsearch.reporting.judging.rules import (
     Rule,
 )
 from depthsearch.reporting.parts import claimed_depth, cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
+from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import difference_said
 from depthsearch.studies.images import Images
 
@@ -30,7 +31,7 @@ MEASURES = (  # name, metric, sign of a cost, margin, unit
 )
 
 
-def spiral_claims(tables: dict[str, pd.DataFrame], protocol: str = "") -> pd.DataFrame:
+def spiral_claims(tables: Tables, protocol: str = "") -> pd.DataFrame:
     """The claims on spirals, a row a quantity: paired difference with its interval, margin, n, verdict.
 
     `protocol` is `FAIR` or, for the paper's, nothing.
@@ -44,7 +45,7 @@ def spiral_claims(tables: dict[str, pd.DataFrame], protocol: str = "") -> pd.Dat
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def image_claims(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def image_claims(tables: Tables) -> pd.DataFrame:
     """The same on images, for each data set of each cohort of runs; the fair protocol first.
 
     Verdicts on networks that were trained less than the paper's say after how many epochs.

@@ -4,7 +4,6 @@ A *family* is all spirals together or one image data set. Differences are paired
 network seeds for every strategy; on spirals a repeat counts once, with its mean over the angles.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,9 +13,9 @@ from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.judging.guesses import as_good
 from depthsearch.reporting.judging.rules import FEWEST
 from depthsearch.reporting.tables.baselines import BASELINES
-from depthsearch.strategies import METHODS, SEARCHES
+from depthsearch.reporting.tables.comparison import ORDER, by_repeat, off_the_data
+from depthsearch.strategies import METHODS
 
-ORDER = [*METHODS, *SEARCHES, *BASELINES]
 FREE_WIDTH = ("random", "predictor")  # choose a width too
 
 
@@ -53,34 +52,14 @@ def _purposes(rows: pd.DataFrame, shift: pd.DataFrame) -> list[_Purpose]:
     return found
 
 
-def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each family by its name."""
-    name = table["data_set"].where(~table["data_set"].str.startswith("spirals"), "spirals")
-    for family in dict.fromkeys(sorted(name, key=lambda n: (n != "spirals", n))):
-        yield family, table[name == family]
-
-
-def by_repeat(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Means over data sets: one row a repeat, one column a strategy; NaN where a repeat misses one of the data sets."""
-    groups = rows.groupby(["strategy", "seed"])[column]
-    table = groups.mean().where(groups.count() == rows["data_set"].nunique()).unstack("strategy")
-    return table[[name for name in ORDER if name in table]]
-
-
-def off_the_data(shift: pd.DataFrame) -> pd.DataFrame:
-    """Per run, the mean over all amounts of shift but none: log-likelihood, ECE and AUROC."""
-    keys = ["data_set", "strategy", "seed"]
-    return shift[shift["shift"] > 0].groupby(keys)[["log_likelihood", "ece", "auroc"]].mean().reset_index()
-
-
 def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
     """Sentences about one family, from its numbers."""
     said = []
     cost = rows.groupby("strategy")["block_evaluations"].mean()
-    if rows["regret"].notna().any():
-        regrets = by_repeat(rows, "regret")
-        regret = regrets.mean().dropna()
-        here = regret[[name for name in regret.index if name not in (*FREE_WIDTH, *BASELINES)]]
+    regrets = by_repeat(rows, "regret")
+    regret = regrets.mean().dropna()
+    here = regret[[name for name in regret.index if name not in (*FREE_WIDTH, *BASELINES)]]
+    if len(here):
         best, guesses = str(here.idxmin()), as_good(regrets)
         none = "least regret"
         if guesses:
@@ -92,8 +71,8 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
             f"To choose a depth and retrain at it: {none}: {best}, {here[best]:.3g} nats, "
             f"{cost[best]:.2g} block evaluations{manual}."
         )
-        wide = ", ".join(f"{name} {regret[name]:.3g} nats" for name in FREE_WIDTH if name in regret)
-        said.append(f"To choose a width too: regret of {wide}, against the same reference." if wide else "")
+    wide = ", ".join(f"{name} {regret[name]:.3g} nats" for name in FREE_WIDTH if name in regret)
+    said.append(f"To choose a width too: regret of {wide}, against the same reference." if wide else "")
     said += [_best(purpose) for purpose in _purposes(rows, shift)]
     return [sentence for sentence in said if sentence]
 

@@ -1,7 +1,5 @@
 """Which learning rate of the mixing weights a strategy has at the reduced size, by a rule that was written before."""
 
-from collections.abc import Mapping, Sequence
-
 import pandas as pd
 
 TUNING = (
@@ -41,7 +39,6 @@ TUNING_BELOW = (
     "the best of the five is taken by the same rule, on spirals; for images the weights of depths keep the best of "
     "three.",
 )
-TUNED_BY = {"validation loss in the end": ("end_loss", 4), "entropy, end": ("entropy_end", 3)}
 
 
 def tuned(runs: pd.DataFrame) -> dict[str, float]:
@@ -55,33 +52,3 @@ def tuned_text(runs: pd.DataFrame) -> dict[str, float]:
     """As `tuned`, of recurrent cells: from rows with the `fall` of the entropy (nats), too."""
     moved = runs[runs["fall"] >= LEAST_FALL]
     return {str(kind): float(own["setting"].max()) for kind, own in runs.groupby("kind")} | tuned(moved)
-
-
-def rule_said(rule: tuple[str, str], started: pd.Series) -> str:
-    """What a rule of tuning says, since when, and how many of the runs are older."""
-    since, said = rule
-    older = int((started < since).sum())
-    return f"{said} The rule is of {since.replace('T', ', ')} UTC; {older} of {len(started)} runs are older."
-
-
-def tuning_table(
-    rows: pd.DataFrame,
-    taken: Mapping[str, float],
-    order: Sequence[str],
-    columns: Mapping[str, tuple[str, int]] = TUNED_BY,
-) -> pd.DataFrame:
-    """A row a strategy and setting, in this order of strategies and all others after them.
-
-    `columns`, by the name that a page has for them, are means of so many decimals.
-    """
-    table = []
-    for kind in sorted(rows["kind"].unique(), key=lambda kind: order.index(kind) if kind in order else len(order)):
-        runs = rows[rows["kind"] == kind]
-        for setting, part in runs.groupby("setting"):
-            row = {"method": kind, "setting": f"{setting:g}", "n": len(part)}
-            for name, (column, decimals) in columns.items():
-                row[name] = f"{part[column].mean():.{decimals}f}" if part[column].notna().all() else "-"
-            edge = setting in (runs["setting"].min(), runs["setting"].max())
-            mark = "taken, the edge of what was tried" if edge else "taken"
-            table.append(row | {"": mark if setting == taken.get(kind) else ""})
-    return pd.DataFrame(table)

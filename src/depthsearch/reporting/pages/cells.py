@@ -7,13 +7,14 @@ import pandas as pd
 from depthsearch.data.nasbench import SETS
 from depthsearch.measuring.cells import YARDSTICKS
 from depthsearch.reporting.intervals import interval_of
+from depthsearch.reporting.judging.against import RIVALS, against
 from depthsearch.reporting.judging.rules import BETTER_CELLS, rules_table
-from depthsearch.reporting.judging.tuning import TUNING, rule_said, tuned, tuning_table
-from depthsearch.reporting.pages.against import RIVALS, against
+from depthsearch.reporting.judging.tuning import TUNING, tuned
 from depthsearch.reporting.pages.chains import chains_part
+from depthsearch.reporting.pages.rates import rule_said, tuning_table
+from depthsearch.reporting.tables.rate_scans import CELL_RATES
 from depthsearch.reporting.tables.schema import Tables
-from depthsearch.reporting.tables.tuning import SCAN as TUNING_SCAN
-from depthsearch.reporting.words import between, images_said, markdown, not_shown, span, spread
+from depthsearch.reporting.words import between, images_said, markdown, not_shown, number, span, spread
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.random_cells import EQUAL_COST
 
@@ -31,8 +32,8 @@ def cells_page(tables: Tables, others: Sequence[str]) -> str:
         others: a line for each cohort of runs that is not.
     """
     rows = tables["cells"]
-    tuning = rows[rows["scan"] == TUNING_SCAN]
-    judged = rows[rows["scan"] != TUNING_SCAN]
+    tuning = rows[rows["scan"] == CELL_RATES]
+    judged = rows[rows["scan"] != CELL_RATES]
     text = [
         "# Searching a cell",
         "Generated from the saved runs by `make figures`; no number here is typed but those of the papers. Differences "
@@ -62,8 +63,10 @@ sign. So how many are above 0 stands there too:"""
 MOVED = """Entropy of the mixing weights, nats, a mean over edges (ln 5 = 1.609 where all of five options are alike; of
 the three that the progressive search keeps, ln 3 = 1.099). Changes: how often, over all epochs, the largest option of
 an edge became another. Operation evaluations: operations that images pass, forward, all told; one on 1/K of the
-channels counts 1/K. Seconds are wall time beside other work on the machine, so they are upper bounds; random search
-trains many small networks, whose stems, classifiers and steps are in its seconds and not in its evaluations."""
+channels counts 1/K. The progressive search leaves alpha alone for a fifth of each stage, in whole epochs: a stage of
+few epochs has more, and opens its new channels nearly at once. Seconds are wall time beside other work on the machine,
+so they are upper bounds; random search trains many small networks, whose stems, classifiers and steps are in its
+seconds and not in its evaluations."""
 
 
 def _worth(rows: pd.DataFrame) -> list[str]:
@@ -145,7 +148,7 @@ def moved_table(rows: pd.DataFrame) -> pd.DataFrame:
         ends = [runs[f"entropy_{when}"].dropna() for when in ("start", "end")]
         row = {"method": kind, "n": runs["seed"].nunique(), "diverged": int(runs["diverged_epoch"].notna().sum())}
         row["setting"] = ", ".join(f"{setting:g}" for setting in sorted(runs["setting"].unique()))
-        row |= {"entropy, start": f"{ends[0].mean():.3f}" if len(ends[0]) else "-"}
+        row |= {"entropy, start": number(ends[0].mean(), ".3f")}
         row |= {"entropy, end": spread(ends[1])}
         row |= {"changes": spread(runs["changes"])}
         if runs["skip_only"].notna().any():  # a recurrent cell has no such operation

@@ -3,10 +3,11 @@
 import pandas as pd
 
 from depthsearch.reporting.parts import of_scan
+from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import listed, span
 
 
-def costs(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def costs(tables: Tables) -> pd.DataFrame:
     """What each scan is made of and what it took."""
     rows = []
     for scan in sorted({*tables["runs"]["scan"], *tables["diverged"]["scan"]}):

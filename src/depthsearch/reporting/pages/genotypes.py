@@ -19,7 +19,7 @@ from depthsearch.reporting.judging.trained import (
 from depthsearch.reporting.pages.cells import moved_table, sizes
 from depthsearch.reporting.pages.recurrent import JUDGED, KINDS, rates_said, searches_part, tuning_part
 from depthsearch.reporting.tables.genotypes import RANDOM_CELLS, by_origin, searches_of
-from depthsearch.reporting.words import counts_said, difference_said, markdown, not_shown, spread
+from depthsearch.reporting.words import counts_said, difference_said, markdown, not_shown, number, spread
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.genotypes import PRESETS
 from depthsearch.studies.texts import TEXTS
@@ -170,7 +170,7 @@ def worth_table(rows: pd.DataFrame, measure: Measure) -> pd.DataFrame:
         row = {"cells": kind, "n": len(own), "trainings": ours["configuration"].add(ours["seed"].astype(str)).nunique()}
         row |= {"diverged": int(ours["diverged_epoch"].notna().sum()), measure.name: spread(values, ".2f", ".2f")}
         row |= {"interval": "-" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"}
-        table.append(row | {"parameters": f"{own['parameters'].mean():,.0f}" if len(own) else "-"})
+        table.append(row | {"parameters": number(own["parameters"].mean(), ",.0f")})
     return pd.DataFrame(table)
 
 
@@ -178,7 +178,7 @@ def differences_table(judged: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     """A row a difference of `differences`."""
     table = []
     for row in judged.to_dict("records"):
-        p = "-" if np.isnan(row["p"]) else f"{row['p']:.2g}"
+        p = number(row["p"], ".2g")
         shown = {
             "difference": f"{row['kind']} − {row['other']}",
             measure.unit: difference_said(row["interval"], measure.scale, how="+.2f"),

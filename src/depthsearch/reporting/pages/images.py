@@ -7,13 +7,14 @@ import pandas as pd
 from depthsearch.reporting.judging.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of, is_search
 from depthsearch.reporting.pages.costs import diverged_runs
 from depthsearch.reporting.parts import claimed_depth, cohorts, first_cohorts, of_data_sets, reference_depth, timed_runs
+from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import listed, spread
 from depthsearch.studies.images import Images
 
 PAPER_SETS, PAPER_DEPTHS = ("MNIST", "Fashion-MNIST", "SVHN"), 16  # of its image scans
 
 
-def image_runs(tables: dict[str, pd.DataFrame]) -> str:
+def image_runs(tables: Tables) -> str:
     """Which image runs there are, how they were made and how much less that is than the paper's; a list."""
     lines, seen, devices = [], set(), set()
     for name, cohort in cohorts(tables).items():
@@ -46,7 +47,7 @@ def image_runs(tables: dict[str, pd.DataFrame]) -> str:
     return "\n".join(lines)
 
 
-def image_scale(tables: dict[str, pd.DataFrame]) -> str:
+def image_scale(tables: Tables) -> str:
     """How much less than the paper's the runs are of which the first page tells, in a sentence; nothing of none."""
     told, devices = [], set()
     for data_set, (way, runs) in first_cohorts(tables).items():
@@ -72,7 +73,7 @@ def _depths_of_kinds(runs: pd.DataFrame) -> str:
     return ", ".join(said)
 
 
-def protocol_gap(tables: dict[str, pd.DataFrame]) -> str:
+def protocol_gap(tables: Tables) -> str:
     """How far validation error rose from one epoch to the next, of settings run in both protocols."""
     keys = ["data_set", "kind", "max_depth", "precision", "epochs_limit"]
     runs = tables["runs"]
@@ -113,7 +114,7 @@ METRIC_COLUMNS = {
 ORIGINAL_COLUMNS = {"mean true-class probability": "mean_true_class_probability", "paper ECE": "paper_ece"}
 
 
-def image_table(tables: dict[str, pd.DataFrame], columns: Mapping[str, str] = METRIC_COLUMNS) -> pd.DataFrame:
+def image_table(tables: Tables, columns: Mapping[str, str] = METRIC_COLUMNS) -> pd.DataFrame:
     """LDN at the `claimed_depth`, the DDN of that depth and the best DDN: test set, mean and deviation."""
     rows = []
     for cohort_name, cohort in cohorts(tables).items():
@@ -138,7 +139,7 @@ def image_table(tables: dict[str, pd.DataFrame], columns: Mapping[str, str] = ME
 PREDICTORS = {"DDN": "DDN of D", "LDN-full": "LDN-full", "LDN-95": "LDN-95", "DDN-95": "DDN of d_opt"}
 
 
-def prediction_table(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def prediction_table(tables: Tables) -> pd.DataFrame:
     """Seconds to predict the whole test set, for each data set and D that was timed: LDN and deterministic networks."""
     rows = []
     for cohort_name, cohort in cohorts(tables).items():

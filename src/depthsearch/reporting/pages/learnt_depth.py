@@ -8,8 +8,8 @@ import pandas as pd
 from depthsearch.reporting.intervals import Interval, interval_of
 from depthsearch.reporting.judging.claims import best_ddn
 from depthsearch.reporting.judging.rules import CHOOSING, FEWEST, REPAIR, rules_table
-from depthsearch.reporting.tables.variations import AS_IS, FITS, drawn_depth, taken, with_words
-from depthsearch.reporting.words import difference_said, markdown, not_shown, spread
+from depthsearch.reporting.tables.variations import AS_IS, FITS, drawn_depth, with_words
+from depthsearch.reporting.words import difference_said, markdown, not_shown, number, spread
 
 INTRO = """Generated from the saved runs by `make figures`; no number here is typed. On spirals one run of LDN may err
 more than the best fixed depth ([claim 2](README.md#claims-of-the-paper) says by how much, and how sure that is), and q
@@ -85,6 +85,18 @@ def in_words(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
     return said
 
 
+def taken(choosing: pd.DataFrame) -> tuple[str, str] | None:
+    """The variation and its fit by the rule `REPAIR`: the lowest mean test error, that of the paper left out.
+
+    Args:
+        choosing: as of `with_words`, of the seeds that choose. One of which a run diverged is not taken.
+    """
+    others = choosing[(choosing["variation"] != AS_IS) | (choosing["fit"] != FITS[0])]
+    means = others.groupby(["variation", "fit"], sort=False)["test_error"].agg(lambda errors: errors.mean(skipna=False))
+    means = means.dropna()
+    return None if means.empty else means.index[int(means.argmin())]
+
+
 def trained_again(rows: pd.DataFrame, ldn: pd.DataFrame) -> str:
     """The same difference from other trainings of the paper's LDN: how much of it is the noise of training."""
     best = taken(rows[rows["seed"] >= CHOOSING])
@@ -137,13 +149,16 @@ def variations_table(rows: pd.DataFrame) -> pd.DataFrame:
     for (variation, fit), part in rows.groupby(["variation", "fit"], sort=False):
         done = part[part["diverged_epoch"].isna()]
         row = {"variation": variation, "q": fit, "n": len(part), "d_opt": spread(done["pruned_depth"])}
-        row |= {"KL (nats)": f"{done['kl_to_exact'].mean():.2f}", "test error (%)": spread(100 * done["test_error"])}
+        row |= {
+            "KL (nats)": number(done["kl_to_exact"].mean(), ".2f"),
+            "test error (%)": spread(100 * done["test_error"]),
+        }
         paper = variation == AS_IS and fit == FITS[0]
         minus = "-" if paper else difference_said(gap(rows, str(variation), str(fit), "test_error"), 100)
         row |= {"minus the paper's": minus, "log-likelihood (nats)": spread(done["test_log_likelihood"])}
         row |= {"AUROC off the data": spread(done["shift_auroc"])}
-        row |= {"log-likelihood there, median": f"{done['shift_log_likelihood'].median():.3g}"}
-        table.append(row | {"epochs": f"{done['epochs'].mean():.0f}"})
+        row |= {"log-likelihood there, median": number(done["shift_log_likelihood"].median(), ".3g")}
+        table.append(row | {"epochs": number(done["epochs"].mean(), ".0f")})
     return pd.DataFrame(table)
 
 

@@ -7,12 +7,12 @@ import pandas as pd
 
 from depthsearch.reporting.judging.claims import image_claims, spiral_claims
 from depthsearch.reporting.judging.guesses import as_good
-from depthsearch.reporting.judging.purposes import by_repeat, families, good_for
+from depthsearch.reporting.judging.purposes import good_for
 from depthsearch.reporting.judging.rules import CALIBRATION, DIFFICULTY, FEWEST, PRUNING, SEARCH, STEADY
 from depthsearch.reporting.pages.images import PAPER_SETS, image_scale
-from depthsearch.reporting.parts import FAIR
 from depthsearch.reporting.tables.baselines import BASELINES
-from depthsearch.reporting.tables.schema import Tables
+from depthsearch.reporting.tables.comparison import by_repeat, families, of_family
+from depthsearch.reporting.tables.schema import FAIR, Tables
 from depthsearch.reporting.words import markdown, most_often, span
 
 CLAIMS = (PRUNING, SEARCH, CALIBRATION, STEADY, DIFFICULTY)
@@ -33,9 +33,9 @@ def readme_part(scans: Tables, compared: Tables) -> str:
         markdown(claims_in_words(spiral_claims(scans), spiral_claims(scans, FAIR), image_claims(scans))),
         image_scale(scans),
     ]
-    found = dict(families(compared["strategies"])) if compared else {}
+    found = dict(families(compared["strategies"]))
     if "spirals" in found:
-        rows, shift = found["spirals"], dict(families(compared["strategies_shift"])).get("spirals", pd.DataFrame())
+        rows, shift = found["spirals"], of_family(compared["strategies_shift"], "spirals")
         text += [_guesses(found), markdown(strategies_in_short(rows, shift)), HOW_TO_READ]
     return "\n\n".join(text)
 
@@ -88,7 +88,7 @@ def _short(quantity: str) -> str:
     )
 
 
-def _guesses(found: Mapping[str, pd.DataFrame]) -> str:
+def _guesses(found: Tables) -> str:
     """Which guesses no strategy is seen to beat, a part a family of data sets, and which have too few repeats.
 
     A repeat counts if each guess and some strategy have a regret there.

@@ -2,10 +2,11 @@
 
 import pandas as pd
 
-from depthsearch.reporting.judging.tuning import TUNED_BY, TUNING_TEXT, rule_said, tuned, tuned_text, tuning_table
+from depthsearch.reporting.judging.tuning import TUNING_TEXT, tuned, tuned_text
 from depthsearch.reporting.pages.cells import moved_table
+from depthsearch.reporting.pages.rates import TUNED_BY, rule_said, tuning_table
 from depthsearch.reporting.tables.genotypes import PUBLISHED, RANDOM_CELLS
-from depthsearch.reporting.tables.tuning import SCAN_TEXT, for_tuning
+from depthsearch.reporting.tables.rate_scans import TEXT_RATES, for_tuning
 from depthsearch.reporting.words import counts_said, markdown
 from depthsearch.studies.recurrent_genotypes import LSTM
 
@@ -17,7 +18,9 @@ have the width at which they come closest to as many parameters."""
 MOVED = """Entropy of the mixing weights, nats, a mean over the 36 edges; where all five options, "none" among them, are
 alike it is ln 5 = 1.609. Changes: how often, over all epochs, the largest option of an edge became another. Operation
 evaluations: operations that words pass, forward, all told. Seconds are wall time beside other work on the machine, so
-they are upper bounds. **A search whose entropy and largest options stay where they were has found nothing.**"""
+they are upper bounds. The second order is DARTS's: the gradient that its product is taken along is clipped to 0.25 too,
+so that term is smaller than in the paper's equation 7, by as much as the gradient was larger. **A search whose entropy
+and largest options stay where they were has found nothing.**"""
 SEARCHED = {
     "width": "width {}",
     "epochs_limit": "{} epochs",
@@ -67,7 +70,7 @@ def tuning_part(trained: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
 
 def alpha_rates(cells: pd.DataFrame) -> pd.DataFrame:
     """Of the table `cells` the searches that rates of alpha were tuned on, with what `tuned_text` asks."""
-    rows = cells[cells["scan"] == SCAN_TEXT]
+    rows = cells[cells["scan"] == TEXT_RATES]
     return rows.assign(fall=rows["entropy_start"] - rows["entropy_end"])
 
 

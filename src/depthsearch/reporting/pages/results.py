@@ -17,8 +17,8 @@ from depthsearch.reporting.pages.images import (
     test_metrics,
 )
 from depthsearch.reporting.pages.spirals import bends, spirals_part, told
-from depthsearch.reporting.parts import FAIR, first_cohorts
-from depthsearch.reporting.tables.schema import RUNS, Tables, stacked
+from depthsearch.reporting.parts import first_cohorts
+from depthsearch.reporting.tables.schema import FAIR, RUNS, Tables, stacked
 from depthsearch.reporting.words import markdown, not_shown
 from depthsearch.studies.spirals import Spirals
 

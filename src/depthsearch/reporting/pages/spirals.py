@@ -7,8 +7,8 @@ from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.judging.claims import slopes
 from depthsearch.reporting.judging.rules import FEWEST, STEADY_FROM
 from depthsearch.reporting.pages.images import test_metrics
-from depthsearch.reporting.parts import FAIR, held_out, of_scan
-from depthsearch.reporting.tables.schema import Tables
+from depthsearch.reporting.parts import held_out, of_scan
+from depthsearch.reporting.tables.schema import FAIR, Tables
 from depthsearch.reporting.words import difference_said, markdown, spread
 from depthsearch.studies.spirals import HELD_OUT, Spirals
 

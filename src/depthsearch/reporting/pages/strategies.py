@@ -1,16 +1,18 @@
 """The comparison of strategies in words and tables, all of it computed: what each costs, what it wins over LDN, when to
 use which (`purposes`)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.intervals import Interval, interval_of
 from depthsearch.reporting.judging.guesses import against_baselines
-from depthsearch.reporting.judging.purposes import ORDER, by_repeat, families, off_the_data, when_to_use_which
-from depthsearch.reporting.judging.tuning import TUNING_BELOW, TUNING_DEPTH, rule_said, tuned, tuning_table
-from depthsearch.reporting.tables.comparison import MODES
+from depthsearch.reporting.judging.purposes import when_to_use_which
+from depthsearch.reporting.judging.tuning import TUNING_BELOW, TUNING_DEPTH, tuned
+from depthsearch.reporting.pages.rates import rule_said, tuning_table
+from depthsearch.reporting.tables.comparison import MODES, ORDER, by_repeat, families, of_family, off_the_data
+from depthsearch.reporting.tables.schema import Tables, stacked
 from depthsearch.reporting.words import difference_said, markdown, most_often, not_shown, span, spread
 from depthsearch.strategies import METHODS
 from depthsearch.studies.choices import ImageChoice
@@ -20,13 +22,14 @@ HOW_TO_READ = """
 Every strategy sees the same training and validation points; epochs, depths and widths are chosen by validation
 log-likelihood, and the test points are touched once. *Searched*: as the search leaves it, with all depths mixed;
 *truncated*: the network of the chosen depth alone, weights inherited; *retrained*: a deterministic network of the
-chosen depth trained from scratch on training and validation points. Regret: log-likelihood lost, retrained, against
-the best deterministic depth of the preset width, picked on the test points (another width can do better: negative).
-Searches are charged the seconds, block evaluations (blocks run forward x points) and networks of what they would have
-trained, a guess those of the one network that it takes, which stands for it as searched; other work on the machine may
-be in the seconds, it is not in the block evaluations. Mean ± standard deviation
-over data sets and repeats; differences are paired over repeats, mean and 95 % t-interval. DARTS and DrNAS give half of
-the training points to the weights of depths: as searched and truncated, their networks have learnt from the other half.
+chosen depth trained from scratch on training and validation points. Regret: log-likelihood lost, retrained, against the
+best deterministic depth of the preset width, picked on the test points (another width can do better: negative).
+Searches are charged the seconds, block evaluations (blocks run forward x points, but for the passes of image networks
+that estimate batch norm's statistics, alike for all) and networks of what they would have trained, a guess those of the
+one network that it takes, which stands for it as searched; other work on the machine may be in the seconds, it is not
+in the block evaluations. Mean ± standard deviation over data sets and repeats; differences are paired over repeats,
+mean and 95 % t-interval. DARTS and DrNAS give half of the training points to the weights of depths: as searched and
+truncated, their networks have learnt from the other half.
 """
 
 WHICH = """When to use which. "Below" the best: the whole 95 % interval of the paired difference is, of one comparison,
@@ -121,7 +124,7 @@ def shift_table(shift: pd.DataFrame) -> pd.DataFrame:
 def predictor_table(rows: pd.DataFrame) -> pd.DataFrame:
     """The neural predictor and ridge regression on the settings that neither saw."""
     runs = rows[rows["strategy"] == "predictor"]
-    if runs.empty or "predictor_tau" not in runs:
+    if runs["predictor_tau"].isna().all():
         return pd.DataFrame()
     names = {"predictor": "neural predictor", "ridge": "ridge on depth and log width"}
     return pd.DataFrame(
@@ -138,7 +141,7 @@ def predictor_table(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def strategies_part(tables: Mapping[str, pd.DataFrame], others: Sequence[str]) -> str:
+def strategies_part(tables: Tables, others: Sequence[str]) -> str:
     """The part of results/README.md.
 
     Args:
@@ -148,19 +151,19 @@ def strategies_part(tables: Mapping[str, pd.DataFrame], others: Sequence[str]) -
     text = [HOW_TO_READ.strip()]
     if tables["strategies"]["regret"].notna().any():
         text.append("![Regret of each strategy, and what it costs](figures/strategies_cost.png)")
-    shifts, pools, curves = (
-        dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool", "strategies_curves")
-    )
     for family, rows in families(tables["strategies"]):
-        text += [f"### {family}", _what(family, rows, pools.get(family)), WHICH]
-        text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shifts.get(family, pd.DataFrame()))))
+        shift, pool, curves = (
+            of_family(tables[name], family) for name in ("strategies_shift", "strategies_pool", "strategies_curves")
+        )
+        text += [f"### {family}", _what(family, rows, pool), WHICH]
+        text.append("\n".join(f"- {s}" for s in when_to_use_which(rows, shift)))
         if rows["regret"].notna().any():
             text += [
                 REGRET,
                 markdown(against_baselines(by_repeat(rows, "regret"))),
             ]
         text += ["Over all runs, repeats and data sets put together:", markdown(cost_table(rows))]
-        moved = moved_table(curves.get(family, pd.DataFrame()), rows)
+        moved = moved_table(curves, rows)
         if len(moved):
             deepest = int(rows["max_depth"].max())
             text += [
@@ -176,21 +179,21 @@ def strategies_part(tables: Mapping[str, pd.DataFrame], others: Sequence[str]) -
     return "\n\n".join(text) + not_shown(others)
 
 
-def details(tables: Mapping[str, pd.DataFrame], rates: pd.DataFrame) -> str:
+def details(tables: Tables, rates: pd.DataFrame) -> str:
     """The text of results/strategies.md: the other metrics, what happens off the data, how rates were chosen."""
     text = [
         "# Ways of choosing a depth: all metrics",
         "Generated, as [the verdict](README.md) is. " + HOW_TO_READ.strip(),
     ]
-    shifts, pools = (dict(families(tables[name])) for name in ("strategies_shift", "strategies_pool"))
     for family, rows in families(tables["strategies"]):
-        text += [f"## {family}", _what(family, rows, pools.get(family))]
+        shift, pool = (of_family(tables[name], family) for name in ("strategies_shift", "strategies_pool"))
+        text += [f"## {family}", _what(family, rows, pool)]
         for metric, title in (("error", "Test error (%)"), ("brier", "Brier score"), ("ece", "ECE (%)")):
             text += [title, markdown(quality_table(rows, metric))]
-        if family in shifts:
+        if len(shift):
             text += [
                 "Off the data, as searched: of a run the mean over all amounts of shift; of these, over runs:",
-                markdown(shift_table(shifts[family])),
+                markdown(shift_table(shift)),
                 f"![Log-likelihood, ECE and AUROC against the amount of shift](figures/strategies_shift_{family}.png)",
             ]
     text += tuning_part(rates, tables["strategies"]) if len(rates) else []
@@ -213,14 +216,14 @@ def tuning_part(rows: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
     return [*text, OLDER.format(", ".join(sorted(older)))] if older else text
 
 
-def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame | None) -> str:
+def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame) -> str:
     sets = ", ".join(sorted(rows["data_set"].unique(), key=lambda name: (len(name), name)))
     counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
     reduced = "" if family in ("spirals", "digits") else f" Reduced: {ImageChoice.MOST_IMAGES} training images."
     own = rows[rows["strategy"].isin(list(METHODS))]  # searches train no networks but those of the pool
-    trained = pd.concat([part[["seconds", "device"]] for part in (own, pool) if part is not None])
+    trained = stacked([part[["seconds", "device"]] for part in (own, pool)])
     minutes, where = trained["seconds"].sum() / 60, ", ".join(sorted(trained["device"].unique()))
-    included = "" if pool is None else ", the pool of deterministic networks included"
+    included = "" if pool.empty else ", the pool of deterministic networks included"
     return (
         f"{sets}; {span(counts)} repeats, at most {rows['epochs_limit'].max()} epochs; {minutes:.0f} minutes of "
         f"training in all{included} ({where}).{reduced}{_best_depth(rows)}"

@@ -1,1 +1,6 @@
-"""From run folders to tidy tables: a module for each kind of run, which `collect`s its tables."""
+"""From run folders to tidy tables.
+
+A module for each kind of run `collect`s its tables (`depth_scans`, `comparison`, `rates`, `searches`, `chains`,
+`genotypes`, `prediction`, `variations`); the others are for all: which tables there are (`schema`), on disk (`files`),
+of several machines (`joining`), which are `shown`.
+"""

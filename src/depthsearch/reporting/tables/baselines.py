@@ -1,8 +1,4 @@
-"""What one gets without looking: always the same depth, or any. Each row is taken from the pool of the comparison.
-
-A strategy is held against each of these by its regret: paired over repeats, p-values corrected by Holm's procedure
-over the strategies.
-"""
+"""What one gets without looking: always the same depth, or any. Each row is taken from the pool of the comparison."""
 
 from collections.abc import Callable, Iterable
 

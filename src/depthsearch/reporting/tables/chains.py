@@ -6,7 +6,7 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.reporting.tables import searches
-from depthsearch.reporting.tables.files import cohort_of, known_runs, read_runs, some
+from depthsearch.reporting.tables.files import cohort_of, known_runs, nonempty, read_runs
 from depthsearch.reporting.tables.schema import CHAINS, Tables, frames
 from depthsearch.reporting.tables.shown import shown
 from depthsearch.studies.cell_chain import CellChain
@@ -46,7 +46,7 @@ def read_tables(results: Path) -> Tables:
     Raises:
         FileNotFoundError: there are no searches.
     """
-    return shown(some(known_runs(results, searches.collect), results) | known_runs(results, collect))[0]
+    return shown(nonempty(known_runs(results, searches.collect), results) | known_runs(results, collect))[0]
 
 
 def side_by_side(rows: pd.DataFrame) -> pd.DataFrame:

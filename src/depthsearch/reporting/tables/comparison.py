@@ -1,7 +1,7 @@
 """Tables of the comparison of strategies, whose runs lie in `results/runs/scan_strategies`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +9,17 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.measuring.choices import METRICS
-from depthsearch.reporting.tables.baselines import with_baselines
-from depthsearch.reporting.tables.files import cohort_of, known_runs, read_runs, some, thin
+from depthsearch.reporting.tables.baselines import BASELINES, with_baselines
+from depthsearch.reporting.tables.files import cohort_of, known_runs, nonempty, read_runs, thin
 from depthsearch.reporting.tables.schema import CHOICES, POOL, Tables, frames
 from depthsearch.reporting.tables.shown import shown
-from depthsearch.strategies import METHODS
+from depthsearch.strategies import METHODS, SEARCHES
 from depthsearch.studies.pools import pool_row
 
 TABLES = (*CHOICES.tables, *POOL.tables)
 # What is of a strategy, or of a network; all else is shared.
 OF_A_STRATEGY = ("kind", "max_depth", "width", "points", "pool", "selection", "rate")
+ORDER = [*METHODS, *SEARCHES, *BASELINES]
 LOOKED_UP = ("retrained_", "best_depth", "best_log_likelihood", "regret")  # how columns begin that are of the pool
 MODES = ("searched", "truncated", "retrained")
 
@@ -79,7 +80,7 @@ def _spent(summary: Mapping) -> dict:
     return {"seconds": summary["seconds"]["training_seconds"]} | summary.get("costs", {})
 
 
-def with_retrained(tables: Mapping[str, pd.DataFrame]) -> Tables:
+def with_retrained(tables: Tables) -> Tables:
     """The tables with what the pool says of each choice: its depth `retrained_...` on all points, and its `regret`.
 
     Of networks trained in several configurations the last one counts.
@@ -116,10 +117,10 @@ def read_tables(results: Path) -> Tables:
     Raises:
         FileNotFoundError: there are neither runs nor tables.
     """
-    return shown_tables(some(all_tables(results), results))[0]
+    return shown_tables(nonempty(all_tables(results), results))[0]
 
 
-def shown_tables(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
+def shown_tables(tables: Tables) -> tuple[Tables, list[str]]:
     """What is `shown` of the comparison, and a line for each cohort left out.
 
     Regrets are among what is shown, and there is a row for each of the `BASELINES`.
@@ -127,3 +128,31 @@ def shown_tables(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]
     part, others = shown({name: tables[name] for name in TABLES})
     part = with_retrained(part)
     return part | {"strategies": with_baselines(part["strategies"], part["strategies_pool"])}, others
+
+
+# Parts of these tables. A *family* is all spirals together or one image data set.
+
+
+def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each family by its name."""
+    name = table["data_set"].where(~table["data_set"].str.startswith("spirals"), "spirals")
+    for family in dict.fromkeys(sorted(name, key=lambda n: (n != "spirals", n))):
+        yield family, table[name == family]
+
+
+def of_family(table: pd.DataFrame, family: str) -> pd.DataFrame:
+    """The rows of one family; none where there is none."""
+    return dict(families(table)).get(family, table[:0])
+
+
+def by_repeat(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Means over data sets: one row a repeat, one column a strategy; NaN where a repeat misses one of the data sets."""
+    groups = rows.groupby(["strategy", "seed"])[column]
+    table = groups.mean().where(groups.count() == rows["data_set"].nunique()).unstack("strategy")
+    return table[[name for name in ORDER if name in table]]
+
+
+def off_the_data(shift: pd.DataFrame) -> pd.DataFrame:
+    """Per run, the mean over all amounts of shift but none: log-likelihood, ECE and AUROC."""
+    keys = ["data_set", "strategy", "seed"]
+    return shift[shift["shift"] > 0].groupby(keys)[["log_likelihood", "ece", "auroc"]].mean().reset_index()

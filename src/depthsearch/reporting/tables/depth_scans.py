@@ -8,9 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.hardware import in_words
-from depthsearch.reporting.parts import FAIR
-from depthsearch.reporting.tables.files import cohort_of, known_runs, read_runs, some, thin
-from depthsearch.reporting.tables.schema import RUNS, Tables, frames
+from depthsearch.reporting.tables.files import cohort_of, known_runs, nonempty, read_runs, thin
+from depthsearch.reporting.tables.schema import FAIR, RUNS, Tables, frames
 from depthsearch.reporting.tables.shown import shown
 from depthsearch.studies.spirals import Spirals
 
@@ -110,4 +109,4 @@ def read_tables(results: Path) -> Tables:
     Raises:
         FileNotFoundError: there are neither runs nor tables.
     """
-    return shown(some(all_tables(results), results))[0]
+    return shown(nonempty(all_tables(results), results))[0]

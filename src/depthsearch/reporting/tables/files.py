@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.reporting.tables.joining import in_order_of, join
+from depthsearch.reporting.tables.rate_scans import DEPTH_RATES
 from depthsearch.reporting.tables.schema import FAMILIES, Tables, as_text, empty
-from depthsearch.reporting.tables.tuning import DEPTH_SCAN
 from depthsearch.running.folders import read_config, read_run, run_folders
 from depthsearch.running.study import fingerprint
 
 # how a study begins -> what `read_runs` calls it
-OF = {
+KINDS = {
     "choice": "choices",
     "cells": "cells",
     "recurrent cells": "cells",
@@ -48,11 +48,9 @@ def read_runs(results: Path, of: str) -> list[tuple[dict, dict]]:
 
 
 def _kind_of(config: Mapping) -> str:
-    return "rates" if config.get("scan") == DEPTH_SCAN else _table_of(config["configuration"].get("study", ""))
-
-
-def _table_of(study: str) -> str:
-    return next((name for start, name in OF.items() if study.startswith(start)), "depth")
+    study = config["configuration"].get("study", "")
+    kind = next((name for start, name in KINDS.items() if study.startswith(start)), "depth")
+    return "rates" if config.get("scan") == DEPTH_RATES else kind
 
 
 def cohort_of(config: Mapping, *varied: str, of_training: Collection[str] = ()) -> str:
@@ -74,11 +72,11 @@ def known_runs(results: Path, collect: Callable[[Path], Tables]) -> Tables:
     return in_order_of(stored, join(collected, stored)[0])
 
 
-def some(tables: Tables, results: Path) -> Tables:
-    """The tables.
+def nonempty(tables: Tables, results: Path) -> Tables:
+    """The tables, of which one has rows.
 
     Raises:
-        FileNotFoundError: there is no row in them.
+        FileNotFoundError: none has.
     """
     if all(table.empty for table in tables.values()):
         raise FileNotFoundError(f"no finished runs in {results / 'runs'} and no tables in {results / 'tables'}")
@@ -91,10 +89,13 @@ def stored_tables(results: Path, names: Sequence[str]) -> Tables:
 
 
 def _read(path: Path, name: str) -> pd.DataFrame:
-    if not path.exists() or path.stat().st_size <= 1:  # of an earlier version an empty table is an empty line
+    if not path.exists():
         return empty(name)
     kinds = {"configuration": str, "cohort": str, "started": str, "split": str, "protocol": str}
-    table = pd.read_csv(path, dtype=kinds, low_memory=False)  # type: ignore[arg-type] # one kind a column, not a piece
+    try:  # one kind a column, not a piece
+        table = pd.read_csv(path, dtype=kinds, low_memory=False)  # type: ignore[arg-type]
+    except pd.errors.EmptyDataError:  # so an earlier version wrote an empty table
+        return empty(name)
     if table.empty:
         return empty(name)
     return _from_earlier(table.fillna({"started": ""}) if "started" in table else table, name)
@@ -112,7 +113,7 @@ def _from_earlier(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table.assign(cohort=making, started="")
 
 
-def write_tables(results: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
+def write_tables(results: Path, tables: Tables) -> list[Path]:
     """Writes `results/tables/<name>.csv` of each family that has runs, zero without a sign; returns the paths."""
     (results / "tables").mkdir(parents=True, exist_ok=True)
     known = [[name for name in family.tables if name in tables] for family in FAMILIES]

@@ -16,9 +16,9 @@ from depthsearch.cells.genotype import (
 from depthsearch.hardware import in_words
 from depthsearch.reporting.tables import searches
 from depthsearch.reporting.tables.files import cohort_of, known_runs, read_runs, thin
+from depthsearch.reporting.tables.rate_scans import TEXT_RATES, for_tuning
 from depthsearch.reporting.tables.schema import TRAININGS, Tables, frames
 from depthsearch.reporting.tables.shown import shown
-from depthsearch.reporting.tables.tuning import SCAN_TEXT, for_tuning
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.recurrent_cells import RecurrentCell
 from depthsearch.studies.recurrent_genotypes import LSTM, TrainRecurrent
@@ -86,7 +86,7 @@ def _names() -> dict[str, str]:
 def searches_of(cells: pd.DataFrame) -> pd.DataFrame:
     """Of the table `cells` the searches whose cells are trained: of the space of DARTS and the recurrent one, but for
     those that learning rates were tuned on."""
-    return cells[cells["space"].isin([DartsCell.name, RecurrentCell.name]) & (cells["scan"] != SCAN_TEXT)]
+    return cells[cells["space"].isin([DartsCell.name, RecurrentCell.name]) & (cells["scan"] != TEXT_RATES)]
 
 
 def by_origin(runs: pd.DataFrame, searched: pd.DataFrame) -> pd.DataFrame:

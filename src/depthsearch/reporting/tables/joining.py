@@ -15,7 +15,7 @@ from depthsearch.reporting.tables.schema import FAMILIES, Family, Tables, empty,
 LOOSE = ("seconds", "replicates", "step_bytes", "retrained_", "best_depth", "best_log_likelihood", "regret")
 
 
-def join(ours: Mapping[str, pd.DataFrame], theirs: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
+def join(ours: Tables, theirs: Tables) -> tuple[Tables, list[str]]:
     """Their runs after ours, each run once; where both have one, ours stays.
 
     Returns:
@@ -32,7 +32,7 @@ def join(ours: Mapping[str, pd.DataFrame], theirs: Mapping[str, pd.DataFrame]) -
     return tables, conflicts
 
 
-def in_order_of(first: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataFrame]) -> Tables:
+def in_order_of(first: Mapping[str, pd.DataFrame], tables: Tables) -> Tables:
     """The tables with the runs of `first` first, in its order: what was written once stays where it is."""
     ordered = dict(tables)
     for family in FAMILIES:
@@ -44,7 +44,7 @@ def in_order_of(first: Mapping[str, pd.DataFrame], tables: Mapping[str, pd.DataF
     return ordered
 
 
-def _conflicts(family: Family, ours: Mapping[str, pd.DataFrame], theirs: Mapping[str, pd.DataFrame]) -> list[str]:
+def _conflicts(family: Family, ours: Tables, theirs: Tables) -> list[str]:
     a, b = (
         {name: tables[name].set_axis(family.keys(tables[name])) for name in family.mains if name in tables}
         for tables in (ours, theirs)

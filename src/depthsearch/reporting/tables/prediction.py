@@ -8,7 +8,7 @@ import pandas as pd
 
 from depthsearch.hardware import in_words
 from depthsearch.measuring.yardsticks import NAMES
-from depthsearch.reporting.tables.files import cohort_of, known_runs, read_runs, some
+from depthsearch.reporting.tables.files import cohort_of, known_runs, nonempty, read_runs
 from depthsearch.reporting.tables.schema import PREDICTIONS, Tables, frames
 from depthsearch.reporting.tables.shown import shown
 from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
@@ -70,10 +70,10 @@ def read_tables(results: Path) -> Tables:
     Raises:
         FileNotFoundError: there are neither runs nor tables.
     """
-    return shown_tables(some(known_runs(results, collect), results))[0]
+    return shown_tables(nonempty(known_runs(results, collect), results))[0]
 
 
-def shown_tables(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
+def shown_tables(tables: Tables) -> tuple[Tables, list[str]]:
     """What is `shown` of the predictor, pool by pool and small splits first, and a line for each cohort left out."""
     found, lines = shown({name: tables[name] for name in PREDICTIONS.tables})
     return {name: _in_order(table) for name, table in found.items()}, lines

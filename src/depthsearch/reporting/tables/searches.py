@@ -1,6 +1,6 @@
 """Tables of the searches of cells, of all spaces and of what they are held against."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -9,7 +9,6 @@ import pandas as pd
 from depthsearch.hardware import in_words
 from depthsearch.reporting.tables.files import cohort_of, read_runs, thin
 from depthsearch.reporting.tables.schema import CELLS, Tables, frames
-from depthsearch.reporting.tables.tuning import end_loss
 from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.nasbench201 import NASBench201Cell
 
@@ -20,6 +19,7 @@ FOUND = ("architecture", "skip_only", "skips", "c10", "c100", "in16", "parameter
 LOGGED = ("train_loss", "valid_loss", "valid_error", "trials", "operation_evaluations", "c10", "c100", "in16")
 SHORTS = ("c10", "c100", "in16")
 STACKED = ("best on CIFAR-10", "random cell")  # of the yardsticks
+END = 0.75  # of the epochs: what comes after counts
 IN_THE_END = ("_mode", "_sd", "_best")  # what is of no interest before
 
 
@@ -54,18 +54,24 @@ def _row(config: Mapping, summary: Mapping) -> dict:
     row |= {name: summary.get(name) for name in FOUND}
     entropy = summary.get("entropy", {})
     row |= {f"entropy_{when}": mean(entropy[when].values()) if when in entropy else None for when in ("start", "end")}
-    row |= {"end_loss": _end_loss(summary), "trials": len(summary["trials"]) if "trials" in summary else None}
+    row |= {"end_loss": _loss(summary), "trials": len(summary["trials"]) if "trials" in summary else None}
     row |= _believed(history[-1]) if history else {}
     row |= {"operation_evaluations": summary["operation_evaluations"]}
     return row | {"seconds": summary["seconds"]["training_seconds"], "device": in_words(config["device"])}
 
 
-def _end_loss(summary: Mapping) -> float | None:
-    """Of random search that of the cell that it chose."""
+def _loss(summary: Mapping) -> float | None:
+    """`end_loss`, of random search that of the cell that it chose."""
     history = summary["history"]
     if "trials" in summary:
         return history[-1]["valid_loss"]
     return end_loss(history)
+
+
+def end_loss(history: Sequence[Mapping]) -> float | None:
+    """The validation loss that a search ends with, from its rows; None where alpha was not learnt then."""
+    late = [row["valid_loss"] for row in history if row["epoch"] > END * history[-1]["epoch"] and "valid_loss" in row]
+    return sum(late) / len(late) if late else None
 
 
 def _point(row: Mapping) -> dict:

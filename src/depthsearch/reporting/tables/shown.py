@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from depthsearch.reporting.tables.rate_scans import for_tuning
 from depthsearch.reporting.tables.schema import (
     CELLS,
     CHAINS,
     CHOICES,
-    FAMILIES,
     POOL,
     PREDICTIONS,
     RUNS,
@@ -26,8 +26,8 @@ from depthsearch.reporting.tables.schema import (
     Tables,
     as_text,
     stacked,
+    with_all_columns,
 )
-from depthsearch.reporting.tables.tuning import for_tuning
 from depthsearch.studies.recurrent_genotypes import LSTM
 
 WAYS = ("protocol", "precision", "epochs_limit")  # of training images, which pages show side by side
@@ -51,10 +51,10 @@ CHOSEN = {
 }
 
 
-def shown(tables: Mapping[str, pd.DataFrame]) -> tuple[Tables, list[str]]:
+def shown(tables: Tables) -> tuple[Tables, list[str]]:
     """The rows that reports show.
 
-    Where a run is left out so are its rows in all tables.
+    Where a run is left out so are its rows in all tables. All have the columns that pages look for.
 
     Returns:
         the tables, and a line for each cohort that is left out.
@@ -134,10 +134,11 @@ def _said(cohort: Mapping) -> str:
     return f"{' '.join(words)}: {cohort['runs']} runs of at most {cohort['epochs']} epochs, {when}"
 
 
-def _only(tables: Mapping[str, pd.DataFrame], kept: Mapping[Family, pd.Series]) -> Tables:
+def _only(tables: Tables, kept: Mapping[Family, pd.Series]) -> Tables:
     part = dict(tables)
-    for family in FAMILIES:
+    for family, keys in kept.items():
         for name in family.tables:
-            if name in tables and family in kept:
-                part[name] = tables[name][family.keys(tables[name]).isin(set(kept[family]))].reset_index(drop=True)
+            if name in tables:
+                table = tables[name][family.keys(tables[name]).isin(set(keys))].reset_index(drop=True)
+                part[name] = with_all_columns(name, table)
     return part

@@ -1,4 +1,4 @@
-"""Tables of LDN on spirals with one thing other than in the paper, and which of these variations is taken."""
+"""Tables of LDN on spirals with one thing other than in the paper."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,15 +86,3 @@ def with_words(rows: pd.DataFrame) -> pd.DataFrame:
     changed = pd.DataFrame({f"other {name}": rows[name] != value for name, value in PAPER.items()})
     order = pd.concat([changed, rows[[*PAPER, "fit", "seed"]]], axis=1)
     return rows.loc[order.sort_values(list(order.columns)).index]
-
-
-def taken(choosing: pd.DataFrame) -> tuple[str, str] | None:
-    """The variation and its fit by the rule `REPAIR`: the lowest mean test error, that of the paper left out.
-
-    Args:
-        choosing: as of `with_words`, of the seeds that choose. One of which a run diverged is not taken.
-    """
-    others = choosing[(choosing["variation"] != AS_IS) | (choosing["fit"] != FITS[0])]
-    means = others.groupby(["variation", "fit"], sort=False)["test_error"].agg(lambda errors: errors.mean(skipna=False))
-    means = means.dropna()
-    return None if means.empty else means.index[int(means.argmin())]

@@ -1,12 +1,11 @@
 """DrNAS held against what it should beat, on the cells of NAS-Bench-201: paired over repeats, by `BETTER_CELLS`."""
 
-import numpy as np
 import pandas as pd
 
 from depthsearch.data.nasbench import SETS
 from depthsearch.reporting.intervals import intervals_and_p
 from depthsearch.reporting.judging.rules import difference_seen
-from depthsearch.reporting.words import difference_said
+from depthsearch.reporting.words import difference_said, number
 from depthsearch.studies.random_cells import EQUAL_COST
 
 JUDGED = ("DrNAS", "DrNAS progressive")
@@ -27,6 +26,6 @@ def against(rows: pd.DataFrame) -> pd.DataFrame:
         for words, (interval, p) in intervals_and_p(gaps).items():
             row = {"data": name, "difference": words, "points": difference_said(interval, how="+.2f")}
             row |= {"n": interval.n, "above 0": f"{int((gaps[words] > 0).sum())} of {interval.n}"}
-            row |= {"Holm's p": "-" if np.isnan(p) else f"{p:.2g}"}
+            row |= {"Holm's p": number(p, ".2g")}
             table.append(row | {"word": difference_seen(interval.negated(), p)})
     return pd.DataFrame(table, columns=["data", "difference", "points", "n", "above 0", "Holm's p", "word"])
