@@ -240,6 +240,15 @@ def test_without_slurm_it_is_said_in_a_line(tmp_path, monkeypatch):
     assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and "Slurm does not take the jobs" in out.stderr
 
 
+@pytest.mark.parametrize("repeats", [2, 400])
+def test_output_that_nobody_reads_to_the_end_is_no_error(repeats, tmp_path):
+    """400 repeats are more than what a pipe holds back, 2 are written when the process ends."""
+    script = EXPERIMENTS / "scan_max_depth_spirals.py"
+    command = f"{sys.executable} {script} 0 --dry-run --depths 3 --repeats {repeats} --results {tmp_path} | head -1"
+    out = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert "version_0" in out.stdout and out.stderr == ""
+
+
 def test_a_dry_run_changes_nothing(tmp_path):
     assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
     first, _ = runs.run_folders(tmp_path)

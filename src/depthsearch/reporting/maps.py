@@ -28,7 +28,7 @@ def draw_maps(results: Path, runs: pd.DataFrame) -> dict[str, np.ndarray] | None
 
     Returns:
         `per_depth` (D + 1, pixels, pixels), `predictive` (pixels, pixels), `q` (D + 1,), `x_train`, `y_train` and
-        `extent`.
+        `extent`; None where there is neither the run nor what was stored of it.
     """
     folder = _folder(results, runs)
     if folder is not None:

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -133,7 +134,11 @@ def _told(options: argparse.Namespace, program: str) -> Iterator[None]:
     again, status = f"{KEPT} To go on: {options.command}", 1
     try:
         yield
+        sys.stdout.flush()
         return
+    except BrokenPipeError:  # what it prints to, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except Problem as problem:
         line, status = f"{program}: {problem}", 2
     except WorkerFailed as failed:
