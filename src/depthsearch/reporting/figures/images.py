@@ -9,6 +9,7 @@ from depthsearch.reporting.figures.style import (
     COLOURS,
     LABELS,
     depth_posterior,
+    legend_above,
     panels,
     points,
     reliability,
@@ -40,7 +41,6 @@ def image_posteriors(tables: Tables) -> Figure | None:
         chosen = here["pruned_depth"]
         for part in (ax, likelihood):
             part.axvspan(chosen.min() - 0.4, chosen.max() + 0.4, color="tab:red", alpha=0.15, lw=0, label="d_opt")
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=3, frameon=False, fontsize="x-small")
         ax.set_title(f"{name}, D = {max_depth}", pad=18)
         ax.set_xlabel("")
         metric = "test_log_likelihood"
@@ -50,7 +50,8 @@ def image_posteriors(tables: Tables) -> Figure | None:
         if len(blocks := with_blocks(other)):
             points(likelihood, blocks, "max_depth", f"DDN_{metric}", "DDN of this depth", COLOURS["DDN"])
         likelihood.set(xlabel="depth d", ylabel=LABELS[metric])
-        likelihood.legend(frameon=False, fontsize="x-small")
+        for part in (ax, likelihood):
+            legend_above(part)
     beside = f"; DDN {repeats(ddn)}" if len(ddn) else ""
     beside += ", that of depth 0, which lies far below, left out" if (ddn["max_depth"] == 0).any() else ""
     return titled(figure, f"q(d) of LDN, {_made(ldn)}{beside}")
@@ -92,9 +93,8 @@ def image_depths(tables: Tables) -> Figure | None:
                 label = f"best DDN (D = {depths_of(best)})"
                 ax.axhline(value, color=COLOURS["DDN"], ls="--", lw=1, label=label)
             ax.set_ylabel(LABELS[metric])
-        for ax in column:  # above, where no point is
-            above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.1, "columnspacing": 1.0}
-            ax.legend(**above, ncols=3, frameon=False, fontsize="x-small", handlelength=1.2)
+        for ax in column:
+            legend_above(ax)
     left_out = "; D = 0, the stem alone, is far off and left out" if (ldn["max_depth"] == 0).any() else ""
     return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}{left_out}")
 

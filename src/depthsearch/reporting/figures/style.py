@@ -160,6 +160,12 @@ def legend_beside(ax: Axes) -> None:
     ax.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
 
 
+def legend_above(ax: Axes) -> None:
+    """A legend of at most three names, above the panel, where no point is."""
+    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.1, "columnspacing": 1.0}
+    ax.legend(**above, ncols=3, frameon=False, fontsize="x-small", handlelength=1.2)
+
+
 def limits(groups: Sequence[pd.Series]) -> tuple[float, float]:
     """Ends of an axis on which one value that lies far out does not hide the others.
 
