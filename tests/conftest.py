@@ -109,7 +109,8 @@ def logits():
 
 
 def complete(tables):
-    """The tables, and one without rows for each that is missing."""
-    from depthsearch.reporting.tables.schema import FAMILIES, empty
+    """The tables, each with the columns that it always has, and one without rows for each that is missing."""
+    from depthsearch.reporting.tables.schema import FAMILIES, empty, with_all_columns
 
-    return {name: empty(name) for family in FAMILIES for name in family.tables} | dict(tables)
+    there = {name: with_all_columns(name, table) for name, table in tables.items()}
+    return {name: empty(name) for family in FAMILIES for name in family.tables} | there

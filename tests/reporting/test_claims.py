@@ -224,10 +224,10 @@ def test_what_the_replaced_runs_said_stands_below_what_replaced_them():
     before = of_spirals({20: 5, 30: 9, 50: 17}, started="2026-11-29T08:00", configuration="old")
     trial = of_spirals({20: 5}, configuration="trial")  # a later one is no replaced one
     tables = complete({"runs": pd.concat([before, now, trial])})
-    page = results_page(tables | {"runs": now}, tables, [], "", "")
+    page = results_page(complete(tables | {"runs": now}), tables, [], "", "")
     later, _, earlier = page.partition("What those 12 said, DDN of 0 depths among them:")
     assert "+0.1 [+0.1, +0.1] layers a layer" in later and "+0.4 [+0.4, +0.4] layers a layer" in earlier
-    assert "What those" not in results_page(tables | {"runs": now}, complete({"runs": now}), [], "", "")
+    assert "What those" not in results_page(complete(tables | {"runs": now}), complete({"runs": now}), [], "", "")
 
 
 def test_a_ddn_of_one_depth_is_no_manual_search():

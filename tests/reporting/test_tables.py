@@ -10,7 +10,7 @@ import pytest
 from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.tables import comparison
 from depthsearch.reporting.tables.depth_scans import all_tables, read_tables
-from depthsearch.reporting.tables.files import stored_tables, write_tables
+from depthsearch.reporting.tables.files import known_runs, stored_tables, write_tables
 from depthsearch.reporting.tables.schema import RUNS
 from depthsearch.running.study import fingerprint, folder_name
 from depthsearch.studies.choices import SpiralChoice
@@ -284,7 +284,7 @@ def test_a_strategy_is_compared_within_one_way_of_training(tmp_path):
     tables = comparison.read_tables(tmp_path)
     assert set(tables["strategies"]["epochs_limit"]) == {99} and set(tables["strategies"]["regret"].round(6)) == {0.75}
     assert {len(tables[name]) for name in comparison.TABLES} == {2, 4}
-    kept = comparison.all_tables(tmp_path)["strategies"]
+    kept = comparison.with_retrained(known_runs(tmp_path, comparison.collect))["strategies"]
     assert sorted(kept["regret"].round(6)) == [0.25, 0.25, 0.75, 0.75]
     main([str(tmp_path)])
     assert "- spirals720: 6 runs of at most 1500 epochs, started 2026-01-01." in (tmp_path / "README.md").read_text()
@@ -297,7 +297,8 @@ def test_networks_selected_anew_replace_those_before(tmp_path, monkeypatch):
     monkeypatch.setattr(SpiralChoice, "selection", property(lambda study: replace(rule(study), settle=0.25)))
     make_choice(tmp_path, "DDN", 0, 1.5, points="all", started="2026-02-01")
     assert regrets(comparison.read_tables(tmp_path)) == [0.25, 0.25]  # of one repeat: not shown yet
-    assert regrets(comparison.all_tables(tmp_path)) == [1.0, 0.25]  # where nothing is chosen, the last
+    every = comparison.with_retrained(known_runs(tmp_path, comparison.collect))
+    assert regrets(every) == [1.0, 0.25]  # where nothing is chosen, the last
     make_choice(tmp_path, "DDN", 1, 1.5, points="all", started="2026-02-01")
     tables = comparison.read_tables(tmp_path)
     assert len(tables["strategies_pool"]) == 4 and regrets(tables) == [1.0, 1.0]

@@ -54,7 +54,9 @@ def trainings(found):
 def searched(found, scan="scan_recurrent_cells"):
     """Rows of the table `cells` from (kind, seed, architecture, rate, entropy in the end, validation loss)."""
     table = pd.DataFrame(found, columns=["kind", "seed", "architecture", "setting", "entropy_end", "end_loss"])
-    table = table.assign(scan=scan, space="recurrent cells", data_set="PTB", entropy_start=1.609, changes=30)
+    table = table.assign(
+        scan=scan, space="recurrent cells", data_set="PTB", entropy_start=1.609, changes=30, skips=None
+    )
     table = table.assign(skip_only=None, diverged_epoch=None, operation_evaluations=1e6, seconds=9.0, device="CPU")
     return table.assign(started="2026-11-28T18:00", width=64, epochs_limit=4, n_train=50_000, n_words=1000, bptt=10)
 

@@ -30,7 +30,7 @@ from depthsearch.reporting.judging.purposes import ORDER, good_for, standing, wh
 from depthsearch.reporting.pages import strategies as page
 from depthsearch.reporting.tables import comparison
 from depthsearch.reporting.tables.baselines import BASELINES
-from depthsearch.reporting.tables.files import write_tables
+from depthsearch.reporting.tables.files import known_runs, write_tables
 from depthsearch.reporting.tables.schema import empty
 from depthsearch.running import folders as runs
 from depthsearch.running.scan import run_scan
@@ -417,7 +417,7 @@ def test_the_figure_of_errors_is_in_percent(compared):
 
 @pytest.mark.slow
 def test_the_scan_compares_all_strategies_in_all_modes(compared):
-    tables = comparison.all_tables(compared)
+    tables = comparison.with_retrained(known_runs(compared, comparison.collect))
     rows = tables["strategies"]
     assert set(rows["strategy"]) == {*METHODS, *SEARCHES} and set(rows["data_set"]) == {"spirals360", "digits"}
     assert (rows.groupby(["data_set", "strategy"]).size() == 2).all()
@@ -443,9 +443,9 @@ def test_a_finished_comparison_is_left_alone_and_the_tables_survive_the_disk(com
     out = scan_script("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", compared, name="strategies")
     assert out.returncode == 0 and "are finished" in out.stdout
     assert before == {path: path.stat().st_mtime_ns for path in compared.rglob("summary.json")}
-    tables = comparison.all_tables(compared)
+    tables = comparison.with_retrained(known_runs(compared, comparison.collect))
     write_tables(tmp_path, tables)
-    again = comparison.all_tables(tmp_path)
+    again = comparison.with_retrained(known_runs(tmp_path, comparison.collect))
     for name in comparison.TABLES:
         pd.testing.assert_frame_equal(again[name], tables[name], rtol=1e-3, check_dtype=False)
     with pytest.raises(FileNotFoundError):
@@ -484,7 +484,7 @@ def test_runs_that_diverged_are_counted_and_never_chosen(compared, tmp_path):
     options = ("0", "--quick", "--epochs", 6, "--repeats", 2, "--results", tmp_path, "--datasets", "spirals360")
     assert scan_script(*options, name="strategies").returncode == 0
     assert runs.read_run(manual)[1]["pruned_depth"] != chosen
-    tables = comparison.all_tables(tmp_path)
+    tables = comparison.with_retrained(known_runs(tmp_path, comparison.collect))
     rows = tables["strategies"].query("strategy == 'LDN' and data_set == 'spirals360'").set_index("seed")
     assert rows["diverged_epoch"].tolist()[0] == 3 and rows["diverged_epoch"].isna().tolist() == [False, True]
     assert page.cost_table(tables["strategies"]).set_index("strategy")["diverged"].to_dict()["LDN"] == 1

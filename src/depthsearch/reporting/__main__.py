@@ -70,8 +70,8 @@ def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:
     """
     found: Tables = {}
     for place in (results, *added):
-        more = depth_scans.all_tables(place) | comparison.all_tables(place)
-        for kind in (rates, searches, chains, prediction, genotypes, variations):
+        more = depth_scans.all_tables(place)
+        for kind in (comparison, rates, searches, chains, prediction, genotypes, variations):
             more |= known_runs(place, kind.collect)
         if place != results or not added:
             nonempty(more, place)

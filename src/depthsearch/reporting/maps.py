@@ -50,7 +50,7 @@ def store_maps(results: Path, runs: pd.DataFrame) -> None:
 def _folder(results: Path, runs: pd.DataFrame) -> Path | None:
     """The folder of the run, if it is on this machine."""
     rows = of_scan(runs, "scan_max_depth_spirals")
-    for field in SETTING if len(rows) else ():
+    for field in SETTING:
         rows = rows[rows[field] == getattr(PRESET, field)]
     for name in rows["configuration"].unique():
         for folder in (results / "runs" / "scan_max_depth_spirals").glob(f"*/*-{name}/version_{SEED}"):

@@ -32,7 +32,7 @@ def trajectory(tables: Tables, short: str = "c10") -> Figure | None:
     below exactly, over all cells: quantiles and the mean. The axis is logarithmic in the error.
     """
     rows = _judged(tables["cells_history"])
-    if f"{short}_mean" not in rows or rows[f"{short}_mean"].isna().all():
+    if rows[f"{short}_mean"].isna().all():
         return None
     rows = rows[rows[f"{short}_mean"].notna()]
     kinds = _kinds(rows)

@@ -132,7 +132,7 @@ def worth_table(rows: pd.DataFrame) -> pd.DataFrame:
 def belief_table(rows: pd.DataFrame) -> pd.DataFrame:
     """What each strategy believes in the end, on CIFAR-10."""
     table = []
-    for kind, runs in _in_order(rows[rows["c10_mean"].notna()] if "c10_mean" in rows else rows[:0]):
+    for kind, runs in _in_order(rows[rows["c10_mean"].notna()]):
         row = {"method": kind, "n": runs["seed"].nunique(), "mode": spread_of(runs["c10_mode"])}
         row |= {"mean": spread_of(runs["c10_mean"])}
         row |= {f"{q} %": f"{runs[f'c10_q{q}'].mean():.2f}" for q in ("05", "50", "95")}
@@ -153,7 +153,7 @@ def moved_table(rows: pd.DataFrame) -> pd.DataFrame:
         row |= {"changes": spread(runs["changes"])}
         if runs["skip_only"].notna().any():  # a recurrent cell has no such operation
             row |= {"skips alone": f"{int(runs['skip_only'].sum())} of {len(runs)}"}
-        row |= {"skips": spread(runs["skips"])} if "skips" in runs and runs["skips"].notna().any() else {}
+        row |= {"skips": spread(runs["skips"])} if runs["skips"].notna().any() else {}
         row |= {"operation evaluations": f"{runs['operation_evaluations'].mean():.3g}"}
         row |= {"seconds, median": f"{runs['seconds'].median():.3g}"}
         table.append(row | {"hardware": ", ".join(runs["device"].unique())})

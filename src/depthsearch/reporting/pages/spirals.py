@@ -120,7 +120,7 @@ def _swept(tables: Tables) -> str:
         for protocol, share in (("", "none"), (FAIR, "a quarter")):
             runs = of_scan(tables["runs"], f"{scan}{protocol}")
             of_training = 10 if column == "n" else 1  # a tenth of the points
-            for value, group in runs.groupby(runs[column] / of_training) if len(runs) else ():
+            for value, group in runs.groupby(runs[column] / of_training):
                 row = {name: f"{value:g}", "held out": share, "n": len(group)}
                 row |= {"chosen depth": spread(group["pruned_depth"])}
                 rows.append(row | test_metrics(group, "LDN-95"))

@@ -106,18 +106,13 @@ def with_retrained(tables: Tables) -> Tables:
     return {**tables, "strategies": table.assign(regret=regret)}
 
 
-def all_tables(results: Path) -> Tables:
-    """Every run of the comparison that a results folder knows of, `with_retrained`."""
-    return with_retrained(known_runs(results, collect))
-
-
 def read_tables(results: Path) -> Tables:
-    """Of `all_tables` what is `shown`.
+    """Of the runs of the comparison that a results folder knows of what is `shown`.
 
     Raises:
         FileNotFoundError: there are neither runs nor tables.
     """
-    return shown_tables(nonempty(all_tables(results), results))[0]
+    return shown_tables(nonempty(known_runs(results, collect), results))[0]
 
 
 def shown_tables(tables: Tables) -> tuple[Tables, list[str]]:
@@ -135,14 +130,18 @@ def shown_tables(tables: Tables) -> tuple[Tables, list[str]]:
 
 def families(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each family by its name."""
-    name = table["data_set"].where(~table["data_set"].str.startswith("spirals"), "spirals")
+    name = _family_of(table)
     for family in dict.fromkeys(sorted(name, key=lambda n: (n != "spirals", n))):
         yield family, table[name == family]
 
 
 def of_family(table: pd.DataFrame, family: str) -> pd.DataFrame:
     """The rows of one family; none where there is none."""
-    return dict(families(table)).get(family, table[:0])
+    return table[_family_of(table) == family]
+
+
+def _family_of(table: pd.DataFrame) -> pd.Series:
+    return table["data_set"].where(~table["data_set"].str.startswith("spirals"), "spirals")
 
 
 def by_repeat(rows: pd.DataFrame, column: str) -> pd.DataFrame:
