@@ -8,6 +8,7 @@ and with q refitted.
 from typing import Any
 
 from depthsearch.running.scan import run_scan
+from depthsearch.studies.seeds import CHOOSING
 from depthsearch.studies.variations import Variation
 
 VARIED: tuple[dict[str, Any], ...] = (
@@ -21,10 +22,10 @@ VARIED: tuple[dict[str, Any], ...] = (
 )
 CHOSEN: dict[str, Any] = {"q_rate": 100.0}
 GRID = [
-    *(Variation(first_seed=100, **varied) for varied in VARIED),
+    *(Variation(first_seed=CHOOSING, **varied) for varied in VARIED),
     *(Variation(**varied) for varied in ({}, CHOSEN)),
 ]
-QUICK = [Variation(max_depth=5, first_seed=100), Variation(max_depth=5, first_seed=100, q_rate=10.0)]
+QUICK = [Variation(max_depth=5, first_seed=CHOOSING), Variation(max_depth=5, first_seed=CHOOSING, q_rate=10.0)]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,6 +7,7 @@ Random search, which has no such rate, has three lengths of its trainings. What 
 from depthsearch.running.scan import run_scan
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.random_cells import EQUAL_COST
+from depthsearch.studies.seeds import CHOOSING
 
 STRATEGIES = ("DARTS", "DARTS 2nd order", "DrNAS", "DrNAS progressive", "DARTS partial channels")
 RATES, TRIAL_EPOCHS = (0.01, 0.03, 0.1), (3, 6, 12)
@@ -17,8 +18,8 @@ def grid(sizes: dict, trial_epochs: tuple[int, ...]) -> list[NASBench201Cell]:
     return searches + [NASBench201Cell(kind=EQUAL_COST, trial_epochs=n, **sizes) for n in trial_epochs]
 
 
-GRID = grid({**NASBench201Cell.REDUCED, "first_seed": 100}, TRIAL_EPOCHS)
-SMALL = {"data_set": "digits", "channels": 4, "cells": 1, "epochs": 2, "n_train": 256, "first_seed": 100}
+GRID = grid({**NASBench201Cell.REDUCED, "first_seed": CHOOSING}, TRIAL_EPOCHS)
+SMALL = {"data_set": "digits", "channels": 4, "cells": 1, "epochs": 2, "n_train": 256, "first_seed": CHOOSING}
 QUICK = grid(SMALL, (1, 2))
 
 

@@ -5,10 +5,11 @@ What is taken: `TUNING_TEXT` in `depthsearch.reporting.judging.tuning`.
 
 from depthsearch.running.scan import run_scan
 from depthsearch.studies.recurrent_cells import RecurrentCell
+from depthsearch.studies.seeds import CHOOSING
 from depthsearch.studies.texts import GENERATED
 
 STRATEGIES, RATES = ("DARTS", "DARTS 2nd order", "DrNAS"), (0.03, 0.1, 0.3)
-REDUCED = {**RecurrentCell.REDUCED, "n_train": 25_000, "first_seed": 100}  # half as long as the search itself
+REDUCED = {**RecurrentCell.REDUCED, "n_train": 25_000, "first_seed": CHOOSING}  # half as long as the search itself
 SMALL = {"data_set": GENERATED, "width": 8, "batch_size": 20, "bptt": 10, "n_train": 600, "epochs": 2}
 
 
@@ -17,7 +18,7 @@ def grid(sizes: dict) -> list[RecurrentCell]:
 
 
 GRID = grid(REDUCED)
-QUICK = grid({**SMALL, "dropout": 0.1, "first_seed": 100})
+QUICK = grid({**SMALL, "dropout": 0.1, "first_seed": CHOOSING})
 
 
 def main(argv: list[str] | None = None) -> None:

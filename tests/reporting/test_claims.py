@@ -181,6 +181,17 @@ def test_every_claim_reads_its_own_columns():
     assert list(found) == ["-"]  # the slope, of one depth from 20 on
 
 
+def test_the_best_ddn_is_told_once_where_it_is_the_one_of_the_reference():
+    runs = distinct_runs()
+    tables = {"runs": runs[runs["max_depth"] < 30]}  # on validation points D = 20 is the most likely of these
+    quantities = image_claims(tables)["quantity"]
+    assert list(quantities[quantities.str.startswith("ECE")]) == [
+        "ECE, LDN-full (D = 20) minus regular network of D = 20, the best DDN"
+    ]
+    methods = image_table(tables)["method"]
+    assert list(methods[methods.str.startswith("DDN")]) == ["DDN (D = 20), best on validation points"]
+
+
 def test_claims_on_spirals_each_from_its_scan():
     """As on images at D = 20; d_opt grows by 2 layers a turn, or where points are held out by 1."""
     depths = distinct_runs().assign(scan=lambda runs: runs["scan"].str.replace("images", "spirals"))

@@ -21,7 +21,6 @@ from depthsearch.reporting.pages.recurrent import KINDS, alpha_rates, training_r
 from depthsearch.reporting.tables import depth_scans, files, genotypes, searches
 from depthsearch.reporting.tables.files import known_runs
 from depthsearch.reporting.tables.genotypes import OTHER_CELLS, RANDOM_CELLS, by_origin, name_of
-from depthsearch.reporting.tables.rate_scans import FIRST_SEED
 from depthsearch.reporting.tables.shown import shown
 from depthsearch.running.folders import RESULTS
 from depthsearch.running.study import fingerprint
@@ -30,6 +29,7 @@ from depthsearch.studies.genotypes import PRESETS, TrainGenotype
 from depthsearch.studies.nasbench201 import NASBench201Cell
 from depthsearch.studies.recurrent_cells import RecurrentCell
 from depthsearch.studies.recurrent_genotypes import LSTM, TEXT_PRESETS
+from depthsearch.studies.seeds import CHOOSING
 from depthsearch.studies.spirals import Spirals
 
 PERPLEXITY = next(measure for measure in MEASURES if measure.column == "test_perplexity")
@@ -373,5 +373,5 @@ def test_the_reduced_size_has_the_rates_that_the_rule_takes_from_the_committed_t
     assert tuned_text(alphas) == {kind: own["alpha_rate"] for kind, own in RecurrentCell.TUNED.items()}
     assert set(tuned(networks).values()) == {TEXT_PRESETS["reduced-text"].recipe.learning_rate}
     for rows in (alphas, networks):
-        assert (rows["started"] >= TUNING_TEXT[0]).all() and set(rows["first_seed"]) == {FIRST_SEED}
+        assert (rows["started"] >= TUNING_TEXT[0]).all() and set(rows["first_seed"]) == {CHOOSING}
         assert set(rows.groupby("kind")["setting"].nunique()) == {3}  # an equal budget for all

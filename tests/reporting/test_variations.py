@@ -16,7 +16,7 @@ from depthsearch.depth.objectives import elbo_of_depths
 from depthsearch.learning.method import Selection, Training
 from depthsearch.measuring.depths import exact_posterior, predict
 from depthsearch.reporting.figures.learnt_depth import variations as figure
-from depthsearch.reporting.judging.rules import CHOOSING, REPAIR
+from depthsearch.reporting.judging.rules import REPAIR
 from depthsearch.reporting.pages.learnt_depth import (
     gap,
     in_words,
@@ -31,6 +31,7 @@ from depthsearch.reporting.tables.variations import AS_IS, PAPER, what_varies, w
 from depthsearch.running.folders import RESULTS, load_weights
 from depthsearch.strategies.bayesian import VariedDepth
 from depthsearch.studies.saved import study_of
+from depthsearch.studies.seeds import CHOOSING
 from depthsearch.studies.spirals import Spirals
 from depthsearch.studies.variations import Variation
 
@@ -75,7 +76,7 @@ def test_by_default_all_is_as_in_the_paper():
 
 
 def test_a_study_comes_back_from_its_configuration_and_bad_values_are_named():
-    study = Variation(q_rate=10.0, first_seed=100, max_depth=5)
+    study = Variation(q_rate=10.0, first_seed=CHOOSING, max_depth=5)
     again = study_of(json.loads(json.dumps(study.configuration())))
     assert again == dataclasses.replace(study, epochs=study.training.epochs)
     assert Variation(patience=2000).training.epochs == 32000

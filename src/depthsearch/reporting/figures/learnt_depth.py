@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from depthsearch.reporting.figures.style import repeats, titled
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.judging.rules import CHOOSING
 from depthsearch.reporting.tables.variations import AS_IS, FITS, drawn_depth, with_words
+from depthsearch.studies.seeds import CHOOSING
 
 PANELS = (
     ("test_error", 100, "test error of LDN-95 (%)"),

@@ -16,13 +16,13 @@ from depthsearch.reporting.figures.style import (
     titled,
 )
 from depthsearch.reporting.judging.rules import LIKELIHOOD_MARGIN
-from depthsearch.reporting.tables.comparison import MODES, ORDER, families, of_family
+from depthsearch.reporting.tables.comparison import MODES, ONE_OF_A_KIND, ORDER, families, of_family
 from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 
 COLOURS = dict(zip(ORDER, plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
-DRAWN = dict(zip(("LDN", "normal", "DARTS (paper)", "DrNAS", "manual"), ("C0", "C2", "C1", "C4", "k"), strict=True))
+DRAWN = dict(zip(ONE_OF_A_KIND, ("C0", "C2", "C1", "C4", "k"), strict=True))
 COLUMNS = 4  # data sets side by side
 SHIFTS = {"log_likelihood": "log-likelihood (nats)", "ece": "ECE (%)", "auroc": "AUROC of entropy"}
 

@@ -160,10 +160,14 @@ def _search(preset: pd.DataFrame, ddn: pd.DataFrame, reference: int) -> list[dic
 
 
 def _calibration(preset: pd.DataFrame, ddn: pd.DataFrame, reference: int) -> list[dict]:
-    others = {f"regular network of D = {reference}": _at(ddn, reference)}
+    regular = f"regular network of D = {reference}"
+    others = {regular: _at(ddn, reference)}
     if is_search(ddn):
         best = best_ddn(ddn, "log_likelihood").set_index("seed")
-        others[f"the best DDN (D = {depths_of(best)})"] = best
+        if depths_of(best) == str(reference):
+            others = {f"{regular}, the best DDN": best}
+        else:
+            others[f"the best DDN (D = {depths_of(best)})"] = best
     return [
         _row(
             CALIBRATION,

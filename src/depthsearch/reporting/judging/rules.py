@@ -198,8 +198,7 @@ BETTER_RECURRENT = Rule(
     ("train_genotype",),
 )
 
-# Of what could make a learnt depth lose. Seeds from `CHOOSING` on choose, those below confirm.
-CHOOSING = 100
+# Of what could make a learnt depth err less. Seeds from `CHOOSING` on choose, those below confirm.
 REPAIR = Rule(
     "Changing one thing makes a learnt depth err less",
     "test error of LDN-95 of a variation minus the paper's, D = 20, seeds 0 to 15; taken is the variation, with q as "

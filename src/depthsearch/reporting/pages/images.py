@@ -123,10 +123,12 @@ def image_table(tables: Tables, columns: Mapping[str, str] = METRIC_COLUMNS) -> 
             depth = claimed_depth(ldn, ddn)
             at = ldn[ldn["max_depth"] == depth]
             methods = [(variant, f"{variant} (D = {depth})", at) for variant in ("LDN-95", "LDN-full")]
+            best = best_ddn(ddn, "log_likelihood") if shared is not None and is_search(ddn) else None
+            regular, is_best = f"DDN (D = {depth})", best is not None and depths_of(best) == str(depth)
             if shared is not None:
-                methods.append(("DDN", f"DDN (D = {depth})", ddn[ddn["max_depth"] == depth]))
-            if shared is not None and is_search(ddn):
-                best = best_ddn(ddn, "log_likelihood")
+                title = f"{regular}, best on {chosen_on(ddn)}" if is_best else regular
+                methods.append(("DDN", title, ddn[ddn["max_depth"] == depth]))
+            if best is not None and not is_best:
                 methods.append(("DDN", f"DDN best on {chosen_on(ddn)} (D = {depths_of(best)})", best))
             for variant, title, runs in methods:
                 row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}

@@ -7,9 +7,10 @@ import pandas as pd
 
 from depthsearch.reporting.intervals import Interval, interval_of
 from depthsearch.reporting.judging.claims import best_ddn
-from depthsearch.reporting.judging.rules import CHOOSING, FEWEST, REPAIR, rules_table
+from depthsearch.reporting.judging.rules import FEWEST, REPAIR, rules_table
 from depthsearch.reporting.tables.variations import AS_IS, FITS, drawn_depth, with_words
 from depthsearch.reporting.words import difference_said, markdown, not_shown, number, spread
+from depthsearch.studies.seeds import CHOOSING
 
 INTRO = """Generated from the saved runs by `make figures`; no number here is typed. On spirals one run of LDN may err
 more than the best fixed depth ([claim 2](README.md#claims-of-the-paper) says by how much, and how sure that is), and q

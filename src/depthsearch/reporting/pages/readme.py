@@ -11,13 +11,12 @@ from depthsearch.reporting.judging.purposes import good_for
 from depthsearch.reporting.judging.rules import CALIBRATION, DIFFICULTY, FEWEST, PRUNING, SEARCH, STEADY
 from depthsearch.reporting.pages.images import PAPER_SETS, image_scale
 from depthsearch.reporting.tables.baselines import BASELINES
-from depthsearch.reporting.tables.comparison import by_repeat, families, of_family
+from depthsearch.reporting.tables.comparison import ONE_OF_A_KIND, by_repeat, families, of_family
 from depthsearch.reporting.tables.schema import FAIR, Tables
 from depthsearch.reporting.words import markdown, most_often, span
 
 CLAIMS = (PRUNING, SEARCH, CALIBRATION, STEADY, DIFFICULTY)
-# The strategies of the first page, each for its kind; all stand in results/README.md.
-SHOWN = ("LDN", "normal", "DARTS (paper)", "DrNAS", "manual", "predictor", "always D", "always D/2")
+SHOWN = (*ONE_OF_A_KIND, "predictor", "always D", "always D/2")  # on the first page; all stand in results/README.md
 
 
 def readme_part(scans: Tables, compared: Tables) -> str:

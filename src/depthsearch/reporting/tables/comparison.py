@@ -20,6 +20,7 @@ TABLES = (*CHOICES.tables, *POOL.tables)
 # What is of a strategy, or of a network; all else is shared.
 OF_A_STRATEGY = ("kind", "max_depth", "width", "points", "pool", "selection", "rate")
 ORDER = [*METHODS, *SEARCHES, *BASELINES]
+ONE_OF_A_KIND = ("LDN", "normal", "DARTS (paper)", "DrNAS", "manual")  # where twelve would be too many to see
 LOOKED_UP = ("retrained_", "best_depth", "best_log_likelihood", "regret")  # how columns begin that are of the pool
 MODES = ("searched", "truncated", "retrained")
 

@@ -2,10 +2,11 @@
 
 import pandas as pd
 
+from depthsearch.studies.seeds import CHOOSING
+
 CELL_RATES, TEXT_RATES, DEPTH_RATES = "scan_nasbench201_rates", "scan_recurrent_rates", "scan_strategy_rates"
-FIRST_SEED = 100  # from this one on seeds are for tuning alone
 
 
 def for_tuning(trainings: pd.DataFrame) -> pd.Series:
     """Which trainings, rows of the table `genotypes`, were to choose a learning rate."""
-    return trainings["first_seed"] >= FIRST_SEED
+    return trainings["first_seed"] >= CHOOSING
