@@ -1,5 +1,6 @@
 """The benchmarks run, at the least size; that of images is too long for a test."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,16 @@ def test_it_runs(name, options, says):
     out = subprocess.run([sys.executable, str(script), *options.split()], capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     assert says in out.stdout
+    if name in (
+        "cells",
+        "nasbench201",
+        "recurrent",
+    ):  # of medians, rounded to thousandths
+        printed = re.findall(r"^(ours|original)\b.*?([\d.]+) s a step", out.stdout, re.M)
+        seconds = {way: float(median) for way, median in printed}
+        least, most = ((seconds["original"] + e) / (seconds["ours"] - e) for e in (-0.0006, 0.0006))
+        ratio = float(out.stdout.partition(f" {says}")[0].split()[-1])
+        assert least - 0.01 <= ratio <= most + 0.01
 
 
 def test_a_device_that_does_not_exist_is_one_line():
