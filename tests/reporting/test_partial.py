@@ -118,7 +118,7 @@ def test_what_only_some_kinds_of_run_write_may_be_missing(odd, beside, tmp_path)
     others = main.assign(data_set=main["data_set"] + "0")[: 50 if beside else 0]
     tables[name] = pd.concat([keep.dropna(axis=1, how="all"), others]) if beside else keep.dropna(axis=1, how="all")
     for column in ("diverged_epoch", "precision"):
-        tables[name][column] = tables[name].get(column)
+        tables[name] = tables[name].assign(**{column: tables[name].get(column)})
     pages(tables, tmp_path)
     found = shown(complete(tables))[0]
     for draw in (images.image_depths, images.image_speedups, cells.depths, strategies.quality, strategies.costs):

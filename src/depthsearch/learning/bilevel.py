@@ -7,7 +7,7 @@ tensors have R in front, and nothing couples them.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from depthsearch.learning.gradients import gradients_of
 from depthsearch.learning.mixing import MixingWeights, Weights
 from depthsearch.learning.randomness import random_states, set_random_states
 
@@ -105,7 +106,7 @@ def first_order(problem: Bilevel, regulariser: float = 0.0) -> tuple[Tensor, Wei
     """The validation loss at the present weights of the network, and its gradient in alpha."""
     with problem.mixing.learning() as alphas:
         value = problem.on_validation_points()
-        gradients = _gradients(_regularised(value, problem, regulariser), alphas.values())
+        gradients = gradients_of(_regularised(value, problem, regulariser), alphas.values())
     return value.detach(), dict(zip(alphas, gradients, strict=True))
 
 
@@ -122,12 +123,12 @@ def second_order(problem: Bilevel, ahead: LookAhead, regulariser: float = 0.0) -
     rewind = _rewinder(w[0].device, problem.generators)
     with problem.mixing.learning() as alphas, _left_as_it_was(problem.network) as put_back:
         loss = problem.on_training_points()
-        uphill = _gradients(loss, w)
+        uphill = gradients_of(loss, w)
         norm = _norm(uphill, loss.dim())
         _move(w, ahead.moved(parameters, uphill, norm))
         value = problem.on_validation_points()
         go_on = _rewinder(w[0].device, problem.generators)
-        gradients = _gradients(_regularised(value, problem, regulariser), [*alphas.values(), *w])
+        gradients = gradients_of(_regularised(value, problem, regulariser), [*alphas.values(), *w])
         direct, v = gradients[: len(alphas)], gradients[len(alphas) :]
         v_norm = _norm(v, loss.dim())
         coefficient = ahead.coefficient(v_norm).clamp(max=1)
@@ -139,7 +140,7 @@ def second_order(problem: Bilevel, ahead: LookAhead, regulariser: float = 0.0) -
             _move(w, [p + _times(sign * half_width, g) for p, g in zip(w, v, strict=True)])
             if not ahead.faithful:
                 rewind()
-            sides.append(_gradients(problem.on_training_points(), alphas.values()))
+            sides.append(gradients_of(problem.on_training_points(), alphas.values()))
     if not ahead.faithful:
         go_on()  # the next random numbers are new ones
     coefficient = ahead.coefficient(norm)
@@ -157,19 +158,15 @@ def exact_second_order(problem: Bilevel, ahead: LookAhead, regulariser: float = 
     parameters = dict(problem.network.named_parameters())
     with problem.mixing.learning() as alphas, _left_as_it_was(problem.network):
         loss = problem.on_training_points()
-        uphill = _gradients(loss, parameters.values(), create_graph=True)
+        uphill = gradients_of(loss, parameters.values(), create_graph=True)
         moved = ahead.moved(parameters, uphill, _norm(uphill, loss.dim()))
         value = problem.on_validation_points(dict(zip(parameters, moved, strict=True)))
-        gradients = _gradients(_regularised(value, problem, regulariser), alphas.values())
+        gradients = gradients_of(_regularised(value, problem, regulariser), alphas.values())
     return value.detach(), dict(zip(alphas, gradients, strict=True))
 
 
 def _regularised(value: Tensor, problem: Bilevel, regulariser: float) -> Tensor:
     return value + regulariser * problem.mixing.kl() if regulariser else value
-
-
-def _gradients(values: Tensor, of: Iterable[Tensor], create_graph: bool = False) -> list[Tensor]:
-    return list(torch.autograd.grad(values.sum(), list(of), create_graph=create_graph, materialize_grads=True))
 
 
 def _norm(tensors: Sequence[Tensor], axes: int) -> Tensor:

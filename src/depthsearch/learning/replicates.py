@@ -15,6 +15,7 @@ from depthsearch.depth.objectives import log_likelihood
 from depthsearch.depth.posteriors import DepthPosterior
 from depthsearch.depth.pruning import expected_depth
 from depthsearch.learning.flat import FlatState
+from depthsearch.learning.gradients import gradients_of
 from depthsearch.learning.method import PAPER, Method, Training
 
 
@@ -78,7 +79,7 @@ class Replicates:
         if depthwise and isinstance(self.network, MLPNetwork) and self.network.is_fused(x):
             return self._fused_gradient(self.network, x, y, n_train)
         values = self.value(x, y, n_train)
-        found = torch.autograd.grad(values.sum(), self._flat.parameters, materialize_grads=True)
+        found = gradients_of(values, self._flat.parameters)
         return values.detach(), _rows(found, len(values))
 
     def _fused_gradient(self, network: MLPNetwork, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
@@ -92,7 +93,7 @@ class Replicates:
         found, of_network = network.gradient(parameters, statistics, *of_batch, q)
         values = self.method.objective(found.requires_grad_(), self.depth, n_train)
         wanted = [found, *self.depth.parameters()]
-        slopes, *of_depth = torch.autograd.grad(values.sum(), wanted, materialize_grads=True)
+        slopes, *of_depth = gradients_of(values, wanted)
         if not torch.equal(slopes, q):
             _, of_network = network.gradient(parameters, None, *of_batch, slopes)
         return values.detach(), _rows([of_network, *of_depth], len(values))

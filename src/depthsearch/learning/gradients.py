@@ -1,0 +1,16 @@
+"""Gradients that are tensors for every parameter, used or not."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+def gradients_of(values: Tensor, of: Iterable[Tensor], create_graph: bool = False) -> list[Tensor]:
+    """The gradient of the sum of some values in each tensor, zeros where they do not depend on it.
+
+    It can be differentiated itself with `create_graph` only. (torch 2.8 has zeros that require a gradient all the same:
+    what they are added to would keep the graph of every step.)
+    """
+    found = torch.autograd.grad(values.sum(), list(of), create_graph=create_graph, materialize_grads=True)
+    return list(found) if create_graph else [gradient.detach() for gradient in found]
