@@ -1,4 +1,4 @@
-"""What makes a learnt depth lose against the best fixed one? LDN on spirals with one thing at a time varied.
+"""What could make a learnt depth err less? LDN on spirals with one thing at a time varied.
 
 On seeds from 100 on all variations, on seeds from 0 on the paper's and the one that was chosen there: how it is chosen,
 and what it must show, is the rule `REPAIR` in `depthsearch.reporting.judging.rules`. Every run is measured as learnt,

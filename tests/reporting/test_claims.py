@@ -9,7 +9,14 @@ from conftest import complete
 from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.judging.claims import after, best_ddn, depths_of, image_claims, spiral_claims
 from depthsearch.reporting.pages.costs import costs
-from depthsearch.reporting.pages.images import image_runs, image_scale, image_table, prediction_table, protocol_gap
+from depthsearch.reporting.pages.images import (
+    calibration_of_depths,
+    image_runs,
+    image_scale,
+    image_table,
+    prediction_table,
+    protocol_gap,
+)
 from depthsearch.reporting.pages.readme import claims_in_words
 from depthsearch.reporting.pages.results import results_page
 from depthsearch.reporting.pages.spirals import bends
@@ -136,7 +143,7 @@ def test_image_claims():
         ),
         "ECE, LDN-full (D = 20) minus regular network of D = 20": ("-1.9 [-1.9, -1.9] points", "0", 4, late),
         "ECE, LDN-full (D = 20) minus the best DDN (D = 5)": ("+0.1 [+0.1, +0.1] points", "0", 4, f"not {late}"),
-        "slope of d_opt against D, D >= 20": ("-", "±0.1", 4, "undecided after 15 epochs: needs more depths"),
+        "slope of d_opt against D, D >= 20": ("-", "±0.1", 4, "not measured after 15 epochs: needs more depths"),
     }
     (harder,) = found[found["data"] == "both"].to_dict("records")
     assert harder["difference"].startswith("+5.5 [") and harder["verdict"] == late
@@ -189,7 +196,16 @@ def test_the_best_ddn_is_told_once_where_it_is_the_one_of_the_reference():
         "ECE, LDN-full (D = 20) minus regular network of D = 20, the best DDN"
     ]
     methods = image_table(tables)["method"]
-    assert list(methods[methods.str.startswith("DDN")]) == ["DDN (D = 20), best on validation points"]
+    assert list(methods[methods.str.startswith("DDN")]) == ["DDN (D = 10)", "DDN (D = 20), best on validation points"]
+
+
+def test_claim_3_against_the_ddn_of_every_depth():
+    """ECE of LDN-full at D = 20 is 3 points; of D = 30 there are too few repeats for a word."""
+    runs = distinct_runs()
+    said = calibration_of_depths({"runs": runs[(runs["max_depth"] < 30) | (runs["seed"] < 3)]})
+    name = "- MNIST, `fair_bfloat16_15epochs`, LDN of D = 20:"
+    assert f"{name} D = 10 +2.9 [+2.9, +2.9], D = 20 +1.5 [+1.5, +1.5]." in said and "30" not in said
+    assert calibration_of_depths({"runs": runs[runs["seed"] < 3]}) == ""
 
 
 def test_claims_on_spirals_each_from_its_scan():
@@ -299,7 +315,7 @@ def test_a_data_set_all_of_whose_runs_diverged_was_run():
 def test_no_verdict_from_fewer_than_four_repeats(tables):
     """Not even of errors that differ alike: those are counts as well as depths are."""
     verdicts = set(image_claims(tables)["verdict"].str.replace(r" after \d+ epochs", "", regex=True))
-    assert verdicts == {"undecided: needs 4 repeats", "undecided: needs more depths"}
+    assert verdicts == {"undecided: needs 4 repeats", "not measured: needs more depths"}
 
 
 def test_pruning_is_judged_at_the_reference_depth():
@@ -394,8 +410,13 @@ def test_the_page_says_what_is_reduced_and_what_was_not_run(tables):
     fewer = tables["runs"][(tables["runs"]["max_depth"] != 10) | (tables["runs"]["seed"] == 0)]
     assert "LDN of D = 5 20 (n = 2) and D = 10 (n = 1), DDN of D" in image_runs(complete({"runs": fewer}))
     assert "after epoch 30 not reached; last epoch the best in 6 of 12 runs; diverged: none." in text
+    long = tables["runs"].assign(epochs_limit=45)
+    step = "learning-rate step after epoch 30, of LDN too"
+    assert step in image_runs(complete({"runs": long})) and step not in text
+    assert step not in image_runs(complete({"runs": long[long["kind"] == "DDN"]}))
+    assert step not in image_runs(complete({"runs": long.assign(protocol="paper")}))
     assert "No run is on a GPU" in text
     assert "SVHN: not run." in text and "- MNIST: not run." not in text
     table = image_table(tables)
-    best = table[table["method"] == "DDN best on validation points (D = 5)"]
+    best = table[table["method"] == "DDN (D = 5), best on validation points"]
     assert len(best) == 1 and best["error (%)"].iloc[0] == "2.5 ± 0.71" and best["n"].iloc[0] == 2

@@ -57,17 +57,20 @@ def test_infinite_losses_and_errors_of_zero_leave_the_scales_finite():
 
 
 def test_networks_that_go_astray_are_counted():
-    said = _astray(losses("DDN", "DDN", [0.1, 0.3, 1e30]))
-    assert said.startswith("2 of 6 networks, of depth 5 or more, have a test log-likelihood below -5 nats.")
+    few = losses("DDN", "DDN", [0.1, 0.3, 1e30]).assign(scan="x")
+    shallow = few.assign(max_depth=0, DDN_test_log_likelihood=-1.0)
+    said = _astray({"runs": pd.concat([few, shallow, few.assign(scan="y")])}, "x")
+    assert said.startswith("2 of the 6 networks of depth 5 or more have a test log-likelihood below -5 nats.")
     assert "variance" in said and "overflow" not in said
-    none = _astray(losses("DDN", "DDN", [0.1, 0.3]))
-    assert none == "No network has a test log-likelihood below -5 nats." and _astray(pd.DataFrame()) == ""
+    none = losses("DDN", "DDN", [0.1, 0.3]).assign(scan="x")
+    assert _astray({"runs": none}, "x") == "No network has a test log-likelihood below -5 nats."
+    assert _astray({"runs": none}, "y") == _astray({"runs": none.assign(kind="LDN")}, "x") == ""
 
 
 def test_a_network_whose_logits_overflow_comes_last():
     runs = overflowed_last(losses("DDN", "DDN", [0.1, 0.3, math.nan]).assign(DDN_test_error=0.01))
-    said = _astray(runs)
-    assert said.startswith("2 of 6 networks") and "Of 2 the logits of some point overflow" in said
+    said = _astray({"runs": runs.assign(scan="x")}, "x")
+    assert said.startswith("2 of the 6 networks") and "Of 2 the logits of some point overflow" in said
     assert spread(runs["DDN_test_log_likelihood"]) == "-inf"
     assert (overflowed_last(runs.assign(DDN_test_error=math.nan))["DDN_test_log_likelihood"] == -math.inf).sum() == 2
     kept = losses("LDN", "LDN-95", [math.nan]).assign(**{"LDN-95_test_error": math.nan})

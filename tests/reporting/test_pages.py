@@ -137,14 +137,15 @@ def test_guesses_are_not_said_to_be_beaten_by_too_few_repeats():
         return _guesses(found).removeprefix("**Which way of choosing a depth?** ")
 
     assert said(digits=regrets(2)) == "Undecided on digits: needs 4 repeats."
-    assert said(digits=regrets(4)) == "Every guess is beaten by a strategy on digits."
+    assert said(digits=regrets(4)) == "Every guess is beaten by a strategy on digits (n = 4)."
     two = said(spirals=regrets(2), digits=regrets(8))
-    assert two == "Every guess is beaten by a strategy on digits. Undecided on spirals: needs 4 repeats."
+    assert two == "Every guess is beaten by a strategy on digits (n = 8). Undecided on spirals: needs 4 repeats."
     worse = regrets(4, **GUESSES | {"always D": -1.0})
-    assert said(digits=worse) == "No search is seen to beat these guesses: always D, on digits."
+    assert said(digits=worse) == "No search is seen to beat these guesses: always D, on digits (n = 4)."
     better = regrets(4, **GUESSES | {"always D": -1.0, "uniform guess": -2.0})
     assert said(spirals=worse, digits=worse, MNIST=better) == (
-        "No search is seen to beat these guesses: always D, on spirals and digits; always D or uniform guess, on MNIST."
+        "No search is seen to beat these guesses: always D, on spirals (n = 4) and digits (n = 4); "
+        "always D or uniform guess, on MNIST (n = 4, reduced)."
     )
 
 

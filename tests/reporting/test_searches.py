@@ -22,10 +22,13 @@ from depthsearch.studies.random_cells import EQUAL_COST
 RESULTS = Path(__file__).parents[2] / "results"
 
 
+COST = {"DrNAS": 1e6, "DARTS": 2e6, EQUAL_COST: 4e6}
+
+
 def runs(accuracies):
     """A row a run from {kind: accuracies by seed}, which are those of all three data sets."""
     rows = [
-        {"kind": kind, "seed": seed, "c10": value, "c100": value, "in16": 0.0}
+        {"kind": kind, "seed": seed, "c10": value, "c100": value, "in16": 0.0, "operation_evaluations": COST[kind]}
         for kind, values in accuracies.items()
         for seed, value in enumerate(values)
     ]
@@ -46,6 +49,7 @@ def test_differences_are_paired_and_corrected_for_how_many_there_are():
         assert row["points"] == f"{gap.mean():+.2f} [{gap.mean() - half:+.2f}, {gap.mean() + half:+.2f}]"
         assert row["Holm's p"] == f"{corrected[name]:.2g}" and row["n"] == 4
         assert row["above 0"] == f"{sum(gap > 0)} of 4"
+        assert row["cost"] == {"DARTS": "0.5", EQUAL_COST: "0.25"}[name]
     assert table.loc[("CIFAR-100", "DrNAS − DARTS"), "word"] == "better"
     assert table.loc[("CIFAR-10", f"DrNAS − {EQUAL_COST}"), "word"] == "no difference seen"
     assert set(table.loc["ImageNet16-120"]["word"]) == {"no difference seen"}  # all alike

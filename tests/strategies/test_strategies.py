@@ -504,6 +504,7 @@ def test_the_verdict_on_numbers_made_up():
                 "seed": seed,
                 "regret": -value - 0.1,
                 "searched_ece": 0.1,
+                "depth": 5 if name == "LDN" else seed,
             }
             row |= {f"{mode}_log_likelihood": value for mode in comparison.MODES}
             rows.append(row | {"block_evaluations": 100.0 if name == "manual" else 10.0})
@@ -512,6 +513,9 @@ def test_the_verdict_on_numbers_made_up():
     assert (round(mean, 6), n) == (-0.1, 4) and high - low < 1e-6
     said = when_to_use_which(table, pd.DataFrame())
     assert "no strategy is seen to be better than always D. Least regret of a strategy: LDN" in said[0]
+    assert said[0].endswith("; it chose 5 in all 4 runs.")
+    again = when_to_use_which(table.assign(depth=table["seed"]), pd.DataFrame())
+    assert again[0] == said[0].replace("; it chose 5 in all 4 runs", "") and again[1:] == said[1:]
     assert "not seen below it: manual, always D" in said[1] and "DARTS" not in said[1]
     said = when_to_use_which(table[table["strategy"] != "always D"], pd.DataFrame())
     assert "a strategy is better than each guess" in said[0]
@@ -553,7 +557,7 @@ def test_what_is_best_is_named_though_it_may_be_chance():
     ]
     shift = pd.DataFrame(table).assign(log_likelihood=-1.0, ece=0.1)
     rows = shift.assign(regret=0.0, searched_ece=0.1, block_evaluations=1.0, searched_log_likelihood=-1.0)
-    rows = rows.assign(truncated_log_likelihood=-1.0)
+    rows = rows.assign(truncated_log_likelihood=-1.0, depth=rows["seed"])
     said = when_to_use_which(rows, shift)[-1]
     assert said.endswith(
         "LDN (0.7 AUROC, of which 0.5 is chance); not seen below it: normal; of these not seen above chance: LDN."

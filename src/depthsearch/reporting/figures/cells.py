@@ -21,7 +21,7 @@ from depthsearch.studies.random_cells import EQUAL_COST
 ORDER = list(NASBench201Cell.PLANS)
 COLOURS = dict(zip(NASBENCH201, plt.get_cmap("tab10").colors, strict=True)) | {EQUAL_COST: "k"}  # type: ignore[attr-defined]
 TICKS = {"c10": (10, 50, 70, 80, 90, 94), "c100": (10, 30, 50, 60, 70), "in16": (10, 20, 30, 40)}  # percent
-FOUND = "cells found by reduced searches; black: random search of equal cost, gray: nothing trained"
+FOUND = "cells found by reduced searches; black: random search of equal cost, gray: looked up, nothing trained here"
 LOG_ERROR = (lambda a: -np.log(100 - a), lambda v: 100 - np.exp(-v))  # a scale of accuracies in percent, and back
 
 

@@ -102,7 +102,8 @@ def curves(rows: pd.DataFrame, history: pd.DataFrame) -> Figure | None:
             ax.yaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_beside(axes[-1])
-    return titled(figure, f"{_size(rows)}: means over cells; band: one standard deviation of random cells")
+    means = "geometric means" if "valid_loss" in drawn else "means"
+    return titled(figure, f"{_size(rows)}: {means} over cells; band: one standard deviation of random cells")
 
 
 def _curve(ax: Axes, kind: str, values: pd.Series, scale: Callable[[pd.Series], pd.Series]) -> None:

@@ -17,7 +17,7 @@ from depthsearch.reporting.figures.style import (
     scale_of,
     titled,
 )
-from depthsearch.reporting.judging.claims import best_ddn, depths_of, is_search
+from depthsearch.reporting.judging.claims import best_ddn, chosen_on, depths_of, is_search
 from depthsearch.reporting.parts import ldn_and_ddn, reference_depth, timed_runs
 from depthsearch.reporting.tables.schema import Tables
 
@@ -90,7 +90,7 @@ def image_depths(tables: Tables) -> Figure | None:
             if "DDN" in variants and is_search(other):
                 best = best_ddn(other, metric.removeprefix("test_"))
                 value = scale_of(metric) * best[f"DDN_{metric}"].mean()
-                label = f"best DDN (D = {depths_of(best)})"
+                label = f"DDN best on {chosen_on(other)} (D = {depths_of(best)})"
                 ax.axhline(value, color=COLOURS["DDN"], ls="--", lw=1, label=label)
             ax.set_ylabel(LABELS[metric])
         for ax in column:

@@ -61,14 +61,15 @@ def save_scatter(folder: Path) -> None:
 
 def _scatter(points: Mapping[str, np.ndarray], title: str, label: str) -> Figure:
     figure, axes = panels(len(COLOURS))
+    # All but the worst twentieth, which would press the others into a corner.
+    low, high = np.quantile(points["true"], 0.05) - 0.5, points["true"].max() + 0.5
     for ax, (name, colour) in zip(axes, COLOURS.items(), strict=True):
-        # All but the worst twentieth, which would press the others into a corner.
-        low, high = np.quantile(points["true"], 0.05) - 0.5, points["true"].max() + 0.5
         ax.plot([low, high], [low, high], "k:", lw=1)
         ax.scatter(points["true"], points[name].clip(low, high), s=5, lw=0, alpha=0.6, color=colour)
         ax.set(xlabel="true accuracy (%)", ylabel="predicted accuracy (%)", title=name)
         ax.set(xlim=(low, high), ylim=(low, high))
-    return titled(figure, f"{title}: {len(points['true'])} other cells; {label}")
+    inside = f"{(points['true'] >= low).sum()} of {len(points['true'])} other cells, those above {low:.1f} %"
+    return titled(figure, f"{title}: {inside}; predictions beyond the edge stand at it; {label}")
 
 
 def errors(tables: Tables, data_set: str, split: str) -> Figure | None:

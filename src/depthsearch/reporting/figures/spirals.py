@@ -206,7 +206,7 @@ def spiral_posterior_gap(tables: Tables, max_depth: int = 20) -> Figure | None:
         return None
     figure, axes = panels(2, width=4)
     depth_posterior(axes[0], depths, other="exact_posterior")
-    axes[0].set_title(f"D = {max_depth}", fontsize="medium")
+    axes[0].set_title(f"D = {max_depth}, means over repeats", fontsize="medium")
     quartiles(axes[1], runs, "max_depth", "kl_to_exact", "KL(q || exact)")
     axes[1].set(xlabel="maximum depth D", ylabel="KL(q || exact posterior) (nats)")
     axes[1].set_title("median, quartiles", fontsize="medium")

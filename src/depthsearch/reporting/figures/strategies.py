@@ -21,7 +21,7 @@ from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 
-COLOURS = dict(zip(ORDER, plt.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
+COLOURS = dict(zip(ORDER, (*plt.get_cmap("tab10").colors, *plt.get_cmap("Dark2").colors), strict=False))  # type: ignore[attr-defined]
 DRAWN = dict(zip(ONE_OF_A_KIND, ("C0", "C2", "C1", "C4", "k"), strict=True))
 COLUMNS = 4  # data sets side by side
 SHIFTS = {"log_likelihood": "log-likelihood (nats)", "ece": "ECE (%)", "auroc": "AUROC of entropy"}
@@ -45,6 +45,7 @@ def choices(tables: Tables) -> Figure | None:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         ax.xaxis.set_major_locator(MultipleLocator(180))
         ax.set(xlabel=LABELS["stop_angle"], ylabel="chosen depth")
+        ax.tick_params(labelleft=True)
         legend_beside(ax)
     return titled(figure, f"chosen depth on spirals, {_n(rows)}: mean, standard deviation")
 
@@ -73,7 +74,8 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
                 ends += [*low, *high]
                 y = np.arange(len(names)) + 0.22 * (i - 1)
                 ax.errorbar(middle, y, xerr=(middle - low, high - middle), fmt=marker, ms=3.5, lw=0.8, label=mode)
-        ax.set(title=data_set, xlabel=f"{'negative ' if negated else ''}{LABELS.get(metric, metric)}")
+        ax.set(title=f"{data_set}, n = {span(here.groupby('strategy')['seed'].nunique())}")
+        ax.set(xlabel=f"{'negative ' if negated else ''}{LABELS.get(metric, metric)}")
         wide = np.nanmax(ends) > 10 * np.nanmin(ends)
         if wide and negated:
             ax.set_xscale("log")
@@ -82,7 +84,7 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
         ax.set_yticks(range(len(names)), names, fontsize="small")
     axes[0].invert_yaxis()
     legend_beside(axes[-1])
-    return titled(figure, f"test set, {_n(rows)}: median, quartiles")
+    return titled(figure, "test set: median, quartiles over n repeats")
 
 
 def costs(tables: Tables) -> Figure | None:

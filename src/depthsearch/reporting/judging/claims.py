@@ -135,7 +135,7 @@ def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None)
         of_repeats = slopes(steady, "max_depth")
         row = _row(STEADY, STEADY.judged, interval_of(of_repeats), SLOPE_MARGIN, "layers a layer")
         if steady["max_depth"].nunique() == 1:
-            row |= {"n": steady["seed"].nunique(), "verdict": "undecided: needs more depths"}
+            row |= {"n": steady["seed"].nunique(), "verdict": "not measured: needs more depths"}
         rows.append(row)
     return rows
 

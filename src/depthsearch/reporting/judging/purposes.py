@@ -69,12 +69,18 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
         manual = f" against {cost['manual']:.2g} of manual search" if "manual" in cost else ""
         said.append(
             f"To choose a depth and retrain at it: {none}: {best}, {here[best]:.3g} nats, "
-            f"{cost[best]:.2g} block evaluations{manual}."
+            f"{cost[best]:.2g} block evaluations{manual}{_always_the_same(rows, best)}."
         )
     wide = ", ".join(f"{name} {regret[name]:.3g} nats" for name in FREE_WIDTH if name in regret)
     said.append(f"To choose a width too: regret of {wide}, against the same reference." if wide else "")
     said += [_best(purpose) for purpose in _purposes(rows, shift)]
     return [sentence for sentence in said if sentence]
+
+
+def _always_the_same(rows: pd.DataFrame, strategy: str) -> str:
+    """Says so where a strategy chose one depth in all runs: it has told nothing of one from another."""
+    depths = rows[rows["strategy"] == strategy]["depth"]
+    return f"; it chose {depths.iloc[0]:g} in all {len(depths)} runs" if depths.nunique() == 1 < len(depths) else ""
 
 
 def good_for(rows: pd.DataFrame, shift: pd.DataFrame) -> dict[str, list[str]]:

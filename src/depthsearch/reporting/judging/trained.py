@@ -20,7 +20,8 @@ from depthsearch.studies.plans import DARTS, RECURRENT
 from depthsearch.studies.recurrent_genotypes import LSTM
 
 STRATEGIES = tuple(DARTS | RECURRENT)  # that search cells which are trained
-APART = f"{UNSEEN}, no overlap"
+# Not seen, but all values of the one on one side of all of the other.
+ALL_BETTER, ALL_WORSE = (f"{UNSEEN}, but all {how}" for how in ("better", "worse"))
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,12 @@ def differences(cells: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     for (kind, other), (interval, _) in found.items():
         p = corrected[kind, other]
         word = difference_seen(interval, p, measure.margin, "on both sides")
-        if word == UNSEEN and not _overlap(values[kind], values[other]):
-            word = APART
+        if word == UNSEEN and values[kind].max() < values[other].min():
+            word = ALL_BETTER
+        elif word == UNSEEN and values[kind].min() > values[other].max():
+            word = ALL_WORSE
         rows.append({"kind": kind, "other": other, "interval": interval, "p": p, "word": word})
     return pd.DataFrame(rows, columns=["kind", "other", "interval", "p", "word"])
-
-
-def _overlap(ours: pd.Series, theirs: pd.Series) -> bool:
-    return bool(ours.min() <= theirs.max() and theirs.min() <= ours.max())
 
 
 def _pairs(kinds: Sequence[str], rule: Rule) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The text of results/learnt_depth.md: what makes a learnt depth lose against the best fixed one."""
+"""The text of results/learnt_depth.md: what could make a learnt depth err less."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,10 @@ INTRO = """Generated from the saved runs by `make figures`; no number here is ty
 more than the best fixed depth ([claim 2](README.md#claims-of-the-paper) says by how much, and how sure that is), and q
 lags behind the exact posterior over depth given the trained weights. Here one thing at a time is other than in the
 paper: the learning rate of q, as a multiple of the network's; the weight of the KL (below 1 the likelihood counts for
-more); the ratio of the geometric prior; the patience, and with it the limit on epochs. Each trained network is measured
-twice: with q *as learnt*, and *refitted*, q set to the exact posterior by one pass over the training points. All
-differences are paired over repeats, 95 % t-intervals."""
+more); the ratio of the geometric prior; the patience, and with it the limit on epochs. With any of them the epoch at
+which training stops may change too (the column of epochs). Each trained network is measured twice: with q *as learnt*,
+and *refitted*, q set to the exact posterior by one pass over the training points. All differences are paired over
+repeats, 95 % t-intervals."""
 COLUMNS = """d_opt: depth of LDN-95, whose test error and log-likelihood these are. KL: from q to the exact posterior.
 Off the data: test points moved away from the origin, means over all amounts, predicted by LDN-full; AUROC of the
 predictive entropy, for telling moved points from others."""
@@ -36,7 +37,7 @@ def learnt_depth_page(rows: pd.DataFrame, ldn: pd.DataFrame, ddn: pd.DataFrame, 
         ddn: the deterministic networks of the spiral scan.
         others: a line for each cohort that is not shown.
     """
-    text = ["# What makes a learnt depth err more than the best fixed one", INTRO]
+    text = ["# What could make a learnt depth err less", INTRO]
     for depth, part in with_words(rows).groupby("max_depth"):
         text += _of_depth(int(str(depth)), part, ldn, ddn, depth == drawn_depth(rows))
     return "\n\n".join(text) + not_shown(others) + "\n"

@@ -11,7 +11,7 @@ from depthsearch.reporting.judging.purposes import good_for
 from depthsearch.reporting.judging.rules import CALIBRATION, DIFFICULTY, FEWEST, PRUNING, SEARCH, STEADY
 from depthsearch.reporting.pages.images import PAPER_SETS, image_scale
 from depthsearch.reporting.tables.baselines import BASELINES
-from depthsearch.reporting.tables.comparison import ONE_OF_A_KIND, by_repeat, families, of_family
+from depthsearch.reporting.tables.comparison import ONE_OF_A_KIND, by_repeat, families, is_reduced, of_family
 from depthsearch.reporting.tables.schema import FAIR, Tables
 from depthsearch.reporting.words import markdown, most_often, span
 
@@ -102,10 +102,12 @@ def _guesses(found: Tables) -> str:
         )
         if repeats.sum() < FEWEST:
             undecided.append(name)
-        elif as_good(regrets):
-            unbeaten.setdefault(" or ".join(as_good(regrets)), []).append(name)
+            continue
+        where = f"{name} (n = {repeats.sum()}{', reduced' if is_reduced(name) else ''})"
+        if as_good(regrets):
+            unbeaten.setdefault(" or ".join(as_good(regrets)), []).append(where)
         else:
-            beaten.append(name)
+            beaten.append(where)
     said = ["**Which way of choosing a depth?**"]
     where = "; ".join(f"{guesses}, on {' and '.join(names)}" for guesses, names in unbeaten.items())
     said += [f"No search is seen to beat these guesses: {where}."] if unbeaten else []

@@ -10,6 +10,7 @@ from depthsearch.reporting.judging.rules import FEWEST, SELECTED_AT, rules_table
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import (
     ORIGINAL_COLUMNS,
+    calibration_of_depths,
     image_runs,
     image_table,
     prediction_table,
@@ -40,7 +41,7 @@ versions of all packages behind the committed results are in [requirements.lock]
 theirs. Runs that do not say when they started were made before 2026-11-28, with torch 2.15.0 instead.
 
 Cells: [what DARTS and DrNAS find](cells.md) on NAS-Bench-201, [in the DARTS space](genotypes.md). The
-[neural predictor](predictor.md). [What makes a learnt depth err](learnt_depth.md).
+[neural predictor](predictor.md). [What could make a learnt depth err less](learnt_depth.md).
 
 {_claims(tables, every)}
 
@@ -75,12 +76,18 @@ def _claims(tables: Tables, every: Tables) -> str:
     judged = [every["runs"], every["diverged"], every["strategies"].assign(scan="scan_strategies")]
     return f"""## Claims of the paper
 
+*LDN*: a learnt depth network of at most D blocks. *LDN-full* predicts with all of them, marginalised over depth;
+*LDN-95* is cut at *d_opt*, the first depth whose probability is above 0.95 of the largest; *LDN-E* at the mean depth.
+*DDN*: a deterministic network of D blocks; the best is sought among the depths that have the most repeats. The
+*reference D* is the paper's 20 on spirals; on images the paper's 50, where it was run, else the largest that both have.
+
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
 95 % t-interval; n is the number of repeats. A claim is "reproduced" where the whole interval lies where its rule says,
 "not reproduced" where the whole of it lies on the other side of the margin, "undecided" where it is on both sides or n
 is less than {FEWEST}. Margins are in the unit of their difference. Intervals say what other seeds would give, not other
 test images. The rules, and how many of the runs that they judge, shown or not, had been seen
-when they were written (runs of earlier versions, which do not say when they started, count among these):
+when they were written (runs of earlier versions, which do not say when they started, count among these; the networks
+of the pool, which strategies share, do not):
 
 {markdown(rules_table(stacked(judged)))}
 
@@ -97,7 +104,7 @@ paper, but of other repeats than it is judged on. What could make LDN err less: 
 
 {markdown(image_claims(tables))}
 
-{protocol_gap(tables)}"""
+{calibration_of_depths(tables)}{protocol_gap(tables)}"""
 
 
 def _fair(tables: Tables, every: Tables) -> str:
@@ -184,4 +191,4 @@ def _original_metrics(tables: Tables) -> pd.DataFrame:
             row = {"data": "spirals", "runs": "paper", "method": f"{variant} (D = {depth})", "n": len(group)}
             rows.append(row | test_metrics(group, variant, ORIGINAL_COLUMNS))
     images = image_table(tables, ORIGINAL_COLUMNS)
-    return stacked([pd.DataFrame(rows), images.drop(columns="depth used", errors="ignore")])
+    return stacked([pd.DataFrame(rows), images.drop(columns=["epoch kept", "depth used"], errors="ignore")])

@@ -33,7 +33,6 @@ LDN-95: mean ± standard deviation over repeats, test set.
 ## Spirals: DDN at each depth
 
 From depth {ALL_TO} on every tenth; the others are in `tables/runs.csv`.
-{_astray(of_scan(tables["runs"], "scan_deterministic_depth_spirals"))}
 
 {_depths(tables, "scan_deterministic_depth_spirals", "DDN")}
 
@@ -67,10 +66,11 @@ def bends(tables: Tables, protocol: str = "") -> str:
 
 def _depths(tables: Tables, scan: str, variant: str) -> str:
     """A row a depth, and the same with points held out where that was run."""
-    parts = [markdown(_by_depth(tables, scan, variant))]
+    parts = [_astray(tables, scan), markdown(_by_depth(tables, scan, variant))]
     fair = _by_depth(tables, f"{scan}{FAIR}", variant)
-    parts += ["With a quarter of the training points held out:", markdown(fair)] if len(fair) else []
-    return "\n\n".join(parts)
+    if len(fair):
+        parts += ["With a quarter of the training points held out:", _astray(tables, f"{scan}{FAIR}"), markdown(fair)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _by_depth(tables: Tables, scan: str, variant: str) -> pd.DataFrame:
@@ -91,17 +91,20 @@ def told(tables: Tables, scan: str) -> pd.DataFrame:
     return runs[few]
 
 
-def _astray(runs: pd.DataFrame) -> str:
-    """Says of how many networks batch norm has made something of a test point that it never made of another."""
+def _astray(tables: Tables, scan: str) -> str:
+    """Says of how many DDN batch norm has made something of a test point that it never made of another."""
+    runs = of_scan(tables["runs"], scan)
+    runs = runs[runs["kind"] == "DDN"]
     if runs.empty:
         return ""
     far = runs[runs["DDN_test_log_likelihood"] < ASTRAY]
     if far.empty:
         return f"No network has a test log-likelihood below {ASTRAY:g} nats."
     overflowed = int(np.isinf(far["DDN_test_log_likelihood"]).sum())
+    least = far["max_depth"].min()
     said = (
-        f"{len(far)} of {len(runs)} networks, of depth {far['max_depth'].min()} or more, have a test log-likelihood "
-        f"below {ASTRAY:g} nats.\n{ASTRAY_HOW}"
+        f"{len(far)} of the {(runs['max_depth'] >= least).sum()} networks of depth {least} or more have a test "
+        f"log-likelihood below {ASTRAY:g} nats.\n{ASTRAY_HOW}"
     )
     if overflowed:
         said += f" Of {overflowed} the logits of some point overflow: -inf, and in no mean of ECE or Brier score."

@@ -11,7 +11,15 @@ from depthsearch.reporting.judging.guesses import against_baselines
 from depthsearch.reporting.judging.purposes import when_to_use_which
 from depthsearch.reporting.judging.tuning import TUNING_BELOW, TUNING_DEPTH, tuned
 from depthsearch.reporting.pages.rates import rule_said, tuning_table
-from depthsearch.reporting.tables.comparison import MODES, ORDER, by_repeat, families, of_family, off_the_data
+from depthsearch.reporting.tables.comparison import (
+    MODES,
+    ORDER,
+    by_repeat,
+    families,
+    is_reduced,
+    of_family,
+    off_the_data,
+)
 from depthsearch.reporting.tables.schema import Tables, stacked
 from depthsearch.reporting.words import difference_said, markdown, most_often, not_shown, span, spread
 from depthsearch.strategies import METHODS
@@ -19,17 +27,20 @@ from depthsearch.studies.choices import ImageChoice
 
 REFERENCE = "LDN"
 HOW_TO_READ = """
-Every strategy sees the same training and validation points; epochs, depths and widths are chosen by validation
-log-likelihood, and the test points are touched once. *Searched*: as the search leaves it, with all depths mixed;
-*truncated*: the network of the chosen depth alone, weights inherited; *retrained*: a deterministic network of the
-chosen depth trained from scratch on training and validation points. Regret: log-likelihood lost, retrained, against the
-best deterministic depth of the preset width, picked on the test points (another width can do better: negative).
-Searches are charged the seconds, block evaluations (blocks run forward x points, but for the passes of image networks
-that estimate batch norm's statistics, alike for all) and networks of what they would have trained, a guess those of the
-one network that it takes, which stands for it as searched; other work on the machine may be in the seconds, it is not
-in the block evaluations. Mean ± standard deviation over data sets and repeats; differences are paired over repeats,
-mean and 95 % t-interval. DARTS and DrNAS give half of the training points to the weights of depths: as searched and
-truncated, their networks have learnt from the other half.
+Every strategy sees the same training and validation points; epochs are chosen by validation log-likelihood, and the
+test points are touched once. LDN and the other posteriors over depth (marginal likelihood to normal) choose the first
+depth whose probability is above 0.95 of the largest, DARTS and DrNAS the depth of the largest weight, manual search,
+random search and the predictor the depth (the last two a width too) of the best validation log-likelihood; a uniform
+guess is the mean over all D + 1 depths. [What each is](../experiments/README.md#ways-of-choosing-a-depth). *Searched*:
+as the search leaves it, with all depths mixed; *truncated*: the network of the chosen depth alone, weights inherited;
+*retrained*: a deterministic network of the chosen depth trained from scratch on training and validation points. Regret:
+log-likelihood lost, retrained, against the best deterministic depth of the preset width, picked on the test points
+(another width can do better: negative). Searches are charged the seconds, block evaluations (blocks run forward x
+points, but for the passes of image networks that estimate batch norm's statistics, alike for all) and networks of what
+they would have trained, a guess those of the one network that it takes, which stands for it as searched; other work on
+the machine may be in the seconds, it is not in the block evaluations. Mean ± standard deviation over data sets and
+repeats; differences are paired over repeats, mean and 95 % t-interval. DARTS and DrNAS give half of the training points
+to the weights of depths: as searched and truncated, their networks have learnt from the other half.
 """
 
 WHICH = """When to use which. "Below" the best: the whole 95 % interval of the paired difference is, of one comparison,
@@ -219,7 +230,7 @@ def tuning_part(rows: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
 def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame) -> str:
     sets = ", ".join(sorted(rows["data_set"].unique(), key=lambda name: (len(name), name)))
     counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
-    reduced = "" if family in ("spirals", "digits") else f" Reduced: {ImageChoice.MOST_IMAGES} training images."
+    reduced = "" if not is_reduced(family) else f" Reduced: {ImageChoice.MOST_IMAGES} training images."
     own = rows[rows["strategy"].isin(list(METHODS))]  # searches train no networks but those of the pool
     trained = stacked([part[["seconds", "device"]] for part in (own, pool)])
     minutes, where = trained["seconds"].sum() / 60, ", ".join(sorted(trained["device"].unique()))

@@ -25,6 +25,11 @@ LOOKED_UP = ("retrained_", "best_depth", "best_log_likelihood", "regret")  # how
 MODES = ("searched", "truncated", "retrained")
 
 
+def is_reduced(family: str) -> bool:
+    """Whether a family is compared on a part of its training points."""
+    return family not in ("spirals", "digits")
+
+
 def collect(results: Path) -> Tables:
     """All finished runs of the comparison as tidy tables, `CHOICES` and `POOL`.
 

@@ -79,7 +79,7 @@ def shown(tables: Tables) -> tuple[Tables, list[str]]:
         best, more = fullest(best, Choice(("data_set", *NETWORK), (), ("configuration",)))
         of_pool = best["pool"].astype(bool)
         kept |= {CHOICES: CHOICES.keys(best[~of_pool]), POOL: POOL.keys(best[of_pool])}
-        lines += others + more
+        lines += [line.replace(" runs of ", " runs and networks of the pool, of ") for line in others] + more
     for family, choice in CHOSEN.items():
         if family.mains[0] in tables:
             best, others = fullest(tables[family.mains[0]], choice)
