@@ -67,7 +67,8 @@ figures: $(VENV)/ready
 DEVICE ?= 0
 paper:
 	+@test -e $(VENV)/ready || $(MAKE) MAKEFLAGS= $(VENV)/ready
-	+@cd experiments && $(BIN)/python paper.py $(DEVICE) $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry-run)
+	+@cd experiments && $(BIN)/python paper.py $(DEVICE) $(if $(findstring n,$(firstword -$(MAKEFLAGS))),--dry-run) \
+		|| { status=$$?; [ $$status = 1 ] && $(MAKE) -C .. figures; exit $$status; }
 	$(MAKE) figures
 
 bench: $(VENV)/ready

@@ -60,7 +60,8 @@ def main() -> None:
     for name, times in taken.items():
         print(f"{name}: {in_words(times)}")
     ratio = statistics.median(taken["original style"]) / statistics.median(taken["ours"])
-    print(f"DARTS search step, {channels} channels, {layers} cells, batch {batch}: {ratio:.2f} times original style")
+    where = f"{channels} channels, {layers} cells, batch {batch}"
+    print(f"DARTS search step, {where}: {ratio:.2f} times as fast as original style")
 
 
 if __name__ == "__main__":

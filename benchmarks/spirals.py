@@ -172,7 +172,7 @@ def main() -> None:
         floor = FLOPS * depth * product.seconds / LARGE_FLOPS
         print(f"\nD = {depth}: original-style loop {1e3 * original.seconds:.1f} ms a model-epoch, {cores} threads")
         print(f"floor {1e3 * floor:.3f} ms: a large product runs at {LARGE_FLOPS / product.seconds / 1e9:.0f} GFLOP/s")
-        print("replicates  mode      ms a model-epoch  model-epochs/s  times original  times floor")
+        print("replicates  mode      ms a model-epoch  model-epochs/s   times as fast  times floor")
         for way in ours:
             print(
                 f"{way.n_replicates:10d}  {way.name:8s}  {1e3 * way.seconds:16.3f}  {1 / way.seconds:14.0f}  "

@@ -10,6 +10,7 @@ not even close, or 2 where something is wrong with what was asked for.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     except (Problem, DataError, ValueError) as problem:
         print(f"test_network.py: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
-    if different > CLOSE:
+    if not different <= CLOSE:
         raise SystemExit(1)
 
 
@@ -77,7 +78,10 @@ def test(options: argparse.Namespace) -> float:
         network = fit(forms, read_state(options.checkpoint), str(options.checkpoint))
     else:
         network = forms[0]
-        load_weights(folder, network)
+        try:
+            load_weights(folder, network)
+        except Exception as error:  # torch raises whatever the damage leads to
+            raise Problem(f"{folder / 'weights.pt'} cannot be read ({str(error).partition(chr(10))[0]})") from None
     found = study.measure(network.to(device), data)
     show(found, network.n_parameters)
     return compare(found, run[1]) if run and not options.checkpoint else 0.0
@@ -102,10 +106,16 @@ def show(found: dict[str, dict[str, float]], n_parameters: int) -> None:
 def compare(found: dict[str, dict[str, float]], summary: dict) -> float:
     """Says how far from the saved numbers these are, and returns the largest difference."""
     pairs = [(values[name], summary[part][name]) for part, values in found.items() for name in values]
-    differences = [abs(ours - saved) / max(abs(saved), 1) for ours, saved in pairs]  # a perplexity is a large number
-    same = not any(differences)
-    print("the numbers that were saved, bit for bit" if same else f"at most {max(differences):.2g} from what was saved")
-    return max(differences)
+    most = max(_difference(ours, saved) for ours, saved in pairs)
+    print("the numbers that were saved, bit for bit" if not most else f"at most {most:.2g} from what was saved")
+    return most
+
+
+def _difference(ours: float, saved: float | None) -> float:
+    """Relative to what was saved where that is above 1, as a perplexity is; infinite if one of them is no number."""
+    if saved is None or not math.isfinite(ours):  # of what is no number the summary holds nothing
+        return 0.0 if saved is None and not math.isfinite(ours) else math.inf
+    return abs(ours - saved) / max(abs(saved), 1)
 
 
 if __name__ == "__main__":

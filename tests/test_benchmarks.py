@@ -13,12 +13,12 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
-        ("cells", "--quick", "times original style"),
+        ("cells", "--quick", "times as fast"),
         ("overhead", "--depths 2 --epochs 200", "checkpoints and leases"),
-        ("spirals", "--depths 2 --seconds 0.01 --rounds 1", "times original"),
+        ("spirals", "--depths 2 --seconds 0.01 --rounds 1", "times as fast"),
         ("precision", "--depth 1 --epochs 1 --seeds 2", "default minus float32"),
         ("nasbench201", "--quick --rounds 1", "times as fast"),
-        ("recurrent", "--quick", "times original style"),
+        ("recurrent", "--quick", "times as fast"),
         ("predictor", "--seeds 2 --epochs 1 --graphs 20 --loop-seeds 1", "times as fast"),
     ],
 )

@@ -8,10 +8,7 @@ import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path
-
-# A thread that waits for work sleeps. It would spin, which beside other work makes both many times slower. OpenMP
-# reads this when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+from typing import Any
 
 import torch
 
@@ -39,7 +36,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-PRECISIONS = ("auto", "float32", "tf32", "bfloat16")  # what `precision_of` takes
+PRECISIONS = ("auto", "float32", "tf32", "bfloat16")  # what `precision_of` takes; it returns one of the last three
 
 
 def precision_of(name: str, device: torch.device) -> str:
@@ -63,14 +60,32 @@ def precision_of(name: str, device: torch.device) -> str:
 
 @contextlib.contextmanager
 def products_in(precision: str) -> Iterator[None]:
-    """Has CUDA round the factors of float32 products to TF32 for "tf32", and not for anything else."""
-    backends = torch.backends
-    before = backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
-    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = precision == "tf32"
+    """Has CUDA round the factors of float32 products to TF32 for "tf32", and not for anything else.
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+    if precision not in PRECISIONS[1:]:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS[1:])}; got {precision!r}")
+    places, name, values = _products(precision == "tf32")
+    before = [getattr(place, name) for place in places]
+    for place in places:
+        setattr(place, name, values)
     try:
         yield
     finally:
-        backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = before
+        for place, value in zip(places, before, strict=True):
+            setattr(place, name, value)
+
+
+def _products(rounded: bool) -> tuple[tuple[Any, Any], str, bool | str]:
+    """Where torch keeps whether factors are rounded, under which name, and what to set there."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    try:
+        _ = matmul.allow_tf32, cudnn.allow_tf32
+    except RuntimeError:  # the process has used torch's newer names (2.9), beside which it refuses these
+        return (matmul, cudnn.conv), "fp32_precision", "tf32" if rounded else "ieee"  # type: ignore[attr-defined]
+    return (matmul, cudnn), "allow_tf32", rounded
 
 
 def describe(device: torch.device) -> dict:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
-from depthsearch import conv_resnet, mlp_resnet
+from depthsearch import DepthNetwork, conv_resnet, mlp_resnet
 from depthsearch.depth.choice import DepthSpace
 
 
@@ -17,6 +18,16 @@ def test_a_chain_is_the_space_with_one_choice(mix):
     x, w = torch.randn(7, 2, dtype=torch.float64), torch.randn(1, 5, dtype=torch.float64).softmax(-1)
     expected = sum(w[0, d] * logits for d, logits in enumerate(network(x)))
     torch.testing.assert_close(space(x, {"depth": w}), expected)
+
+
+@pytest.mark.parametrize("mix", ["features", "logits"])
+def test_a_chain_of_images_behind_an_ordinary_head(mix):
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    network = DepthNetwork(nn.Conv2d(1, 4, 3), [nn.Conv2d(4, 4, 3, padding=1) for _ in range(3)], head)
+    x, w = torch.randn(4, 1, 6, 6), torch.randn(1, 4).softmax(-1)  # as many points as channels as depths
+    expected = sum(w[0, d] * logits for d, logits in enumerate(network(x)))  # the head is linear
+    torch.testing.assert_close(DepthSpace(network, mix)(x, {"depth": w}), expected)
 
 
 def test_a_point_mass_is_the_network_of_that_depth():

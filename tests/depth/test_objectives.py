@@ -136,3 +136,17 @@ def test_kl_and_its_gradient_are_torchs():
     torch.testing.assert_close(ours.grad[finite], theirs.grad[finite], rtol=0, atol=1e-14)
     beyond = Categorical(logits=torch.zeros(4, dtype=torch.float64))
     assert kl_of_depths(beyond, p) == kl_divergence(beyond, p) == torch.inf
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_logits_of_half_precision_are_taken_in_float32(dtype):
+    """What an ordinary head returns under autocast: sums over points and depths would be rounded to 3 digits."""
+    torch.manual_seed(0)
+    logits, y = torch.randn(4, 50, 3).to(dtype), torch.randint(0, 3, (50,))
+    depth, wide = CategoricalDepth(geometric_prior(3)), CategoricalDepth(geometric_prior(3))
+    bound, expected = elbo(logits, y, depth, 50), elbo(logits.float(), y, wide, 50)
+    assert bound.dtype == torch.float32 and bound == expected
+    bound.backward()
+    expected.backward()
+    assert torch.equal(depth.q_logits.grad, wide.q_logits.grad)
+    assert torch.equal(log_predictive(logits, depth), log_predictive(logits.float(), depth))

@@ -114,3 +114,23 @@ def test_families_start_at_half_of_the_depth():
     poisson, normal = TruncatedPoisson(geometric_prior(20)), DiscretisedNormal(geometric_prior(20))
     assert poisson.log_rate.exp().item() == pytest.approx(10)
     assert normal.loc.item() == 10 and normal.log_scale.exp().item() == pytest.approx(5)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: CategoricalDepth(torch.tensor([0.5, -0.5])), "a prior needs probabilities"),
+        (lambda: CategoricalDepth(torch.tensor([0.5, math.nan])), "a prior needs probabilities"),
+        (lambda: CategoricalDepth(torch.zeros(2)), "not all 0"),
+        (lambda: CategoricalDepth(geometric_prior(3), torch.zeros(1)), r"4 depths needs as many logits, got \[1\]"),
+        (lambda: TruncatedPoisson(geometric_prior(3), rate=0.0), "rate must be positive, got 0.0"),
+        (lambda: DiscretisedNormal(geometric_prior(3), scale=-1), "scale must be positive, got -1"),
+    ],
+)
+def test_what_is_no_distribution_is_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_a_depth_in_whole_layers_may_start_a_normal():
+    torch.testing.assert_close(DiscretisedNormal(geometric_prior(6), loc=3, scale=1).loc.data, torch.tensor([3.0]))

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -66,3 +68,14 @@ def test_pruning_a_deterministic_network():
 def test_depths_out_of_range(d):
     with pytest.raises(ValueError):
         prune(mlp_resnet(3), CategoricalDepth(geometric_prior(3)), d)
+
+
+def test_a_posterior_of_another_network_is_refused():
+    with pytest.raises(ValueError, match=r"a network of depth 3 with a posterior over 0\.\.5"):
+        prune(mlp_resnet(3), CategoricalDepth(geometric_prior(5)), 2)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, math.nan])
+def test_a_threshold_that_no_or_any_depth_passes_is_refused(threshold):
+    with pytest.raises(ValueError, match="above 0 and below 1"):
+        pruned_depth(torch.tensor([0.5, 0.5]), threshold)

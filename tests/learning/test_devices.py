@@ -5,6 +5,8 @@ an error. Compiled CUDA code cannot be shown without a GPU.
 """
 
 import contextlib
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -185,6 +187,30 @@ def test_products_of_cuda_are_as_asked_for_and_then_as_before():
             assert flags() == (False, False)
         assert flags() == (True, True)
     assert flags() == before
+    with pytest.raises(ValueError, match="one of float32, tf32, bfloat16; got 'bf16'"), products_in("bf16"):
+        pass
+
+
+NEW_NAMES = """
+import torch
+from depthsearch.hardware import products_in
+torch.backends.fp32_precision = "tf32"
+def said():
+    return torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
+before = said()
+with products_in("float32"):
+    assert said() == ("ieee", "ieee"), said()
+    with products_in("tf32"):
+        assert said() == ("tf32", "tf32"), said()
+    assert said() == ("ieee", "ieee"), said()
+assert said() == before, (said(), before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch 2.9 has the newer names")
+def test_products_of_cuda_where_the_process_has_used_torchs_newer_names():
+    out = subprocess.run([sys.executable, "-c", NEW_NAMES], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
 
 
 @pytest.mark.parametrize(

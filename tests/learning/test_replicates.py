@@ -196,3 +196,15 @@ def test_the_error_observed_is_that_of_the_mixture():
         logits = network.eval()(x[0])
     first, last = ((of.argmax(-1) != y[0]).double().mean().item() for of in (logits[0], logits[-1]))
     assert first != last and row["test_error"] == pytest.approx(first, abs=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_is_frozen_stays_as_it_is(compiled):
+    torch.manual_seed(0)
+    network = mlp_resnet(3, 6).double()
+    network.stem.requires_grad_(False)
+    replicates = Replicates([network], [CategoricalDepth(geometric_prior(3))], Training(), compiled)
+    start = {name: tensor.clone() for name, tensor in replicates.views(replicates.state).items()}
+    replicates.step(torch.randn(1, 11, 2).double(), torch.randint(0, 2, (1, 11)), n_train=40)
+    same = {name for name, tensor in replicates.views(replicates.state).items() if torch.equal(tensor, start[name])}
+    assert same - {"depth.prior_log_probs"} == {"network.stem.weight", "network.stem.bias"}

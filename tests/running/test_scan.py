@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -201,6 +202,21 @@ def test_workers_share_a_scan(tmp_path):
             json.loads((f / "summary.json").read_text()) for f in (tmp_path / folder.relative_to(alone), folder)
         )
         assert ours["depths"] == theirs["depths"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "spins"), [(1, {"300000"}), (2, {"300000", "0"})])
+def test_threads_of_workers_sleep_where_they_wait(count, spins, tmp_path):
+    """GNU's OpenMP says how often a thread that waits looks before it sleeps; the scan itself has one, unlike those."""
+    options = ("0", "--quick", "--epochs", 2, "--repeats", 1, "--workers", count, "--results", tmp_path)
+    command = [sys.executable, EXPERIMENTS / "scan_max_depth_spirals.py", *options]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    environment |= {"OMP_DISPLAY_ENV": "verbose"}
+    out = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment)
+    assert out.returncode == 0, out.stderr
+    if "GOMP_SPINCOUNT" not in out.stderr:
+        pytest.skip("torch has another OpenMP here")
+    assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", out.stderr)) == spins
 
 
 @pytest.mark.slow

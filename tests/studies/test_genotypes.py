@@ -77,6 +77,16 @@ def test_numbers_that_are_not_those_of_the_weights_are_said(run, tmp_path):
     (copy / "summary.json").write_text(json.dumps(summary))
     out = script("test_network", copy)
     assert out.returncode == 1 and "at most 0.25 from what was saved" in out.stdout
+    summary["test"]["error"] = None  # what a summary has for a number that is none
+    (copy / "summary.json").write_text(json.dumps(summary))
+    out = script("test_network", copy)
+    assert out.returncode == 1 and "at most inf from what was saved" in out.stdout
+    (copy / "weights.pt").write_bytes((run / "weights.pt").read_bytes()[:3000])
+    for problem in ("damaged", "missing"):
+        out = script("test_network", copy)
+        assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and "weights.pt cannot be read" in out.stderr
+        if problem == "damaged":
+            (copy / "weights.pt").unlink()
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def mix_depths(network: DepthNetwork, x: Tensor, weights: Tensor, mix: str = "fe
     else:
         activations = network.activations(x, max_depth=deepest)
         seen = torch.stack(activations) if mix == "features" else network.read_out(activations)
-    mixed = (weights.reshape(*seen.shape[:-2], 1, 1) * seen).sum(0, keepdim=True)
+    mixed = (weights.reshape(*weights.shape, *(1,) * (seen.dim() - weights.dim())) * seen).sum(0, keepdim=True)
     return network.read_out(list(mixed), network.max_depth) if mix == "features" else mixed
 
 

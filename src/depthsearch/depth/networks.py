@@ -245,7 +245,8 @@ def stack_modules(modules: Sequence[ModuleT]) -> ModuleT:
         twins = [module.get_submodule(name) for module in modules]
         for key, parameter in child._parameters.items():
             if parameter is not None:
-                child._parameters[key] = nn.Parameter(torch.stack([getattr(t, key).detach() for t in twins]))
+                tensors = torch.stack([getattr(t, key).detach() for t in twins])
+                child._parameters[key] = nn.Parameter(tensors, requires_grad=parameter.requires_grad)
         for key, buffer in child._buffers.items():
             if buffer is not None:
                 child._buffers[key] = torch.stack([getattr(t, key) for t in twins])

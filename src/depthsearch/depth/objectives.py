@@ -13,7 +13,8 @@ from depthsearch.depth.posteriors import DepthPosterior
 
 
 def log_likelihood(logits: Tensor, y: Tensor) -> Tensor:
-    """log p(y_n | x_n, d), nats: logits (S, *R, B, C), y (*R, B) -> (S, *R, B)."""
+    """log p(y_n | x_n, d), nats: logits (S, *R, B, C), y (*R, B) -> (S, *R, B); of half precision in float32."""
+    logits = _wide(logits)
     # Products and reductions: gather and log_softmax are several times slower on two classes, backward most of all.
     one_hot = F.one_hot(y, logits.shape[-1]).to(logits.dtype)
     return (logits * one_hot).sum(-1) - logits.logsumexp(-1)
@@ -83,14 +84,20 @@ def log_predictive(logits: Tensor, depth: DepthPosterior) -> Tensor:
         depth: the posterior q.
 
     Returns:
-        log probabilities (B, C).
+        log probabilities (B, C), in float32 where the logits are of half precision.
 
     Raises:
         ValueError: logits do not cover the depths that have mass.
     """
+    logits = _wide(logits)
     log_q = depth().logits[..., _covered(logits, depth)].movedim(-1, 0).to(logits.dtype)
     weights = log_q.unsqueeze(-1) - logits.logsumexp(-1)  # several times faster than log_softmax of few classes
     return (logits + weights.unsqueeze(-1)).logsumexp(0)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    # Under autocast an ordinary head's are of half precision, which rounds away what tells depths apart.
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
 def _covered(logits: Tensor, depth: DepthPosterior) -> slice:

@@ -35,6 +35,9 @@ class DepthPosterior(nn.Module):
     Args:
         prior: p(d), a Categorical or a tensor of D + 1 probabilities. Kept as a float64
             buffer of log probabilities.
+
+    Raises:
+        ValueError: the tensor holds something that is no probability, or nothing but zeros.
     """
 
     prior_log_probs: Tensor
@@ -42,6 +45,8 @@ class DepthPosterior(nn.Module):
 
     def __init__(self, prior: Categorical | Tensor) -> None:
         super().__init__()
+        if isinstance(prior, Tensor) and not (prior.isfinite().all() and (prior >= 0).all() and prior.sum() > 0):
+            raise ValueError(f"a prior needs probabilities, 0 or more and not all 0, got {prior.tolist()}")
         log_probs = prior.logits if isinstance(prior, Categorical) else torch.log(prior.double() / prior.double().sum())
         self.register_buffer("prior_log_probs", log_probs.double())
 
@@ -71,10 +76,17 @@ class CategoricalDepth(DepthPosterior):
     Args:
         prior: p(d) over 0..D.
         q_logits: (D + 1,) initial logits, zeros if not given.
+
+    Raises:
+        ValueError: there are not D + 1 logits.
     """
 
     def __init__(self, prior: Categorical | Tensor, q_logits: Tensor | None = None) -> None:
         super().__init__(prior)
+        if q_logits is not None and q_logits.shape[-1:] != (self.max_depth + 1,):
+            raise ValueError(
+                f"a prior over {self.max_depth + 1} depths needs as many logits, got {list(q_logits.shape)}"
+            )
         self.q_logits = nn.Parameter(torch.zeros(self.max_depth + 1) if q_logits is None else q_logits.clone())
 
     def forward(self) -> Categorical:
@@ -109,11 +121,14 @@ class TruncatedPoisson(DepthPosterior):
     Args:
         prior: p(d) over 0..D.
         rate: to start from, D / 2 if not given (1 where D = 0). The parameter is its logarithm.
+
+    Raises:
+        ValueError: the rate is not positive.
     """
 
     def __init__(self, prior: Categorical | Tensor, rate: float | None = None) -> None:
         super().__init__(prior)
-        self.log_rate = nn.Parameter(torch.tensor([math.log(rate or self.max_depth / 2 or 1.0)]))
+        self.log_rate = nn.Parameter(torch.tensor([_log(self.max_depth / 2 or 1.0 if rate is None else rate, "rate")]))
 
     def forward(self) -> Categorical:
         d = torch.arange(self.max_depth + 1, device=self.log_rate.device, dtype=torch.float64)
@@ -129,12 +144,16 @@ class DiscretisedNormal(DepthPosterior):
     Args:
         prior: p(d) over 0..D.
         loc, scale: to start from, D / 2 and D / 4 (at least 1) if not given.
+
+    Raises:
+        ValueError: the scale is not positive.
     """
 
     def __init__(self, prior: Categorical | Tensor, loc: float | None = None, scale: float | None = None) -> None:
         super().__init__(prior)
-        self.loc = nn.Parameter(torch.tensor([self.max_depth / 2 if loc is None else loc]))
-        self.log_scale = nn.Parameter(torch.tensor([math.log(scale or max(self.max_depth / 4, 1.0))]))
+        self.loc = nn.Parameter(torch.tensor([self.max_depth / 2 if loc is None else float(loc)]))
+        scale = max(self.max_depth / 4, 1.0) if scale is None else scale
+        self.log_scale = nn.Parameter(torch.tensor([_log(scale, "scale")]))
 
     def forward(self) -> Categorical:
         d = torch.arange(self.max_depth + 1, device=self.loc.device, dtype=torch.float64)
@@ -169,6 +188,12 @@ class FixedDepth(DepthPosterior):
 
     def truncate(self, max_depth: int) -> "FixedDepth":
         return FixedDepth(max_depth, min(self.min_depth, max_depth)).to(self.prior_log_probs)
+
+
+def _log(value: float, name: str) -> float:
+    if not value > 0:
+        raise ValueError(f"{name} must be positive, got {value}")
+    return math.log(value)
 
 
 def _fold_log_probs(log_probs: Tensor, max_depth: int) -> Tensor:

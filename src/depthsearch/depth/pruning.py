@@ -14,7 +14,12 @@ def pruned_depth(probs: Tensor, threshold: float = 0.95) -> int:
     Args:
         probs: (D + 1,) q(d).
         threshold: share of the largest probability, in (0, 1).
+
+    Raises:
+        ValueError: the threshold is not in (0, 1).
     """
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must be above 0 and below 1, got {threshold}")
     return int((probs > threshold * probs.max()).int().argmax())
 
 
@@ -30,8 +35,10 @@ def prune(network: DepthNetwork, depth: DepthPosterior, max_depth: int) -> tuple
         The cut network and its posterior over 0..max_depth; both are copies.
 
     Raises:
-        ValueError: unless 0 <= max_depth <= D.
+        ValueError: unless 0 <= max_depth <= D, which network and posterior share.
     """
+    if depth.max_depth != network.max_depth:
+        raise ValueError(f"a network of depth {network.max_depth} with a posterior over 0..{depth.max_depth}")
     if not 0 <= max_depth <= network.max_depth:
         raise ValueError(f"cannot prune a network of depth {network.max_depth} to depth {max_depth}")
     small = copy.deepcopy(network)

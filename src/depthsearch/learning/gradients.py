@@ -7,10 +7,13 @@ from torch import Tensor
 
 
 def gradients_of(values: Tensor, of: Iterable[Tensor], create_graph: bool = False) -> list[Tensor]:
-    """The gradient of the sum of some values in each tensor, zeros where they do not depend on it.
+    """The gradient of the sum of some values in each tensor, zeros where they do not depend on it or it is frozen.
 
     It can be differentiated itself with `create_graph` only. (torch 2.8 has zeros that require a gradient all the same:
     what they are added to would keep the graph of every step.)
     """
-    found = torch.autograd.grad(values.sum(), list(of), create_graph=create_graph, materialize_grads=True)
-    return list(found) if create_graph else [gradient.detach() for gradient in found]
+    of = list(of)
+    learnt = [tensor for tensor in of if tensor.requires_grad]
+    found = iter(torch.autograd.grad(values.sum(), learnt, create_graph=create_graph, materialize_grads=True))
+    gradients = [next(found) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in of]
+    return gradients if create_graph else [gradient.detach() for gradient in gradients]

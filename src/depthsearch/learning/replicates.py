@@ -43,9 +43,10 @@ class Replicates:
         self.training, self.method = training, method
         self.learning_rate, self.epoch = training.learning_rate, 0
         self.network = stack_modules(networks) if self.has_axis else copy.deepcopy(networks[0])
+        all_learn = all(parameter.requires_grad for parameter in self.network.parameters())
         for module in self.network.modules():
-            if isinstance(module, Bottleneck | MLPNetwork):
-                module.fused = compiled
+            if isinstance(module, Bottleneck | MLPNetwork):  # chain.cpp knows no frozen parameters
+                module.fused = compiled and (all_learn or isinstance(module, Bottleneck))
         self.network.train()
         self.depth = stack_modules(depths)
         self._flat = FlatState({"network": self.network, "depth": self.depth}, set() if self.has_axis else {"network"})

@@ -237,7 +237,8 @@ class SingleLearner:
 def predict(network: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
     """Log-probabilities (N, C), float64, of all points in evaluation mode, and their targets (N,)."""
     network.eval()
-    parts = [(F.log_softmax(network(inputs).double(), dim=-1), y) for inputs, y in batches]
+    with products_in("float32"):
+        parts = [(F.log_softmax(network(inputs).double(), dim=-1), y) for inputs, y in batches]
     log_probs, y = zip(*parts, strict=True)
     return torch.cat(log_probs), torch.cat(y)
 

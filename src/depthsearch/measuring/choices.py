@@ -11,6 +11,7 @@ from depthsearch.depth.convolutional import DepthBatchNorm
 from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.posteriors import DepthPosterior, FixedDepth
 from depthsearch.depth.pruning import expected_depth
+from depthsearch.hardware import products_in
 from depthsearch.learning.method import PAPER, Method, Training
 from depthsearch.learning.replicates import average_norms
 from depthsearch.learning.trained import Trained
@@ -74,11 +75,13 @@ def costs_of(method: Method, trained: Trained, split: Split, training: Training)
 def log_probabilities(method: Method, network: DepthNetwork, depth: DepthPosterior, split: Split, x: Tensor) -> Tensor:
     """Log p(y | x) as the method predicts it, in evaluation mode: x (N, ...) -> (N, C)."""
     network.eval()
-    if isinstance(depth, FixedDepth):
-        parts = [network(split.inputs(p), depth.min_depth, depth.min_depth)[0].log_softmax(-1) for p in x.split(BATCH)]
-    else:
-        parts = [method.log_predictive(method.outputs(network, depth, split.inputs(p)), depth) for p in x.split(BATCH)]
-    return torch.cat(parts)
+    parts = (split.inputs(part) for part in x.split(BATCH))
+    with products_in("float32"):
+        if isinstance(depth, FixedDepth):
+            found = [network(part, depth.min_depth, depth.min_depth)[0].log_softmax(-1) for part in parts]
+        else:
+            found = [method.log_predictive(method.outputs(network, depth, part), depth) for part in parts]
+    return torch.cat(found)
 
 
 def with_statistics_per_depth(network: DepthNetwork, split: Split, batch_size: int) -> DepthNetwork:
