@@ -7,11 +7,18 @@ are neither there nor to be downloaded is left out, and said so.
 
 import argparse
 import contextlib
-import importlib
 import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import scan_data_amount
+import scan_deterministic_depth_images
+import scan_deterministic_depth_spirals
+import scan_max_depth_images
+import scan_max_depth_spirals
+import scan_spiral_complexity
+import scan_width_spirals
 
 from depthsearch.data.images import where
 from depthsearch.running.folders import DATA
@@ -21,6 +28,15 @@ from depthsearch.running.slurm import INTERRUPTED
 from depthsearch.running.study import Problem
 from depthsearch.studies.estimates import training_seconds
 
+SCANS = {
+    "max_depth_spirals": scan_max_depth_spirals.main,
+    "deterministic_depth_spirals": scan_deterministic_depth_spirals.main,
+    "spiral_complexity": scan_spiral_complexity.main,
+    "data_amount": scan_data_amount.main,
+    "width_spirals": scan_width_spirals.main,
+    "max_depth_images": scan_max_depth_images.main,
+    "deterministic_depth_images": scan_deterministic_depth_images.main,
+}
 SETS = ("MNIST", "Fashion-MNIST", "SVHN")
 SPIRALS = ("max_depth_spirals", "deterministic_depth_spirals", "spiral_complexity", "data_amount", "width_spirals")
 # First the D of the paper's figures, then all depths.
@@ -46,7 +62,7 @@ def scans(repeats: int) -> Iterator[tuple[str, list[str]]]:
 def missing(name: str, arguments: list[str]) -> list[Job]:
     """The jobs that a scan has not finished."""
     with contextlib.redirect_stdout(io.StringIO()):
-        return importlib.import_module(f"scan_{name}").main([*arguments, "--dry-run"])
+        return SCANS[name]([*arguments, "--dry-run"])
 
 
 def said(name: str, arguments: list[str], jobs: list[Job], counted: set[Path]) -> float:
@@ -88,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, own in wanted:
         print(f"scan_{name}.py {' '.join(own)}", flush=True)
         try:
-            importlib.import_module(f"scan_{name}").main(shared + own)
+            SCANS[name](shared + own)
         except SystemExit as ended:
             if ended.code == INTERRUPTED:
                 raise

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.text import Text
 from depthsearch.running.folders import DATA, load_weights, read_run
 from depthsearch.running.options import pick_device

@@ -246,9 +246,9 @@ def test_images_of_other_sizes_and_channels(size):
     [
         (
             lambda: nasbench201_search_network(channels=6, partial=4),
-            "partial must be a divisor of the 6 channels, got 4",
+            "partial must be at least 1 and divide the 6 channels, got 4",
         ),
-        (lambda: nasbench201_search_network(partial=0), "partial must be a divisor"),
+        (lambda: nasbench201_search_network(partial=0), "partial must be at least 1 and divide"),
         (lambda: nasbench201_search_network(channels=0), "channels must be 1 or more, got 0"),
         (lambda: nasbench201_network(CELL, cells=0), "cells must be 1 or more"),
         (lambda: nasbench201_network("conv"), "is not a NAS-Bench-201 cell"),

@@ -10,7 +10,7 @@ import torch
 
 from depthsearch.data import cifar, imagenet16
 from depthsearch.data.cifar import BINARY_SETS, cell_split, reduced, search_halves
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 
 N = 4  # images a file
 

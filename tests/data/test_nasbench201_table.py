@@ -12,7 +12,7 @@ import torch
 
 from depthsearch.cells import nasbench201_strings
 from depthsearch.data import nasbench, nasbench_official
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.nasbench import main, read_nasbench201
 from depthsearch.data.nasbench_official import COLUMNS, NUMBERS
 

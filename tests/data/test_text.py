@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.text import (
     END,
     Text,

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from depthsearch.cells import lstm_network, random_recurrent_genotype, recurrent_network
 from depthsearch.cells.language import PTB_DROPOUTS
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.text import batchify, generated_text, pieces, sequence_lengths
 from depthsearch.learning import text as text_module
 from depthsearch.learning.averaging import Averaging

@@ -17,7 +17,6 @@ from depthsearch.measuring.cells import believed_accuracies, choice_probabilitie
 from depthsearch.measuring.oracle import (
     cell_probabilities,
     drawn_accuracies,
-    entropy,
     largest_probabilities,
     true_accuracy,
 )
@@ -156,11 +155,6 @@ def test_the_accuracies_of_drawn_cells():
         drawn_accuracies(q, operations, accuracies, 100, torch.Generator().manual_seed(4)) for _ in range(2)
     )
     assert drawn.shape == (100,) and drawn.equal(again) and torch.isin(drawn, accuracies).all()
-
-
-def test_entropy_of_the_choice():
-    q = torch.tensor([[0.2] * 5, [1.0, 0, 0, 0, 0]])
-    torch.testing.assert_close(entropy(q), torch.tensor([5.0, 1.0]).double().log())
 
 
 # What a search believes.

@@ -15,7 +15,8 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 
 from depthsearch.data import images as data
-from depthsearch.data.images import DataError, image_split
+from depthsearch.data.files import DataError
+from depthsearch.data.images import image_split
 from depthsearch.reporting.tables.depth_scans import read_tables
 from depthsearch.running import folders as runs
 from depthsearch.studies.images import Images

@@ -10,22 +10,20 @@ from depthsearch.cells.darts import Stem, check_sizes, places
 from depthsearch.cells.darts_widening import Widening, widen_cell
 from depthsearch.cells.genotype import CELL_OPERATIONS, CellGenotype
 from depthsearch.cells.mixed import EDGES, NODES, MixedCell
-from depthsearch.cells.progressive import Grown
+from depthsearch.cells.progressive import Grown, ProgressiveSpace, check_partial
 
 CELLS = ("normal", "reduce")
 DARTS_OPERATIONS = CELL_OPERATIONS[:8]
 DRNAS_OPERATIONS = DARTS_OPERATIONS[1:]  # all but "none"
 
 
-class DartsSearchNetwork(nn.Module):
+class DartsSearchNetwork(ProgressiveSpace):
     """What `darts_search_network` makes.
 
     Attributes:
         choices: the shapes of the mixing weights, {"normal": (14, n), "reduce": (14, n)} with n operations. Rows: the
             edges of node 0 from states 0 and 1, of node 1 from 0, 1 and 2, and so on; columns: `operations`.
-        partial: the operations work on 1/partial of the channels.
-        blend: how much the channels that `widen(..., keep_function=True)` added take part, from 0 (they pass by, as
-            before) to 1; whoever trains raises it.
+        partial, blend: as of a `ProgressiveSpace`.
     """
 
     def __init__(
@@ -45,18 +43,9 @@ class DartsSearchNetwork(nn.Module):
         cells = list(places(channels, layers, 3 * channels, (NODES, NODES), imagenet))
         self.cells = nn.ModuleList(MixedCell(place, operations, partial) for place in cells)
         self.classifier = nn.Linear(NODES * cells[-1].channels, n_classes)
-        for cell, shape in self.choices.items():
-            self.register_buffer(f"mask_{cell}", torch.ones(shape, dtype=torch.bool))
-        self.register_load_state_dict_post_hook(lambda space, _: space._settle())
-        self._settle()
+        self.open_all()
 
-    @property
-    def masks(self) -> dict[str, Tensor]:
-        """The options that are still open, True, in the shapes of `choices`."""
-        return {cell: getattr(self, f"mask_{cell}") for cell in CELLS}
-
-    def _settle(self) -> None:
-        # Lists on the host, so that a forward pass does not wait for a GPU to learn which operations to run.
+    def settle(self) -> None:
         self._options = {
             cell: [[i for i, is_open in enumerate(row) if is_open] for row in mask.tolist()]
             for cell, mask in self.masks.items()
@@ -73,35 +62,12 @@ class DartsSearchNetwork(nn.Module):
         Raises:
             ValueError: the weights have other names or shapes.
         """
-        self._check(weights)
+        self.check(weights)
         before_last, last = self.stem(x)
         for cell in self._cells():
             kind = CELLS[cell.reduction]
             before_last, last = last, cell(before_last, last, weights[kind], self._options[kind], self.blend)
         return self.classifier(last.mean((2, 3)))
-
-    def prune(self, masks: Mapping[str, Tensor]) -> None:
-        """Closes the options where a mask (as `masks`) is False: they are not run any more, whatever their weight.
-
-        Raises:
-            ValueError: the masks have other names or shapes, or leave an edge without an option.
-        """
-        self._check(masks)
-        for cell, mask in self.masks.items():
-            if not (mask & masks[cell].to(mask)).any(1).all():
-                raise ValueError(f"{cell}: an edge must keep at least one operation")
-        for cell, mask in self.masks.items():
-            mask &= masks[cell].to(mask)
-        self._settle()
-
-    def restrict(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights with zeros at closed options, each row divided by its sum; the same weights if all are open."""
-        self._check(weights)
-        kept = {cell: weights[cell] * mask for cell, mask in self.masks.items()}
-        return {
-            cell: w if self.masks[cell].all() else kept[cell] / kept[cell].sum(1, keepdim=True)
-            for cell, w in weights.items()
-        }
 
     def widen(self, partial: int, keep_function: bool = False, generator: torch.Generator | None = None) -> Grown:
         """Opens 1/partial of the channels to the operations, more than before.
@@ -120,11 +86,7 @@ class DartsSearchNetwork(nn.Module):
         Raises:
             ValueError: `partial` is no divisor or not less than before, or `blend` is not 1.
         """
-        check_partial(len(self._cells()[0].reads), partial)
-        if partial >= self.partial:
-            raise ValueError(f"partial must be less than the {self.partial} of now to widen, got {partial}")
-        if self.blend != 1:
-            raise ValueError(f"blend must be 1 before the network is widened again, it is {self.blend}")
+        self.check_widening(len(self._cells()[0].reads), partial)
         widening = Widening(keep_function, generator)
         for cell in self._cells():
             widen_cell(cell, partial, widening)
@@ -150,11 +112,6 @@ class DartsSearchNetwork(nn.Module):
                 best[state] = rows[row][column], self.operations[column]
         strongest = sorted(best, key=lambda state: -best[state][0])[:2]
         return [(best[state][1], state) for state in strongest]
-
-    def _check(self, weights: Mapping[str, Tensor]) -> None:
-        shapes = {name: tuple(w.shape) for name, w in weights.items()}
-        if shapes != self.choices:
-            raise ValueError(f"mixing weights must have the shapes {self.choices}, got {shapes}")
 
 
 def darts_search_network(
@@ -185,9 +142,3 @@ def darts_search_network(
         names, got = ", ".join(CELL_OPERATIONS), ", ".join(operations)
         raise ValueError(f"operations must be different ones of {names}, and more than none alone; got {got or 'none'}")
     return DartsSearchNetwork(channels, layers, n_classes, partial, operations, imagenet, in_channels)
-
-
-def check_partial(channels: int, partial: int) -> None:
-    """Raises ValueError unless `partial` divides the channels."""
-    if partial < 1 or channels % partial:
-        raise ValueError(f"partial must be at least 1 and divide the {channels} channels, got {partial}")

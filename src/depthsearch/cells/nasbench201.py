@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from depthsearch.cells.nasbench201_operations import FixedCell, MixedCell, ReducingBlock
 from depthsearch.cells.nasbench201_strings import EDGES, OPERATIONS, cell_string, parse_cell
 from depthsearch.cells.nasbench201_widening import widen_around, widen_by_copies
-from depthsearch.cells.progressive import Grown
+from depthsearch.cells.progressive import Grown, ProgressiveSpace, check_partial
 
 CHOICE = "cell"  # the one name in `choices`
 
@@ -60,31 +60,21 @@ class NASBench201Network(_Skeleton):
         return self._read_out(x)
 
 
-class NASBench201SearchNetwork(_Skeleton):
+class NASBench201SearchNetwork(ProgressiveSpace, _Skeleton):
     """What `nasbench201_search_network` makes: a space of one choice, `cell`, of 6 edges with 5 options each.
 
     Attributes:
         choices: the shape of the mixing weights of each choice; rows in the order of `EDGES`, columns of `OPERATIONS`.
-        partial: an edge works on the first 1 / partial of the channels.
-        blend: how much the channels that `widen(..., keep_function=True)` opened take part, from 0 (they pass by, as
-            before) to 1; whoever trains raises it.
+        partial, blend: as of a `ProgressiveSpace`; an edge works on the first 1 / partial of the channels.
     """
 
     choices: Mapping[str, tuple[int, int]] = {CHOICE: (len(EDGES), len(OPERATIONS))}
-    mask_cell: Tensor
 
     def __init__(self, channels: int, cells: int, n_classes: int, partial: int, in_channels: int) -> None:
-        _check_partial(channels, partial)
+        check_partial(channels, partial)
         super().__init__(lambda width: MixedCell(width, partial), channels, cells, n_classes, in_channels)
         self.channels, self.partial, self.blend = channels, partial, 1.0
-        self.register_buffer("mask_cell", torch.ones(self.choices[CHOICE], dtype=torch.bool))
-        self.register_load_state_dict_post_hook(lambda space, _: space._settle())
-        self._settle()
-
-    @property
-    def masks(self) -> dict[str, Tensor]:
-        """The options that are still open, True, in the shapes of `choices`."""
-        return {CHOICE: self.mask_cell}
+        self.open_all()
 
     def forward(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """Logits (B, n_classes) of images (B, 3, H, W) and mixing weights in the shapes of `choices`.
@@ -94,36 +84,17 @@ class NASBench201SearchNetwork(_Skeleton):
         Raises:
             ValueError: the weights have other names or shapes.
         """
-        mixing = self._checked(weights)
+        self.check(weights)
         x = self._stem(x)
         for block in self.stages:
-            x = block(x, mixing, self.blend) if isinstance(block, MixedCell) else block(x)
+            x = block(x, weights[CHOICE], self.blend) if isinstance(block, MixedCell) else block(x)
         return self._read_out(x)
-
-    def restrict(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights with zeros at closed options, each row divided by its sum; the same weights if all are open."""
-        mixing = self._checked(weights)
-        if not self._pruned:
-            return dict(weights)
-        kept = mixing * self.mask_cell
-        return {CHOICE: kept / kept.sum(-1, keepdim=True)}
 
     def derive(self, weights: Mapping[str, Tensor]) -> str:
         """The official string of the cell with the largest weight on each edge, `none` included, of open options."""
-        scores = self._checked(weights).detach().masked_fill(~self.mask_cell, -torch.inf)
+        self.check(weights)
+        scores = weights[CHOICE].detach().masked_fill(~self.masks[CHOICE], -torch.inf)
         return cell_string([OPERATIONS[best] for best in scores.argmax(-1).tolist()])
-
-    def prune(self, masks: Mapping[str, Tensor]) -> None:
-        """Closes the options where a mask (as `masks`) is False: they are not run any more, whatever their weight.
-
-        Raises:
-            ValueError: the masks have other names or shapes, or leave an edge without an option.
-        """
-        mask = self.mask_cell & self._checked(masks).to(self.mask_cell)
-        if not bool(mask.any(-1).all()):
-            raise ValueError("cell: an edge must keep at least one operation")
-        self.mask_cell.copy_(mask)
-        self._settle()
 
     def widen(self, partial: int, keep_function: bool = False, generator: torch.Generator | None = None) -> Grown:
         """Opens 1 / partial of the channels to the operations, more than before.
@@ -145,33 +116,21 @@ class NASBench201SearchNetwork(_Skeleton):
         Raises:
             ValueError: partial is no divisor or not less than before, or `blend` is not 1.
         """
-        _check_partial(self.channels, partial)
-        if partial >= self.partial:
-            raise ValueError(f"partial must be less than the {self.partial} of now to widen, got {partial}")
-        if self.blend < 1:
-            raise ValueError(f"blend must be 1 before the network is widened again, it is {self.blend}")
+        self.check_widening(self.channels, partial)
         widen_cell, grown = (widen_around if keep_function else widen_by_copies), {}
         for block in self.stages:
             if isinstance(block, MixedCell):
                 grown |= widen_cell(block, partial, generator)
         self.partial, self.blend = partial, 0.0 if keep_function else 1.0
-        self._settle()
+        self.settle()
         return grown
 
-    def _settle(self) -> None:
-        # On the host, so that a forward pass does not wait for a GPU to learn which operations to run.
-        rows = self.mask_cell.tolist()
-        self._pruned = not all(map(all, rows))
+    def settle(self) -> None:
+        rows = self.masks[CHOICE].tolist()
         options = [[name for name, is_open in zip(OPERATIONS, row, strict=True) if is_open] for row in rows]
         for block in self.stages:
             if isinstance(block, MixedCell):
                 block.settle(options)
-
-    def _checked(self, weights: Mapping[str, Tensor]) -> Tensor:
-        shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-        if shapes != dict(self.choices):
-            raise ValueError(f"mixing weights must have the shapes {dict(self.choices)}, got {shapes}")
-        return weights[CHOICE]
 
 
 class NASBench201Block(nn.Module):
@@ -220,8 +179,3 @@ def nasbench201_network(
         ValueError: the string is no cell, or a size is not positive.
     """
     return NASBench201Network(string, channels, cells, n_classes, in_channels)
-
-
-def _check_partial(channels: int, partial: int) -> None:
-    if partial < 1 or channels % partial:
-        raise ValueError(f"partial must be a divisor of the {channels} channels, got {partial}")

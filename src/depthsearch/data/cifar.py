@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.split import Split
 
 PIXELS = 3 * 32 * 32

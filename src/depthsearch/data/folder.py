@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.split import Split
 
 ENDINGS = (".jpeg", ".jpg", ".png")

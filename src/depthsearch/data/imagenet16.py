@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depthsearch.data.images import DataError
-from depthsearch.data.whole import written_whole
+from depthsearch.data.files import DataError, written_whole
 
 CLASSES = 120
 TRAIN, TEST = tuple(f"train_data_batch_{i}" for i in range(1, 11)), ("val_data",)

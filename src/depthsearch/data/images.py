@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from depthsearch.data.files import DataError
 from depthsearch.data.split import Split
-
-# Images.
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,6 @@ IMAGE_SETS = {
     "SVHN": ImageSet("SVHN", 32, (0.431, 0.430, 0.446), (0.197, 0.198, 0.199), MAT_FILES, 73_257),
     "digits": ImageSet("digits", 8, (0.3053,), (0.3762,), (), 1437),
 }
-
-
-class DataError(Exception):
-    """A data set that is unknown, missing or damaged: one line that says what is wrong and what to do."""
 
 
 def image_split(name: str, root: Path) -> Split:

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.nasbench_official import COLUMNS, N_CELLS, NUMBERS, convert
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depthsearch.data.whole import written_whole
+from depthsearch.data.files import written_whole
 
 EPOCHS = (4, 12, 36, 108)
 INPUT, OUTPUT, NO_VERTEX = 3, 4, -1  # ids of operations; 0 conv3x3, 1 conv1x1, 2 maxpool3x3

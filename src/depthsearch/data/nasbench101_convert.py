@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.nasbench101 import EPOCHS, INPUT, NO_VERTEX, OUTPUT, Table, labels_of, problem, save_table
 from depthsearch.data.tfrecords import read_fields, read_records
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from depthsearch.data.images import DataError
-from depthsearch.data.whole import written_whole
+from depthsearch.data.files import DataError, written_whole
 
 N_CELLS = 15_625
 # Of each column: epochs of training, what was trained on and tested on, whether of one run (else the mean of all).

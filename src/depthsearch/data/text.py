@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 
 END, UNKNOWN = "<eos>", "<unk>"
 

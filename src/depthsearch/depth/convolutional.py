@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from depthsearch.depth.fused import Pointwise, norm_relu
 from depthsearch.depth.networks import DepthHead, DepthNetwork, _check_sizes, _track
 
-# Convolutional.
-
 
 class DepthBatchNorm(nn.Module):
     """Batch norm of a head that is shared by all depths: statistics per depth, scale and shift shared.

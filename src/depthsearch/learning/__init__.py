@@ -1,1 +1,1 @@
-"""One loop, for R networks side by side or one network of any kind."""
+"""How networks are trained and spaces are searched: a loop for each, which a study drives epoch by epoch."""

@@ -1,4 +1,4 @@
-"""The one training loop, for one network or R replicates side by side."""
+"""The training loop of networks whose depth is chosen, one or R replicates side by side."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

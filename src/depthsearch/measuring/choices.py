@@ -55,7 +55,6 @@ def evaluate_choice(method: Method, trained: Trained, split: Split, training: Tr
         "variants": variants,
         "shift": under_shift(*predictors["searched"], split) if shift else [],
         "costs": costs_of(method, trained, split, training),
-        "seconds": {},
     }
 
 

@@ -1,4 +1,4 @@
-"""Error, log-likelihood, Brier score and calibration; per depth, pruned, full.
+"""Error, log-likelihood, Brier score and calibration of predictions.
 
 A *metric set* is a dict of floats, averaged over all data points:
 

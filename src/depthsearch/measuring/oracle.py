@@ -137,11 +137,3 @@ def _largest(shapes: np.ndarray) -> np.ndarray:
     others[np.isnan(others)] = -np.inf  # F_i itself is zero, and so is f_i
     found = np.exp(log_density + others).sum(1) * step
     return found / found.sum()
-
-
-# How far a search has gone.
-
-
-def entropy(q: Tensor) -> Tensor:
-    """The entropy of each row of q (..., options), in nats."""
-    return torch.special.entr(q.detach().double()).sum(-1)

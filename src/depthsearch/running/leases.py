@@ -49,7 +49,8 @@ class Lease:
         os.fsync(self._descriptor)  # over a network, others see nothing before
 
     def check(self) -> None:
-        """
+        """Makes sure that the folder is still held.
+
         Raises:
             LeaseLost: somebody else owns the folder by now.
         """

@@ -55,7 +55,8 @@ def parser_of(
 
 
 def check(grid: Sequence[Study], counts: dict[str, int | None]) -> None:
-    """
+    """Makes sure that what was asked for can be run.
+
     Raises:
         Problem: a count is below 1, a number is not finite, or a study cannot be.
     """

@@ -20,9 +20,8 @@ class DrNAS(Mixing):
     softmax(beta) as in the original, which ranks the options of an edge alike, but not edges among each other.
 
     Cells are searched in the stages that a `Search` is given. Depth is searched in two stages of half the epochs each,
-    of an odd number the second one more;
-    between them the better half of the depths is kept. Only states of the second stage should be candidates
-    (`Selection.settle` of a half).
+    of an odd number the second one more; between them the better half of the depths is kept. Only states of the second
+    stage should be candidates (`Selection.settle` of a half).
     """
 
     def mixing(

@@ -42,6 +42,9 @@ class GraphPredictor(nn.Module):
         twice_normalised: the transpose's rows are divided by their sums after R's were, as in the original.
         n_features: numbers known of a whole graph that join the mean over vertices.
         nonlinear: SiLU, one more hidden layer and biases after the mean over vertices; the paper has none of them.
+
+    Raises:
+        ValueError: a size is not positive, or the dropout no probability below 1.
     """
 
     def __init__(

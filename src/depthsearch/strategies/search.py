@@ -28,6 +28,7 @@ class Found:
     extra: dict[str, float] = field(default_factory=dict)
 
     def costs(self) -> dict[str, float]:
+        """What training these networks has cost, by the columns of `COSTS`."""
         return {name: float(self.trained[name].sum()) for name in COSTS}
 
 

@@ -1,4 +1,4 @@
-"""What studies share, above all those whose networks are trained one at a time."""
+"""What studies share: those whose networks are trained one at a time, and how any is made from saved values."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from depthsearch.cells.nasbench201 import NASBench201Block
 from depthsearch.cells.nasbench201_strings import cell_string, parse_cell
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.split import Split
 from depthsearch.depth.convolutional import DepthBatchNorm, mean_over_pixels
 from depthsearch.depth.networks import DepthHead, DepthNetwork
@@ -24,9 +24,8 @@ from depthsearch.learning.method import Training
 from depthsearch.running.folders import finished, read_run
 from depthsearch.running.scan import Wanted
 from depthsearch.running.study import fingerprint
-from depthsearch.studies.cell_images import CLASSES, colours
 from depthsearch.studies.depth import DepthStudy
-from depthsearch.studies.pictures import pictures_split
+from depthsearch.studies.pictures import CLASSES, PICTURES, pictures_split
 
 ALL_3X3 = cell_string(["nor_conv_3x3"] * 6)
 
@@ -109,7 +108,7 @@ class CellChain(DepthStudy):
         return pictures_split(self.data_set, root, self.pixels, self.n_train, self.n_test).hold_out(0.1, seed)
 
     def network(self) -> DepthNetwork:
-        stem = nn.Conv2d(colours(self.data_set), self.channels, 3, stride=2, padding=1, bias=False)
+        stem = nn.Conv2d(PICTURES[self.data_set].channels, self.channels, 3, stride=2, padding=1, bias=False)
         return DepthNetwork(
             nn.Sequential(stem, nn.BatchNorm2d(self.channels)),
             (NASBench201Block(self.cell, self.channels) for _ in range(self.max_depth)),

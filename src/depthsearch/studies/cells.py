@@ -8,7 +8,7 @@ from typing import ClassVar
 from depthsearch.data.cifar import search_halves
 from depthsearch.data.split import Split
 from depthsearch.learning.halves import Halves
-from depthsearch.studies.cell_images import CLASSES, augmentation, search_images
+from depthsearch.studies.pictures import CLASSES, augmentation, search_images
 from depthsearch.studies.plans import Plan
 from depthsearch.studies.searches import CellSearch, slug
 

@@ -11,9 +11,9 @@ from torch import nn
 from depthsearch.cells.darts_search import CELLS, DARTS_OPERATIONS, DRNAS_OPERATIONS, darts_search_network
 from depthsearch.cells.genotype import CellGenotype
 from depthsearch.measuring.cells import only_skips
-from depthsearch.studies.cell_images import CLASSES, colours
 from depthsearch.studies.cells import SearchCell
 from depthsearch.studies.nasbench201 import NASBench201Cell
+from depthsearch.studies.pictures import CLASSES, PICTURES
 from depthsearch.studies.plans import DARTS, Plan
 from depthsearch.studies.searches import show_genotype
 
@@ -45,7 +45,12 @@ class DartsCell(SearchCell):
     def space(self, root: Path) -> nn.Module:
         plan, classes = self.plan, CLASSES[self.data_set]
         return darts_search_network(
-            plan.channels, plan.cells, classes, plan.partial[0], self.options(), in_channels=colours(self.data_set)
+            plan.channels,
+            plan.cells,
+            classes,
+            plan.partial[0],
+            self.options(),
+            in_channels=PICTURES[self.data_set].channels,
         )
 
     def costs(self) -> dict[str, torch.Tensor]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.split import Split
 from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.posteriors import CategoricalDepth, DepthPosterior, FixedDepth, geometric_prior
@@ -154,7 +154,7 @@ class DepthStudy:
         )
 
     def evaluate(self, learned: Trained, seed: int, device: torch.device, data: Path) -> dict:
-        summary: dict = {"diverged_epoch": learned.diverged_epoch, "seconds": {}}
+        summary: dict = {"diverged_epoch": learned.diverged_epoch}
         if learned.diverged_epoch is None:
             summary |= self.measure(learned, self.split(seed, data).to(device))
         epochs = len(learned.objective)

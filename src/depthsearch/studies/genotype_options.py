@@ -59,7 +59,8 @@ class OfGenotype(Alone):
 
     @property
     def cell(self) -> Any:
-        """
+        """The genotype that is trained.
+
         Raises:
             ValueError: it is no genotype of such a cell.
         """

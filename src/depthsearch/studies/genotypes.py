@@ -15,17 +15,16 @@ from depthsearch.cells.darts import DartsNetwork, check_sizes, darts_network
 from depthsearch.cells.genotype import CellGenotype
 from depthsearch.data.augment import Augmentation
 from depthsearch.data.batches import SplitBatches
+from depthsearch.data.files import DataError
 from depthsearch.data.folder import FolderAugmentation, FolderBatches
-from depthsearch.data.images import DataError
 from depthsearch.hardware import cores
 from depthsearch.learning.single import Fitted, Recipe, SingleLearner, predict
 from depthsearch.measuring.metrics import metrics, top_error
 from depthsearch.running.study import Problem
 from depthsearch.studies.alone import fields_in
-from depthsearch.studies.cell_images import augmentation
 from depthsearch.studies.depth import seeded
 from depthsearch.studies.genotype_options import OfGenotype, add_options, chosen
-from depthsearch.studies.pictures import PICTURES, pictures_split
+from depthsearch.studies.pictures import PICTURES, augmentation, pictures_split
 from depthsearch.studies.recurrent_genotypes import TEXT_PRESETS
 from depthsearch.studies.texts import TEXTS
 
@@ -196,7 +195,7 @@ class TrainGenotype(OfGenotype):
         return found
 
     def evaluate(self, learned: Fitted, seed: int, device: torch.device, data: Path) -> dict:
-        summary: dict = {"diverged_epoch": learned.diverged_epoch, "seconds": {}}
+        summary: dict = {"diverged_epoch": learned.diverged_epoch}
         if learned.diverged_epoch is None:
             summary |= self.measure(learned.network, self.batches(seed, data, device))
         summary["parameters"] = learned.network.n_parameters

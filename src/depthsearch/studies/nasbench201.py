@@ -14,7 +14,7 @@ from torch import nn
 from depthsearch.cells.nasbench201 import CHOICE, nasbench201_search_network
 from depthsearch.cells.nasbench201_strings import OPERATIONS, parse_cell
 from depthsearch.data.batches import SplitBatches
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.nasbench import NASBench201, read_nasbench201
 from depthsearch.learning.mixing import MixingWeights
 from depthsearch.learning.single import Recipe
@@ -28,9 +28,9 @@ from depthsearch.measuring.cells import (
     yardstick,
 )
 from depthsearch.running.study import Learner
-from depthsearch.studies.cell_images import CLASSES, augmentation, colours
 from depthsearch.studies.cells import SearchCell
 from depthsearch.studies.in_parts import Done
+from depthsearch.studies.pictures import CLASSES, PICTURES, augmentation
 from depthsearch.studies.plans import NASBENCH201, Plan
 from depthsearch.studies.random_cells import EQUAL_COST, random_search, recipe_of
 from depthsearch.studies.searches import slug
@@ -69,7 +69,9 @@ class NASBench201Cell(SearchCell):
 
     def space(self, root: Path) -> nn.Module:
         plan, classes = self.plan, CLASSES[self.data_set]
-        return nasbench201_search_network(plan.channels, plan.cells, classes, plan.partial[0], colours(self.data_set))
+        return nasbench201_search_network(
+            plan.channels, plan.cells, classes, plan.partial[0], PICTURES[self.data_set].channels
+        )
 
     def costs(self) -> dict[str, torch.Tensor]:
         return {CHOICE: 3 * self.plan.cells * torch.tensor([name != "none" for name in OPERATIONS])}
@@ -150,7 +152,7 @@ class NASBench201Cell(SearchCell):
     def evaluate(self, learned: Any, seed: int, device: torch.device, data: Path) -> dict:
         if not isinstance(learned, Done | Chosen):
             return super().evaluate(learned, seed, device, data)
-        about = {"diverged_epoch": None, "epochs": len(learned.history), "seconds": {}, "history": learned.history}
+        about = {"diverged_epoch": None, "epochs": len(learned.history), "history": learned.history}
         if isinstance(learned, Done):
             return learned.found | about | {"operation_evaluations": 0}
         spent = {"operation_evaluations": sum(trial.cost for trial in learned.trials)}

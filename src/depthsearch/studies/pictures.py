@@ -1,9 +1,10 @@
-"""Every set of images that networks of cells are trained on, under one roof."""
+"""Every set of images that networks of cells are searched and trained on, under one roof."""
 
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+from depthsearch.data.augment import Augmentation
 from depthsearch.data.cifar import BINARY_SETS, IMAGENET16, cell_split, reduced
 from depthsearch.data.images import IMAGE_SETS, image_split
 from depthsearch.data.split import Split
@@ -37,6 +38,7 @@ PICTURES = {
     },
     "ImageNet": Pictures(1000, 3, 224, flip=True, folder=True),
 }
+CLASSES = {name: PICTURES[name].classes for name in (*BINARY_SETS, IMAGENET16, "digits")}  # that cells are searched on
 
 
 @cache
@@ -71,3 +73,20 @@ def read_pictures(name: str, root: Path) -> Split:
         DataError: files are missing or damaged.
     """
     return image_split(name, root) if name in IMAGE_SETS else cell_split(name, root)
+
+
+@cache
+def search_images(name: str, root: Path, n_train: int | None, pixels: int | None) -> Split:
+    """The first training images of a set, reduced to so many pixels a side; None for all and for theirs.
+
+    Raises:
+        DataError: they are missing or damaged.
+        ValueError: there are not as many, or pixels do not divide their side.
+    """
+    return reduced(read_pictures(name, root), n_train, 1, pixels)
+
+
+def augmentation(name: str, pixels: int | None, cutout: int = 0) -> Augmentation:
+    """As in the papers, whose crops of 32 pixels move by 4; a flip where a mirrored image is one of its class."""
+    known = PICTURES[name]
+    return Augmentation(pad=(pixels or known.side) // 8, flip=known.flip, cutout=cutout)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.running.study import Learner, Problem
 from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, Setting
 from depthsearch.studies.alone import fields_in
@@ -191,7 +191,8 @@ class PredictorStudy:
         return None
 
     def pool(self, data: Path) -> Pool:
-        """
+        """The trained cells that it learns from and predicts.
+
         Raises:
             ValueError, DataError: the table is missing or damaged.
         """
@@ -210,7 +211,7 @@ class PredictorStudy:
         return InParts({"choice": partial(self.choice, pool, trains), **own}, len(seeds), resume)
 
     def evaluate(self, learned: Done, seed: int, device: torch.device, data: Path) -> dict:
-        about = {"diverged_epoch": None, "epochs": len(learned.history), "seconds": {}, "history": learned.history}
+        about = {"diverged_epoch": None, "epochs": len(learned.history), "history": learned.history}
         return learned.found | about | {"label": self.pool(data).caption}  # the pool is at hand by then
 
     def show(self, history: Sequence[dict], folder: Path) -> None:

@@ -7,8 +7,8 @@ from depthsearch.cells.nasbench201_strings import EDGES, OPERATIONS, cell_string
 from depthsearch.data.batches import SplitBatches
 from depthsearch.learning.single import Recipe
 from depthsearch.learning.trials import RandomSearch
-from depthsearch.studies.cell_images import CLASSES, colours
 from depthsearch.studies.depth import seeded
+from depthsearch.studies.pictures import CLASSES, PICTURES
 from depthsearch.studies.plans import Plan
 
 EQUAL_COST = "random search, equal cost"
@@ -38,7 +38,7 @@ def random_search(
         return cell_string([OPERATIONS[i] for i in chosen.tolist()])
 
     def build(string: str, seed: int) -> NASBench201Network:
-        size = plan.channels, plan.cells, CLASSES[data_set], colours(data_set)
+        size = plan.channels, plan.cells, CLASSES[data_set], PICTURES[data_set].channels
         return seeded(seed, lambda: nasbench201_network(string, *size)).to(device)
 
     def cost(string: str) -> int:

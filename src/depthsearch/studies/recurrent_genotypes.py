@@ -21,7 +21,7 @@ from depthsearch.cells.language import (
 )
 from depthsearch.cells.lstm import lstm_network, lstm_width
 from depthsearch.cells.recurrent import recurrent_network, recurrent_size
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.data.text import Text, batchify
 from depthsearch.learning.single import Fitted
 from depthsearch.learning.text import TextLearner, TextTraining, evaluate, perplexity
@@ -146,7 +146,7 @@ class TrainRecurrent(OfGenotype):
 
     def evaluate(self, learned: Fitted, seed: int, device: torch.device, data: Path) -> dict:
         text, network = self.batches(seed, data), learned.network
-        summary: dict = {"diverged_epoch": learned.diverged_epoch, "seconds": {}}
+        summary: dict = {"diverged_epoch": learned.diverged_epoch}
         if learned.diverged_epoch is None:
             summary |= self.measure(network, text)
         summary |= {"parameters": network.n_parameters, "vocabulary": text.fingerprint}

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from depthsearch.cells.genotype import genotype
-from depthsearch.data.images import DataError
+from depthsearch.data.files import DataError
 from depthsearch.hardware import PRECISIONS
 from depthsearch.learning.architect import PASSES
 from depthsearch.learning.halves import Halves
@@ -190,7 +190,6 @@ class CellSearch(Alone):
         return self.described(found.architecture) | {
             "diverged_epoch": found.diverged_epoch,
             "epochs": len(rows),
-            "seconds": {},
             "entropy": {when: {name: float(e) for name, e in each.items()} for when, each in entropies.items()},
             "changes": sum(row[f"changed_{name}"] for name in start.alphas for _, row in rows),
             "operation_evaluations": sum(n * often * row["operations"] for often, row in rows),

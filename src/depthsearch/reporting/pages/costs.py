@@ -34,6 +34,7 @@ def costs(tables: Tables) -> pd.DataFrame:
 
 
 def diverged_runs(runs: pd.DataFrame) -> str:
+    """Which runs diverged and when, `none` of none."""
     rows = runs.to_dict("records")
     return "; ".join(f"D = {r['max_depth']}, repeat {r['seed']} at epoch {r['epoch']}" for r in rows) or "none"
 

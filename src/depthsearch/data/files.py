@@ -1,10 +1,12 @@
-"""Files that are there whole, or not at all."""
+"""Data files: what is said where they are missing or damaged, and how they are written, whole or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from depthsearch.data.images import DataError
+
+class DataError(Exception):
+    """A data set that is unknown, missing or damaged: one line that says what is wrong and what to do."""
 
 
 @contextmanager
