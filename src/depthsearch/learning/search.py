@@ -226,6 +226,8 @@ class Search:
             for i, stage in enumerate(begun):
                 stage.widen(self.space, self._sgd, self._keeps_function)
                 self._let_in(i, in_stage if i == index else stage.epochs)
+        if any(stage.keep is not None for stage in begun):
+            self.space.prune(self.mixing.masks)
         self.space.load_state_dict(saved["space"])
         self._sgd.load_state_dict(saved["sgd"])
         self._generator.set_state(saved["generator"])
