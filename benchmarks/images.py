@@ -40,6 +40,7 @@ from depthsearch.measuring.timing import predict_seconds
 from depthsearch.running.options import pick_device
 
 N, BATCH, STEPS_AN_EPOCH = 60_000, 512, 118
+FUSED = "ours, fused blocks"
 
 
 def random_split(device: torch.device) -> Split:
@@ -97,12 +98,13 @@ def original_steps(max_depth: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def our_steps(max_depth: int, kind: str, precision: str, device: torch.device) -> Iterator[None]:
+def our_steps(way: str, kind: str, precision: str, max_depth: int, device: torch.device) -> Iterator[None]:
     """Trains one step each time it is asked."""
     data = Split.stack([random_split(device)])
     depth = FixedDepth(max_depth) if kind == "DDN" else CategoricalDepth(geometric_prior(max_depth))
     training = Training(precision=precision)
-    replicates = Replicates([conv_resnet(max_depth).to(device)], [depth.to(device)], training, can_compile(device))
+    fused = can_compile(device) and (device.type == "cpu" or way == FUSED)  # on a GPU scans run the plain modules
+    replicates = Replicates([conv_resnet(max_depth).to(device)], [depth.to(device)], training, fused)
     for batch in torch.randperm(N, device=device).split(BATCH):
         replicates.step(data.inputs(data.x_train[:, batch]), data.y_train[:, batch], N)
         if device.type == "cuda":
@@ -113,9 +115,7 @@ def our_steps(max_depth: int, kind: str, precision: str, device: torch.device) -
 def measure(way: tuple[str, str, str], max_depth: int, device: torch.device, steps: int) -> tuple[float, int]:
     """The median seconds of a step and the peak memory in bytes."""
     warnings.filterwarnings("ignore", message="This DataLoader will create")
-    stepper = (
-        original_steps(max_depth, device) if way[0] == "original-style" else our_steps(max_depth, *way[1:], device)
-    )
+    stepper = original_steps(max_depth, device) if way[0] == "original-style" else our_steps(*way, max_depth, device)
     times = []
     with products_in(way[2]):
         for _ in range(2 + steps):
@@ -184,6 +184,7 @@ def main() -> None:
         ("ours", "LDN", fast),
         ("ours", "DDN", fast),
     ]
+    ways += [(FUSED, "LDN", fast)] if device.type == "cuda" else []
     measured: dict[tuple, list] = {way: [] for way in ways}
     for _ in range(options.rounds):
         for way in measured:

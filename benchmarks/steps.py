@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from depthsearch.hardware import products_in
+
 Loss = Callable[[dict[str, Tensor]], Tensor]  # of the weights of the options, {choice: (edges, options)}
 
 
@@ -50,21 +52,23 @@ def difference(ours: nn.Module, original: nn.Module, outputs: Callable[[nn.Modul
     """Gives the original our weights; the largest difference of outputs, relative to the largest of them."""
     for mine, its in zip(ours.parameters(), original.parameters(), strict=True):
         its.copy_(mine)
-    one, two = outputs(ours), outputs(original)
+    with products_in("float32"):
+        one, two = outputs(ours), outputs(original)
     return ((one - two).abs().max() / two.abs().max()).item()
 
 
 def in_turns(steps: Mapping[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each step in each round; a round before the first warms up."""
     taken: dict[str, list[float]] = {name: [] for name in steps}
-    for i in range(rounds + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if i:
-                taken[name].append(time.perf_counter() - start)
+    with products_in("float32"):  # on a GPU too, as scans have it
+        for i in range(rounds + 1):
+            for name, step in steps.items():
+                start = time.perf_counter()
+                step()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                if i:
+                    taken[name].append(time.perf_counter() - start)
     return taken
 
 

@@ -4,10 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from depthsearch import DepthHead, DepthNetwork, conv_resnet, mlp_resnet
 from depthsearch.depth import fused
 from depthsearch.depth.convolutional import Bottleneck, _MeanOverPixels
+from depthsearch.depth.fused import _compiled, _scale_relu
 from depthsearch.depth.networks import stack_modules
 from depthsearch.hardware import can_compile
 
@@ -224,3 +226,22 @@ def test_the_variance_of_a_constant_channel_is_not_negative(monkeypatch):
     x = (1.2345 * torch.arange(1000.0, 1064)).view(1, 64, 1, 1).repeat(4, 1, 5, 5)
     _, out, _, var = fused.norm_relu(x, torch.ones(64), torch.zeros(64), 1e-5)
     assert out.isfinite().all() and (var >= 0).all()
+
+
+def test_every_shape_is_compiled_whatever_was_compiled_before(monkeypatch):
+    """Three data sets have more shapes than torch compiles of a function by itself; beyond, each runs as it is."""
+    counter = CompileCounter()
+    real = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda function, dynamic, options: real(function, backend=counter, dynamic=False)
+    )
+    torch.compiler.reset()
+    _compiled.cache_clear()
+    try:
+        for channels in range(1, 25):
+            x, scale = torch.randn(2, 3, channels), torch.ones(channels)
+            torch.testing.assert_close(_compiled(_scale_relu)(x, scale, 0 * scale), x.relu())
+        assert counter.frame_count == 24
+    finally:
+        _compiled.cache_clear()
+        torch.compiler.reset()

@@ -168,6 +168,24 @@ def test_mixing_through_a_head_that_is_not_linear(mix):
 # DrNAS.
 
 
+@pytest.mark.parametrize("method", [Darts(order=2), DrNAS(weight_decay=0.0)])
+def test_what_is_kept_is_read_once_an_epoch(method, monkeypatch):
+    """Reading it waits for a GPU."""
+    reads, read = [], MixtureDepth.deepest
+    monkeypatch.setattr(MixtureDepth, "deepest", lambda depth: reads.append(1) or read(depth))
+    split = spiral_split(400, 360.0, 0.1, 0)
+    network, depth = mlp_resnet(4, 6), method.posterior(4)
+    replicates = Replicates([network], [depth], Training(epochs=4, batch_size=8), method=method)
+    data, generators = Split.stack([split]), [torch.Generator().manual_seed(0)]
+    deepest = []
+    for replicates.epoch in range(1, 5):
+        method.run_epoch(replicates, data, generators)
+        method.end_epoch(replicates, data)
+        deepest.append(len(reads))
+    assert deepest == [1, 2, 3, 4]
+    assert mixing.mixture_of(replicates).weights().shape[-1] - 1 == read(mixing.mixture_of(replicates))
+
+
 def test_drnas_keeps_the_best_half_and_runs_no_block_beyond_it():
     weights = DrNAS().posterior(4)
     weights.mixing.alphas["depth"].copy_(torch.tensor([[0.0, 3.0, 2.0, 0.0, -1.0]]))

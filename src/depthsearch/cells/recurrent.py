@@ -104,10 +104,15 @@ class RecurrentSearchNetwork(LanguageModel):
     """What `recurrent_search_network` makes."""
 
     cell: SearchCell
+    _by_state: Tensor
 
     def __init__(self, n_words: int, width: int, **dropouts: float) -> None:
         super().__init__(n_words, width, SearchCell, **dropouts)
         self.choices = {"recurrent": (N_EDGES, len(OPERATIONS))}
+        # What state j adds goes to the nodes j + 1, ..., 8; node i's edges start at row i (i - 1) / 2.
+        of_state = [[i * (i - 1) // 2 + j for i in range(j + 1, N_NODES + 1)] for j in range(N_NODES)]
+        self._n_of_state = [len(rows) for rows in of_state]
+        self.register_buffer("_by_state", torch.tensor([row for rows in of_state for row in rows]), persistent=False)
 
     def forward(self, x: Tensor, hidden: Tensor, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """As `LanguageModel.forward`, with the mixing weights {"recurrent": (36, 5)}.
@@ -118,10 +123,8 @@ class RecurrentSearchNetwork(LanguageModel):
         Raises:
             ValueError: also if the weights are of another name or shape.
         """
-        rows = self._checked(weights)
-        # What state j adds goes to the nodes j + 1, ..., 8; node i's edges start at row i (i - 1) / 2.
-        of_state = [[i * (i - 1) // 2 + j for i in range(j + 1, N_NODES + 1)] for j in range(N_NODES)]
-        return self._read(x, hidden, *(rows[edges] for edges in of_state))
+        rows = self._checked(weights).index_select(0, self._by_state)
+        return self._read(x, hidden, *rows.split(self._n_of_state))
 
     def derive(self, weights: Mapping[str, Tensor]) -> RecurrentGenotype:
         """The cell that mixing weights say: each node keeps its edge with the largest weight other than that of `none`.

@@ -65,4 +65,7 @@ def cutout(inputs: Tensor, side: int, generator: torch.Generator) -> Tensor:
 
 
 def _integers(shape: tuple[int, int], below: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    return torch.randint(below, shape, generator=generator, device=generator.device).to(device)
+    drawn = torch.randint(below, shape, generator=generator, device=generator.device)
+    if device.type != "cuda" or drawn.is_cuda:
+        return drawn.to(device)
+    return drawn.pin_memory().to(device, non_blocking=True)  # else it would wait for all that the GPU has still to do

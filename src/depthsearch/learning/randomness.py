@@ -13,10 +13,16 @@ def random_states(device: torch.device) -> list[Tensor]:
 
 
 def set_random_states(device: torch.device, states: Sequence[Tensor]) -> None:
-    """Puts back what `random_states` gave. What it gave on a CPU leaves a GPU as it is, and the other way round."""
+    """Puts back what `random_states` gave. What it gave on a CPU says how a GPU's numbers begin."""
     torch.set_rng_state(states[0])
-    if device.type == "cuda" and len(states) > 1:
+    if device.type != "cuda":
+        return
+    if len(states) > 1:
         torch.cuda.set_rng_state(states[1], device)
+    else:
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(int(torch.randint(2**62, ())))
+        torch.set_rng_state(states[0])
 
 
 class OwnRandomNumbers:

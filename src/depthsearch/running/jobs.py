@@ -10,7 +10,7 @@ import torch
 from depthsearch.hardware import describe
 from depthsearch.running.folders import Reservation, as_plain, reserve
 from depthsearch.running.leases import LeaseLost
-from depthsearch.running.study import Learner, Study, fingerprint
+from depthsearch.running.study import Learner, Problem, Study, fingerprint
 
 Tell = Callable[[int, str], None]  # the epoch, and how it goes
 Stop = Callable[[], bool]
@@ -56,6 +56,7 @@ def train_missing(job: Job, tell: Tell, stop: Stop) -> str | None:
 
     Raises:
         KeyboardInterrupt: it was stopped, and its runs stand at a checkpoint.
+        Problem: a GPU has no memory left.
     """
     if stop():
         raise KeyboardInterrupt
@@ -69,6 +70,9 @@ def train_missing(job: Job, tell: Tell, stop: Stop) -> str | None:
         return outcome(job, train_job(job, reservations, tell, stop))
     except LeaseLost as lost:
         return f"{job}: {lost}"
+    except torch.OutOfMemoryError:
+        why = f"{job}: {job.device} has no memory left; with fewer --workers, or nothing beside it, it goes on"
+        raise Problem(why) from None
     finally:
         for reservation in reservations:
             reservation.release()

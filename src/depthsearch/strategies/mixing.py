@@ -39,18 +39,27 @@ class MixtureDepth(DepthPosterior):
         super().__init__(torch.ones(mixing.alphas[CHOICE].shape[-1]))
         self.mixing = mixing
         self._held: Weights | None = None
+        self._deepest: int | None = None
 
     def forward(self) -> Categorical:
         return Categorical(probs=self.mixing.mean()[CHOICE].squeeze(-2), validate_args=False)
 
     def hold(self, weights: Weights | None) -> None:
-        """Has the network mix by these weights, a draw for one, until told otherwise; None for the mean."""
+        """Has the network mix by these weights, a draw for one, until told otherwise; None for the mean.
+
+        What is kept must not change before None: that is read once, since reading it waits for a GPU.
+        """
+        if weights is None:
+            self._deepest = None
+        elif self._deepest is None:
+            self._deepest = self.deepest()
         self._held = weights
 
     def weights(self) -> Tensor:
         """(*R, S) weights of the depths 0..S - 1 that are run, up to the deepest that a replicate keeps."""
         weights = self.mixing.mean() if self._held is None else self._held
-        return weights[CHOICE].squeeze(-2)[..., : self.deepest() + 1]
+        deepest = self.deepest() if self._deepest is None else self._deepest
+        return weights[CHOICE].squeeze(-2)[..., : deepest + 1]
 
     def deepest(self) -> int:
         """The deepest depth that a replicate keeps; no block beyond it is run."""
