@@ -14,7 +14,7 @@ from depthsearch.data.graphs import Graphs, as_graphs, chains, graph_features, r
 from depthsearch.strategies.ensembles import _masks, fit, fit_classifier, train
 from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, GraphPredictor
 from depthsearch.strategies.predictor import fit_ensemble
-from depthsearch.strategies.predictor_choice import choose, cross_validate, fit_two_stages
+from depthsearch.strategies.predictor_choice import cross_validated, in_two_stages
 
 PARITY = Path(__file__).parents[1] / "parity"
 SMALL = replace(PAPER, width=8, hidden=8, epochs=3)
@@ -266,7 +266,7 @@ def test_equal_labels_are_predicted(space) -> None:
 
 def test_cross_validation_is_that_of_folds_one_by_one(space) -> None:
     graphs, labels = some(space, 40)
-    error = cross_validate(graphs, labels, QUICK, folds=4, seed=3)
+    (error,) = cross_validated(graphs, labels, [torch.arange(40)], QUICK, folds=4, seed=3)
     parts = torch.randperm(40, generator=torch.Generator().manual_seed(3)).tensor_split(4)
     total = 0.0
     for number, held in enumerate(parts):
@@ -275,28 +275,22 @@ def test_cross_validation_is_that_of_folds_one_by_one(space) -> None:
         total += float((fitted(*graphs.rows(held)) - labels[held]).square().sum())
     assert error == pytest.approx(total / 40, rel=0.02)
     with pytest.raises(ValueError, match="too few"):
-        cross_validate(graphs, labels, QUICK, folds=21)
-
-
-def test_the_choice_is_the_least_error(space) -> None:
-    graphs, labels = some(space, 60)
-    name, errors = choose(graphs, labels, {"untrained": replace(QUICK, learning_rate=1e-9), "trained": QUICK}, folds=3)
-    assert name == "trained" and errors["trained"] < 0.5 * errors["untrained"]
+        cross_validated(graphs, labels, [torch.arange(40)], QUICK, folds=21)
 
 
 @pytest.mark.slow
-def test_the_classifier_keeps_what_is_above_and_the_rest_stays_below(space) -> None:
+def test_the_classifier_knows_what_is_above(space) -> None:
     (known, labels), (new, truth) = some(space, 150), some(space, 400, seed=1)
     good = (truth > 91).double()
     probability = fit_classifier(known, (labels > 91).double(), range(2), QUICK)(*new)
     assert probability.min() >= 0 and probability.max() <= 1
     assert ((probability > 0.5) == (good > 0)).double().mean() > 0.9
-    stages = fit_two_stages(known, labels, 91.0, range(2), QUICK)
-    kept, predicted = stages.keeps(*new), stages(*new)
-    assert torch.equal(kept, probability > 0.5) and predicted[~kept].max() <= 91
-    torch.testing.assert_close(predicted[kept], stages.above(*new)[kept])
-    with pytest.raises(ValueError, match="both sides of 200"):
-        fit_two_stages(known, labels, 200.0)
+
+
+def test_the_rest_stays_below_the_threshold() -> None:
+    probability, above = torch.tensor([0.9, 0.9, 0.1, 0.5]), torch.tensor([93.0, 90.0, 94.0, 95.0])
+    found = in_two_stages(probability, above, torch.tensor([80.0, 80.0, 92.0, 85.0]), torch.tensor(91.0))
+    assert found.tolist() == [93, 90, 91, 85]
 
 
 def test_depths_and_widths_are_chains() -> None:
@@ -310,5 +304,7 @@ def test_errors_of_repeated_folds_are_means():
     cells, _ = enumerate_cells(4)
     graphs = as_graphs(cells.adjacency, one_hot(cells), cells.vertices)
     labels = 90 + graphs.operations[:, :, 2].sum(1).double()
-    once, twice = (cross_validate(graphs, labels, QUICK, folds=3, repeats=n) for n in (1, 2))
+    once, twice = (
+        cross_validated(graphs, labels, [torch.arange(len(labels))], QUICK, folds=3, repeats=n)[0] for n in (1, 2)
+    )
     assert twice < 1.5 * once

@@ -101,7 +101,7 @@ def two_stages(
     pool: Pool, trains: Sequence[Rows], settings: Sequence[Setting], seeds: Sequence[Sequence[int]],
     thresholds: Sequence[float], everything: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
-    """(R, n): what each repeat predicts with a classifier in front, as `fit_two_stages` does.
+    """(R, n): what each repeat predicts with a classifier in front, as `in_two_stages` puts it together.
 
     Args:
         thresholds: of each repeat; each needs two labels above it and one that is not.
