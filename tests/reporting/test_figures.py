@@ -1,11 +1,13 @@
 """Figures on whose scales one run does not hide the others."""
 
+import itertools
 import math
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from depthsearch.reporting.figures import images
 from depthsearch.reporting.figures import spirals as figures
 from depthsearch.reporting.pages.spirals import _astray
 from depthsearch.reporting.tables.depth_scans import overflowed_last
@@ -75,3 +77,30 @@ def test_a_network_whose_logits_overflow_comes_last():
     assert (overflowed_last(runs.assign(DDN_test_error=math.nan))["DDN_test_log_likelihood"] == -math.inf).sum() == 2
     kept = losses("LDN", "LDN-95", [math.nan]).assign(**{"LDN-95_test_error": math.nan})
     assert overflowed_last(kept)["LDN-95_test_log_likelihood"].isna().all()  # there was no such network
+
+
+def test_curves_of_images_are_means_of_repeats_that_were_logged_at_epochs_of_their_own():
+    key = {"data_set": "MNIST", "protocol": "fair", "precision": "float32", "epochs_limit": 5}
+    runs, curves = [], []
+    for kind, scan in (("LDN", "max_depth"), ("DDN", "deterministic_depth")):
+        for depth, seed in itertools.product((0, 2), (0, 1)):
+            own = key | {"scan": f"scan_{scan}_images", "kind": kind, "max_depth": depth, "seed": seed}
+            runs.append(own | {"best_epoch": 3 + 2 * seed})
+            for epoch in (1, 3, 5) if seed else (1, 2, 4):
+                error = epoch / 100 + (0.02 if kind == "DDN" else 0)
+                curves.append(own | {"epoch": epoch, "valid_error": error, "valid_log_likelihood": -error})
+    tables = {"runs": pd.DataFrame(runs), "curves": pd.DataFrame(curves)}
+    figure = images.image_curves(tables)
+    assert figure is not None
+    error, likelihood = figure.axes
+    lines = {line.get_label(): line for line in error.lines if not line.get_label().startswith("_")}
+    assert list(lines) == ["DDN, D = 2", "LDN, D = 2"]
+    assert lines["LDN, D = 2"].get_xdata().tolist() == [1, 2, 3, 4, 5]
+    assert lines["LDN, D = 2"].get_ydata() == pytest.approx([1, 2, 3, 4, 5])  # percent
+    assert lines["DDN, D = 2"].get_ydata() == pytest.approx([3, 4, 5, 6, 7])
+    assert likelihood.lines[0].get_ydata() == pytest.approx([0.03, 0.04, 0.05, 0.06, 0.07])
+    kept = [line for line in error.lines if line.get_label().startswith("_")]
+    assert [line.get_xdata().tolist() for line in kept] == [[3, 5], [3, 5]]
+    assert kept[1].get_ydata() == pytest.approx([3, 5])
+    assert images.image_curves({name: table[table["max_depth"] == 0] for name, table in tables.items()}) is None
+    plt.close(figure)

@@ -66,6 +66,7 @@ def test_figures_of_nothing():
     tables = complete({})
     of_one = [spirals.spiral_run, spirals.spiral_calibration, spirals.spiral_depths, spirals.spiral_variants]
     of_one += [spirals.spiral_posterior_gap, images.image_posteriors, images.image_depths, images.image_speedups]
+    of_one += [images.image_curves]
     of_one += [cells.accuracies, cells.trajectory, cells.entropies, cells.depths]
     of_one += [strategies.choices, strategies.quality, strategies.costs, strategies.entropies]
     assert [figure(tables) for figure in of_one] == [None] * len(of_one)
@@ -121,7 +122,14 @@ def test_what_only_some_kinds_of_run_write_may_be_missing(odd, beside, tmp_path)
         tables[name] = tables[name].assign(**{column: tables[name].get(column)})
     pages(tables, tmp_path)
     found = shown(complete(tables))[0]
-    for draw in (images.image_depths, images.image_speedups, cells.depths, strategies.quality, strategies.costs):
+    for draw in (
+        images.image_depths,
+        images.image_curves,
+        images.image_speedups,
+        cells.depths,
+        strategies.quality,
+        strategies.costs,
+    ):
         draw(found)
     plt.close("all")
 

@@ -1,15 +1,17 @@
 """Figures of the scans on images: one panel or column a data set; the tables are one of `parts.cohorts`."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from depthsearch.reporting.figures.style import (
     COLOURS,
     LABELS,
     depth_posterior,
     legend_above,
+    legend_beside,
     panels,
     points,
     reliability,
@@ -20,6 +22,11 @@ from depthsearch.reporting.figures.style import (
 from depthsearch.reporting.judging.claims import best_ddn, chosen_on, depths_of, is_search
 from depthsearch.reporting.parts import ldn_and_ddn, reference_depth, timed_runs
 from depthsearch.reporting.tables.schema import Tables
+
+MEASURED = {  # label, metric, scale
+    "error (%)": ("error", 100),
+    "negative log-likelihood (nats)": ("log_likelihood", -1),
+}
 
 
 def image_posteriors(tables: Tables) -> Figure | None:
@@ -97,6 +104,41 @@ def image_depths(tables: Tables) -> Figure | None:
             legend_above(ax)
     left_out = "; D = 0, the stem alone, is far off and left out" if (ldn["max_depth"] == 0).any() else ""
     return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}{left_out}")
+
+
+def image_curves(tables: Tables) -> Figure | None:
+    """Error and log-likelihood over the epochs on the points that select one, means over repeats, a line a depth.
+
+    Dots: the epochs that were kept, of each run. The scales are logarithmic, log-likelihoods negated.
+    """
+    runs, curves = (with_blocks(pd.concat(ldn_and_ddn(tables[name], "images"))) for name in ("runs", "curves"))
+    if runs.empty or curves.empty:
+        return None
+    which = "test" if runs["protocol"].iloc[0] == "paper" else "validation"
+    sets, depths = runs["data_set"].unique(), sorted(runs["max_depth"].unique())
+    shades = dict(zip(depths, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(depths))), strict=True))
+    size = (4.2 * len(sets) + 1.4, 5.4)
+    figure, axes = plt.subplots(2, len(sets), figsize=size, sharex=True, squeeze=False)
+    for column, name in zip(axes.T, sets, strict=True):
+        for ax, (label, (metric, scale)) in zip(column, MEASURED.items(), strict=True):
+            for (kind, depth), rows in curves[curves["data_set"] == name].groupby(["kind", "max_depth"]):
+                # Repeats are logged at epochs of their own.
+                of_repeats = rows.pivot_table(index="epoch", columns="seed", values=f"valid_{metric}")
+                mean = scale * of_repeats.interpolate(method="index", limit_area="inside").mean(axis=1)
+                line, dot = ("--", "D") if kind == "LDN" else ("-", "o")
+                ax.plot(mean.index, mean, line, lw=1.3, color=shades[depth], label=f"{kind}, D = {depth}")
+                own = runs[["data_set", "kind", "max_depth"]].eq([name, kind, depth]).all(axis=1)
+                kept = runs.loc[own, "best_epoch"]
+                ax.plot(kept, np.interp(kept, mean.index, mean), dot, ms=4, mfc="none", color=shades[depth])
+            ax.set_yscale("log")
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter(NullFormatter())
+            ax.set_ylabel(label)
+        column[0].set_title(name)
+        column[1].set_xlabel("epoch")
+    legend_beside(axes[0, -1])
+    return titled(figure, f"on {which} points, {_made(runs)}: means; dots: epochs that were kept")
 
 
 def image_calibration(tables: Tables, data_set: str) -> Figure | None:

@@ -142,9 +142,14 @@ and all were run again. What those {len(left)} said, DDN of {depths} depths amon
 
 
 def _images(tables: Tables) -> str:
-    figures = "\n".join(
-        f"![q(d), chosen depth and log-likelihood, {name}](figures/image_depth_dist_exps_{name}.png)"
-        for name in dict.fromkeys(name for name, _ in first_cohorts(tables).values())
+    names = dict.fromkeys(name for name, _ in first_cohorts(tables).values())
+    figures = "\n\n".join(
+        f"![{said}, {name}](figures/{figure}_{name}.png)"
+        for name in names
+        for figure, said in (
+            ("image_depth_dist_exps", "q(d), chosen depth and log-likelihood"),
+            ("image_curves", "Error and log-likelihood over the epochs"),
+        )
     )
     return f"""## Images: one LDN run against manual search
 

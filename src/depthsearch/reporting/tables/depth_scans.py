@@ -22,7 +22,7 @@ def collect(results: Path) -> Tables:
       `DDN_predict_seconds` of an LDN run is that of a deterministic network of the same depth.
     - `depths`: one row a run and depth: q, prior, exact posterior, metric sets per depth.
     - `reliability`: one row a run, variant and confidence bin.
-    - `curves`: one row a run and logged epoch.
+    - `curves`: one row a run on images and logged epoch.
     - `diverged`: one row a run whose loss became infinite or no number, with its `epoch`; it is in no other table.
 
     All have the values of the configuration and its hash, `configuration`; the two of one row a run also `cohort`, the
@@ -43,7 +43,8 @@ def collect(results: Path) -> Tables:
                 if count:
                     values = {"bin": i, "count": count, "confidence": confidence, "accuracy": accuracy}
                     tables["reliability"].append(key | {"variant": variant} | values)
-        tables["curves"] += [key | point for point in thin(summary["history"])]
+        if config["scan"].endswith("_images"):
+            tables["curves"] += [key | point for point in thin(summary["history"])]
     return frames(tables)
 
 
