@@ -3,11 +3,11 @@
     python gpu.py [--device 0] [--depth 50] [--batch 512] [--steps 20]
 
 Of image networks, for each precision, LDN and DDN, blocks of plain modules or fused ones: the objective of the first
-step, which should be about the same for all; the seconds of that step, in which functions are compiled; milliseconds of
-a later one, and of one that is captured in a CUDA graph and replayed; how many kernels it launches; peak memory. While
-a step waits for the GPU where it should not, that way fails. Then of both spaces of cells: how far CUDA is from the CPU
-in float32, and a pass forward and back in each precision and layout of memory. A way that fails is one line, and the
-others go on. On a CPU there is one way, to see that all this runs.
+step, which should be about the same for all of a kind; the seconds of that step, in which functions are compiled;
+milliseconds of a later one, and of one that is captured in a CUDA graph and replayed; how many kernels it launches;
+peak memory. While a step waits for the GPU where it should not, that way fails. Then of both spaces of cells: how far
+CUDA is from the CPU in float32, and a pass forward and back in each precision and layout of memory. A way that fails is
+one line, and the others go on. On a CPU there is one way, to see that all this runs.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def launches(step: Step) -> int:
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         step()
         torch.cuda.synchronize()
-    return sum(event.count for event in profiled.key_averages())
+    return sum(event.count for event in profiled.key_averages() if event.device_type.name == "CUDA")
 
 
 def of_images(kind: str, precision: str, fused: bool, options: argparse.Namespace) -> Iterator[str]:
@@ -148,6 +148,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
     cuda = options.device.type == "cuda"
+    if cuda:
+        torch.cuda.set_device(options.device)
     print(benchmark_header(options.device))
     precisions = ("bfloat16", "float32", "tf32") if cuda else ("float32",)
     ways = (False, True) if cuda and can_compile(options.device) else (False,)

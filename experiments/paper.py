@@ -96,7 +96,8 @@ def main(argv: list[str] | None = None) -> None:
     wanted = list(scans(options.repeats))
     hours = sum([said(name, own, missing(name, shared + own), counted) for name, own in wanted])
     print(f"{len(counted):6d} runs {hours / len(devices):9.1f} h  in all, on {', '.join(map(str, devices))}, at most:")
-    print("       most runs stop before their last epoch, and image networks are compiled, unlike those timed here")
+    compiled = ", and image networks are compiled, unlike those timed here" if devices[0].type == "cpu" else ""
+    print(f"       most runs stop before their last epoch{compiled}")
     print(*(where(name, Path(options.data)) for name in SETS), sep="\n", flush=True)
     if options.dry_run:
         return

@@ -24,5 +24,6 @@ def test_gradients_are_zeros_where_nothing_depends_and_keep_no_graph(old, monkey
     assert not of_used.requires_grad and not of_unused.requires_grad
     frozen = torch.tensor([1.0, 2.0])
     assert [gradient.tolist() for gradient in gradients_of(used * frozen, [frozen, used])] == [[0, 0], [1, 2]]
+    assert gradients_of(frozen, [frozen])[0].tolist() == [0, 0]
     (again,) = gradients_of(gradients_of(used**3, [used], create_graph=True)[0], [used])
     assert again.tolist() == [6, 12]

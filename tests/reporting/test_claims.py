@@ -196,7 +196,8 @@ def test_the_best_ddn_is_told_once_where_it_is_the_one_of_the_reference():
         "ECE, LDN-full (D = 20) minus regular network of D = 20, the best DDN"
     ]
     methods = image_table(tables)["method"]
-    assert list(methods[methods.str.startswith("DDN")]) == ["DDN (D = 10)", "DDN (D = 20), best on validation points"]
+    best = "DDN (D = 20), best log-likelihood on validation points"
+    assert list(methods[methods.str.startswith("DDN")]) == ["DDN (D = 10)", best]
 
 
 def test_claim_3_against_the_ddn_of_every_depth():
@@ -204,7 +205,7 @@ def test_claim_3_against_the_ddn_of_every_depth():
     runs = distinct_runs()
     said = calibration_of_depths({"runs": runs[(runs["max_depth"] < 30) | (runs["seed"] < 3)]})
     name = "- MNIST, `fair_bfloat16_15epochs`, LDN of D = 20:"
-    assert f"{name} D = 10 +2.9 [+2.9, +2.9], D = 20 +1.5 [+1.5, +1.5]." in said and "30" not in said
+    assert f"{name} D = 10: +2.9 [+2.9, +2.9], D = 20: +1.5 [+1.5, +1.5]." in said and "30" not in said
     assert calibration_of_depths({"runs": runs[runs["seed"] < 3]}) == ""
 
 
@@ -418,5 +419,5 @@ def test_the_page_says_what_is_reduced_and_what_was_not_run(tables):
     assert "No run is on a GPU" in text
     assert "SVHN: not run." in text and "- MNIST: not run." not in text
     table = image_table(tables)
-    best = table[table["method"] == "DDN (D = 5), best on validation points"]
+    best = table[table["method"] == "DDN (D = 5), best log-likelihood on validation points"]
     assert len(best) == 1 and best["error (%)"].iloc[0] == "2.5 ± 0.71" and best["n"].iloc[0] == 2

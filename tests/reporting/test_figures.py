@@ -87,7 +87,7 @@ def test_curves_of_images_are_means_of_repeats_that_were_logged_at_epochs_of_the
             own = key | {"scan": f"scan_{scan}_images", "kind": kind, "max_depth": depth, "seed": seed}
             runs.append(own | {"best_epoch": 3 + 2 * seed})
             for epoch in (1, 3, 5) if seed else (1, 2, 4):
-                error = epoch / 100 + (0.02 if kind == "DDN" else 0)
+                error = epoch / 100 + seed / 100 + (0.02 if kind == "DDN" else 0)
                 curves.append(own | {"epoch": epoch, "valid_error": error, "valid_log_likelihood": -error})
     tables = {"runs": pd.DataFrame(runs), "curves": pd.DataFrame(curves)}
     figure = images.image_curves(tables)
@@ -95,12 +95,12 @@ def test_curves_of_images_are_means_of_repeats_that_were_logged_at_epochs_of_the
     error, likelihood = figure.axes
     lines = {line.get_label(): line for line in error.lines if not line.get_label().startswith("_")}
     assert list(lines) == ["DDN, D = 2", "LDN, D = 2"]
-    assert lines["LDN, D = 2"].get_xdata().tolist() == [1, 2, 3, 4, 5]
-    assert lines["LDN, D = 2"].get_ydata() == pytest.approx([1, 2, 3, 4, 5])  # percent
-    assert lines["DDN, D = 2"].get_ydata() == pytest.approx([3, 4, 5, 6, 7])
-    assert likelihood.lines[0].get_ydata() == pytest.approx([0.03, 0.04, 0.05, 0.06, 0.07])
+    assert lines["LDN, D = 2"].get_xdata().tolist() == [1, 2, 3, 4]  # where both are
+    assert lines["LDN, D = 2"].get_ydata() == pytest.approx([1.5, 2.5, 3.5, 4.5])  # percent
+    assert lines["DDN, D = 2"].get_ydata() == pytest.approx([3.5, 4.5, 5.5, 6.5])
+    assert likelihood.lines[0].get_ydata() == pytest.approx([0.035, 0.045, 0.055, 0.065])
     kept = [line for line in error.lines if line.get_label().startswith("_")]
     assert [line.get_xdata().tolist() for line in kept] == [[3, 5], [3, 5]]
-    assert kept[1].get_ydata() == pytest.approx([3, 5])
+    assert kept[1].get_ydata() == pytest.approx([3, 6])  # each its own
     assert images.image_curves({name: table[table["max_depth"] == 0] for name, table in tables.items()}) is None
     plt.close(figure)

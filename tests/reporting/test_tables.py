@@ -288,7 +288,7 @@ def test_a_strategy_is_compared_within_one_way_of_training(tmp_path):
     assert sorted(kept["regret"].round(6)) == [0.25, 0.25, 0.75, 0.75]
     main([str(tmp_path)])
     assert (
-        "- spirals720: 6 runs and networks of the pool, of at most 1500 epochs, started 2026-01-01."
+        "- spirals720: 2 runs and 4 networks of the pool of at most 1500 epochs, started 2026-01-01."
         in (tmp_path / "README.md").read_text()
     )
 

@@ -531,9 +531,11 @@ def test_the_verdict_on_numbers_made_up():
     assert (round(mean, 6), n) == (-0.1, 4) and high - low < 1e-6
     said = when_to_use_which(table, pd.DataFrame())
     assert "no strategy is seen to be better than always D. Least regret of a strategy: LDN" in said[0]
-    assert said[0].endswith("; it chose 5 in all 4 runs.")
+    assert said[0].endswith("; LDN chose 5 in all 4 runs.")
+    some = table.assign(depth=table["depth"].mask((table["strategy"] == "LDN") & (table["seed"] == 0)))
+    assert when_to_use_which(some, pd.DataFrame())[0].endswith("; LDN chose 5 in all 3 runs.")
     again = when_to_use_which(table.assign(depth=table["seed"]), pd.DataFrame())
-    assert again[0] == said[0].replace("; it chose 5 in all 4 runs", "") and again[1:] == said[1:]
+    assert again[0] == said[0].replace("; LDN chose 5 in all 4 runs", "") and again[1:] == said[1:]
     assert "not seen below it: manual, always D" in said[1] and "DARTS" not in said[1]
     said = when_to_use_which(table[table["strategy"] != "always D"], pd.DataFrame())
     assert "a strategy is better than each guess" in said[0]

@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 import torch
-import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -122,7 +121,9 @@ class Pointwise(torch.autograd.Function):
 def _compiled(function):
     # Each batch size, image size and number of channels is compiled for itself, and of three data sets there are more
     # than torch compiles of a function before it runs the rest as it is, several times slower.
-    torch._dynamo.config.recompile_limit = max(VARIANTS, torch._dynamo.config.recompile_limit)
+    from torch._dynamo import config  # which takes a second to import, and belongs to no start of a script
+
+    config.recompile_limit = max(VARIANTS, config.recompile_limit)
     # The thresholds keep the compiler from writing out, in float32, what two sums have in common.
     options: dict[str, Any] = {"realize_reads_threshold": 100, "realize_opcount_threshold": 1000}
     return torch.compile(function, dynamic=False, options=options)

@@ -14,6 +14,8 @@ def gradients_of(values: Tensor, of: Iterable[Tensor], create_graph: bool = Fals
     """
     of = list(of)
     learnt = [tensor for tensor in of if tensor.requires_grad]
-    found = iter(torch.autograd.grad(values.sum(), learnt, create_graph=create_graph, materialize_grads=True))
+    found = iter(
+        torch.autograd.grad(values.sum(), learnt, create_graph=create_graph, materialize_grads=True) if learnt else ()
+    )
     gradients = [next(found) if tensor.requires_grad else torch.zeros_like(tensor) for tensor in of]
     return gradients if create_graph else [gradient.detach() for gradient in gradients]

@@ -30,7 +30,7 @@ class DepthLearner:
         training: how to train.
         seeds: R seeds, of the order of minibatches.
         compiled: run the networks of this package by what has to be compiled first: `chain.cpp` on spirals, functions
-            of `fused.py` on images.
+            of `fused.py` on images (studies ask for it on CPUs alone).
         resume: R checkpoints of the same epoch to go on from.
         method: what is maximised and how depth is learnt, the paper's if not given.
         selection: which epoch is kept.

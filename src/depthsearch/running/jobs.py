@@ -71,7 +71,7 @@ def train_missing(job: Job, tell: Tell, stop: Stop) -> str | None:
     except LeaseLost as lost:
         return f"{job}: {lost}"
     except torch.OutOfMemoryError:
-        why = f"{job}: {job.device} has no memory left; with fewer --workers, or nothing beside it, it goes on"
+        why = f"{job}: {job.device} has no memory left; with fewer --workers, or nothing beside it, it may go on"
         raise Problem(why) from None
     finally:
         for reservation in reservations:

@@ -132,8 +132,8 @@ class DepthStudy:
     def compiles(self, device: torch.device) -> bool:
         """Whether what trains the network faster can be compiled here.
 
-        Not for a GPU, where a step of fused blocks launches five times as many kernels as one of plain modules (9,700
-        and 1,900 at D = 50; counted, not timed: `benchmarks/gpu.py` times both).
+        Not for a GPU, where a step of fused blocks has five times as many operations as one of plain modules (9,700 and
+        1,900 at D = 50, most of them a kernel each; counted, not timed: `benchmarks/gpu.py` times both).
         """
         return device.type == "cpu" and can_compile(device)
 

@@ -109,7 +109,8 @@ def image_depths(tables: Tables) -> Figure | None:
 def image_curves(tables: Tables) -> Figure | None:
     """Error and log-likelihood over the epochs on the points that select one, means over repeats, a line a depth.
 
-    Dots: the epochs that were kept, of each run. The scales are logarithmic, log-likelihoods negated.
+    A mean ends where the first repeat does. Dots: of each run the epoch that was kept, and what it had there. The
+    scales are logarithmic, log-likelihoods negated.
     """
     runs, curves = (with_blocks(pd.concat(ldn_and_ddn(tables[name], "images"))) for name in ("runs", "curves"))
     if runs.empty or curves.empty:
@@ -124,12 +125,15 @@ def image_curves(tables: Tables) -> Figure | None:
             for (kind, depth), rows in curves[curves["data_set"] == name].groupby(["kind", "max_depth"]):
                 # Repeats are logged at epochs of their own.
                 of_repeats = rows.pivot_table(index="epoch", columns="seed", values=f"valid_{metric}")
-                mean = scale * of_repeats.interpolate(method="index", limit_area="inside").mean(axis=1)
+                of_repeats = scale * of_repeats.interpolate(method="index", limit_area="inside")
+                mean = of_repeats.dropna().mean(axis=1)
                 line, dot = ("--", "D") if kind == "LDN" else ("-", "o")
                 ax.plot(mean.index, mean, line, lw=1.3, color=shades[depth], label=f"{kind}, D = {depth}")
-                own = runs[["data_set", "kind", "max_depth"]].eq([name, kind, depth]).all(axis=1)
-                kept = runs.loc[own, "best_epoch"]
-                ax.plot(kept, np.interp(kept, mean.index, mean), dot, ms=4, mfc="none", color=shades[depth])
+                own = runs[runs[["data_set", "kind", "max_depth"]].eq([name, kind, depth]).all(axis=1)]
+                kept = own[own["seed"].isin(of_repeats)]
+                one = [of_repeats[seed].dropna() for seed in kept["seed"]]
+                at = [np.interp(epoch, of.index, of) for epoch, of in zip(kept["best_epoch"], one, strict=True)]
+                ax.plot(kept["best_epoch"], at, dot, ms=4, mfc="none", color=shades[depth])
             ax.set_yscale("log")
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter("{x:g}")
@@ -138,7 +142,8 @@ def image_curves(tables: Tables) -> Figure | None:
         column[0].set_title(name)
         column[1].set_xlabel("epoch")
     legend_beside(axes[0, -1])
-    return titled(figure, f"on {which} points, {_made(runs)}: means; dots: epochs that were kept")
+    said = f"on {which} points, {_made(runs)}: means while all repeats train; dots: the epoch that each kept"
+    return titled(figure, said)
 
 
 def image_calibration(tables: Tables, data_set: str) -> Figure | None:

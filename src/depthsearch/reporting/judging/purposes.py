@@ -79,8 +79,10 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
 
 def _always_the_same(rows: pd.DataFrame, strategy: str) -> str:
     """Says so where a strategy chose one depth in all runs: it has told nothing of one from another."""
-    depths = rows[rows["strategy"] == strategy]["depth"]
-    return f"; it chose {depths.iloc[0]:g} in all {len(depths)} runs" if depths.nunique() == 1 < len(depths) else ""
+    depths = rows[rows["strategy"] == strategy]["depth"].dropna()  # one that diverged chose nothing
+    if len(depths) < 2 or depths.nunique() > 1:
+        return ""
+    return f"; {strategy} chose {depths.iloc[0]:g} in all {len(depths)} runs"
 
 
 def good_for(rows: pd.DataFrame, shift: pd.DataFrame) -> dict[str, list[str]]:

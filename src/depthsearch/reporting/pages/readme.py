@@ -62,7 +62,8 @@ def _verdict(claims: pd.DataFrame, claim: str) -> str:
         return "not run"
     on_test = ""
     if "runs" in rows:
-        way = rows["runs"].iloc[0]
+        measured = rows[~rows["verdict"].str.startswith("not measured")]
+        way = (measured if len(measured) else rows)["runs"].iloc[0]
         rows = rows[rows["runs"] == way]
         on_test = " of epochs selected on test points" if way.startswith("paper") else ""
     words: dict[str, list[str]] = {}

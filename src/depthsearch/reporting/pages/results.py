@@ -18,7 +18,7 @@ from depthsearch.reporting.pages.images import (
     test_metrics,
 )
 from depthsearch.reporting.pages.spirals import bends, spirals_part, told
-from depthsearch.reporting.parts import first_cohorts
+from depthsearch.reporting.parts import cohorts, first_cohorts
 from depthsearch.reporting.tables.schema import FAIR, RUNS, Tables, stacked
 from depthsearch.reporting.words import markdown, not_shown
 from depthsearch.studies.spirals import Spirals
@@ -84,10 +84,10 @@ def _claims(tables: Tables, every: Tables) -> str:
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
 95 % t-interval; n is the number of repeats. A claim is "reproduced" where the whole interval lies where its rule says,
 "not reproduced" where the whole of it lies on the other side of the margin, "undecided" where it is on both sides or n
-is less than {FEWEST}. Margins are in the unit of their difference. Intervals say what other seeds would give, not other
-test images. The rules, and how many of the runs that they judge, shown or not, had been seen
-when they were written (runs of earlier versions, which do not say when they started, count among these; the networks
-of the pool, which strategies share, do not):
+is less than {FEWEST}, "not measured" where there is no difference to judge. Margins are in the unit of their
+difference. Intervals say what other seeds would give, not other test images. The rules, and how many of the runs that
+they judge, shown or not, had been seen when they were written (runs of earlier versions, which do not say when they
+started, count among these; the networks of the pool, which strategies share, do not):
 
 {markdown(rules_table(stacked(judged)))}
 
@@ -143,14 +143,13 @@ and all were run again. What those {len(left)} said, DDN of {depths} depths amon
 
 def _images(tables: Tables) -> str:
     names = dict.fromkeys(name for name, _ in first_cohorts(tables).values())
-    figures = "\n\n".join(
-        f"![{said}, {name}](figures/{figure}_{name}.png)"
-        for name in names
-        for figure, said in (
-            ("image_depth_dist_exps", "q(d), chosen depth and log-likelihood"),
-            ("image_curves", "Error and log-likelihood over the epochs"),
-        )
-    )
+    links = []
+    for name in names:
+        links.append(f"![q(d), chosen depth and log-likelihood, {name}](figures/image_depth_dist_exps_{name}.png)")
+        curves = cohorts(tables)[name].get("curves", pd.DataFrame(columns=["max_depth"]))
+        if (curves["max_depth"] > 0).any():
+            links.append(f"![Error and log-likelihood over the epochs, {name}](figures/image_curves_{name}.png)")
+    figures = "\n\n".join(links)
     return f"""## Images: one LDN run against manual search
 
 {markdown(image_table(tables))}

@@ -86,6 +86,8 @@ def largest_rise(history: Sequence[Mapping]) -> float:
 def all_tables(results: Path) -> Tables:
     """All such runs that a results folder knows of: those in `runs`, and in `tables` the rows of runs elsewhere."""
     found = known_runs(results, collect)
+    curves = found["curves"]
+    found["curves"] = curves[curves["scan"].str.endswith("_images")]  # earlier tables have those of spirals too
     return found | {name: overflowed_last(found[name]) for name in ("runs", "depths")}
 
 

@@ -79,7 +79,7 @@ def shown(tables: Tables) -> tuple[Tables, list[str]]:
         best, more = fullest(best, Choice(("data_set", *NETWORK), (), ("configuration",)))
         of_pool = best["pool"].astype(bool)
         kept |= {CHOICES: CHOICES.keys(best[~of_pool]), POOL: POOL.keys(best[of_pool])}
-        lines += [line.replace(" runs of ", " runs and networks of the pool, of ") for line in others] + more
+        lines += others + more
     for family, choice in CHOSEN.items():
         if family.mains[0] in tables:
             best, others = fullest(tables[family.mains[0]], choice)
@@ -116,10 +116,14 @@ def fullest(rows: pd.DataFrame, choice: Choice) -> tuple[pd.DataFrame, list[str]
         return rows, []
     names = {"group": choice.groups, "one": [*choice.groups, *choice.cohort], "setting": choice.settings}
     texts = {name: as_text(rows, columns) for name, columns in names.items()}
-    facts = rows[["seed", "started", "epochs_limit"]].assign(**texts)
+    facts = rows[["seed", "started", "epochs_limit"]].assign(**texts, pool=rows.get("pool", False))
     repeats = facts.groupby(["one", "setting"])["seed"].nunique().groupby("one")
     sizes = facts.groupby("one").agg(
-        group=("group", "first"), runs=("seed", "size"), started=("started", "max"), epochs=("epochs_limit", "max")
+        group=("group", "first"),
+        runs=("seed", "size"),
+        pool=("pool", "sum"),
+        started=("started", "max"),
+        epochs=("epochs_limit", "max"),
     )
     sizes = sizes.assign(settings=repeats.size(), repeats=repeats.min())
     sizes = sizes.sort_values(["settings", "repeats", "started", "epochs"], kind="stable")
@@ -131,7 +135,9 @@ def fullest(rows: pd.DataFrame, choice: Choice) -> tuple[pd.DataFrame, list[str]
 def _said(cohort: Mapping) -> str:
     when = f"started {cohort['started'][:10]}" if cohort["started"] else "of an earlier version"
     words = cohort["group"].replace("|", " ").split()
-    return f"{' '.join(words)}: {cohort['runs']} runs of at most {cohort['epochs']} epochs, {when}"
+    own, pool = cohort["runs"] - cohort["pool"], cohort["pool"]
+    counts = [f"{own} runs"] * (own > 0) + [f"{pool} networks of the pool"] * (pool > 0)
+    return f"{' '.join(words)}: {' and '.join(counts)} of at most {cohort['epochs']} epochs, {when}"
 
 
 def _only(tables: Tables, kept: Mapping[Family, pd.Series]) -> Tables:
