@@ -122,7 +122,8 @@ def image_curves(tables: Tables) -> Figure | None:
     figure, axes = plt.subplots(2, len(sets), figsize=size, sharex=True, squeeze=False)
     for column, name in zip(axes.T, sets, strict=True):
         for ax, (label, (metric, scale)) in zip(column, MEASURED.items(), strict=True):
-            for (kind, depth), rows in curves[curves["data_set"] == name].groupby(["kind", "max_depth"]):
+            for (kind, depth), rows in curves.groupby(["kind", "max_depth"]):
+                rows = rows[rows["data_set"] == name]  # or none: its line stands in the legend of all
                 # Repeats are logged at epochs of their own.
                 of_repeats = rows.pivot_table(index="epoch", columns="seed", values=f"valid_{metric}")
                 of_repeats = scale * of_repeats.interpolate(method="index", limit_area="inside")
