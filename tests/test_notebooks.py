@@ -58,6 +58,7 @@ def test_images(tmp_path):
     assert {name.partition("_paper_")[0] for name in images} == {
         "image_depth_dist_exps",
         "image_depth_dist_exps2",
+        "image_curves",
         "calibration_digits",
         "image_speedups",
     }
