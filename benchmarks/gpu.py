@@ -20,7 +20,7 @@ from torch import nn
 
 from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, geometric_prior
 from depthsearch.cells import darts_search_network, nasbench201_search_network
-from depthsearch.hardware import benchmark_header, can_compile, products_in
+from depthsearch.hardware import benchmark_header, can_compile, products_in, synchronise
 from depthsearch.learning.method import Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.running.options import pick_device
@@ -33,17 +33,12 @@ def milliseconds(step: Step, n: int, device: torch.device) -> float:
     """Of one of n steps in a row, after three that warm up."""
     for _ in range(3):
         step()
-    _synchronise(device)
+    synchronise(device)
     start = time.perf_counter()
     for _ in range(n):
         step()
-    _synchronise(device)
+    synchronise(device)
     return 1e3 * (time.perf_counter() - start) / n
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def captured(step: Step) -> Step:
@@ -114,13 +109,13 @@ def of_cells(make: Callable[[], nn.Module], options: argparse.Namespace) -> Iter
         expected = space(x, weights)
         found = space.to(device)(x.to(device), {name: w.to(device) for name, w in weights.items()}).cpu()
     yield f"{((found - expected).abs().max() / expected.abs().max()).item():.1e} from the CPU, of the largest"
+    mixing = {name: w.to(device).requires_grad_() for name, w in weights.items()}
+    learnt = [*space.parameters(), *mixing.values()]
     precisions = ("float32", "tf32", "bfloat16") if device.type == "cuda" else ("float32",)
     for precision, (layout, form) in product(precisions, LAYOUTS.items()):
         inputs = x.to(device).contiguous(memory_format=form)
-        mixing = {name: w.to(device).requires_grad_() for name, w in weights.items()}
-        learnt = [*space.parameters(), *mixing.values()]
 
-        def step(inputs=inputs, mixing=mixing, learnt=learnt, precision=precision) -> None:
+        def step(inputs=inputs, precision=precision) -> None:
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 logits = space(inputs, mixing)
             torch.autograd.grad(logits.float().sum(), learnt, materialize_grads=True)

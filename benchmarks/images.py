@@ -33,7 +33,7 @@ from depthsearch.data.images import IMAGE_SETS
 from depthsearch.data.split import Split
 from depthsearch.depth.convolutional import Bottleneck
 from depthsearch.depth.networks import DepthHead, DepthNetwork
-from depthsearch.hardware import benchmark_header, can_compile, precision_of, products_in
+from depthsearch.hardware import benchmark_header, can_compile, precision_of, products_in, synchronise
 from depthsearch.learning.method import Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.timing import predict_seconds
@@ -107,8 +107,7 @@ def our_steps(way: str, kind: str, precision: str, max_depth: int, device: torch
     replicates = Replicates([conv_resnet(max_depth).to(device)], [depth.to(device)], training, fused)
     for batch in torch.randperm(N, device=device).split(BATCH):
         replicates.step(data.inputs(data.x_train[:, batch]), data.y_train[:, batch], N)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronise(device)
         yield
 
 
@@ -156,8 +155,7 @@ def ceilings(precision: str, device: torch.device) -> tuple[float, float]:
             start = time.perf_counter()
             for _ in range(at_once):
                 operation()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            synchronise(device)
             best = min(best, (time.perf_counter() - start) / at_once)
         rates.append(amount / best)
     return rates[0], rates[1]

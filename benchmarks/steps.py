@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from depthsearch.hardware import products_in
+from depthsearch.hardware import products_in, synchronise
 
 Loss = Callable[[dict[str, Tensor]], Tensor]  # of the weights of the options, {choice: (edges, options)}
 
@@ -65,8 +65,7 @@ def in_turns(steps: Mapping[str, Callable[[], None]], rounds: int, device: torch
             for name, step in steps.items():
                 start = time.perf_counter()
                 step()
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
+                synchronise(device)
                 if i:
                     taken[name].append(time.perf_counter() - start)
     return taken

@@ -113,9 +113,9 @@ def compare(found: dict[str, dict[str, float]], summary: dict) -> float:
 
 def _difference(ours: float, saved: float | None) -> float:
     """Relative to what was saved where that is above 1, as a perplexity is; infinite if one of them is no number."""
-    if saved is None or not math.isfinite(ours):  # of what is no number the summary holds nothing
-        return 0.0 if saved is None and not math.isfinite(ours) else math.inf
-    return abs(ours - saved) / max(abs(saved), 1)
+    if saved is None:  # of what is no number the summary holds nothing
+        return math.inf if math.isfinite(ours) else 0.0
+    return abs(ours - saved) / max(abs(saved), 1) if math.isfinite(ours) else math.inf
 
 
 if __name__ == "__main__":

@@ -88,6 +88,12 @@ def _products(rounded: bool) -> tuple[tuple[Any, Any], str, bool | str]:
     return (matmul, cudnn), "allow_tf32", rounded
 
 
+def synchronise(device: torch.device) -> None:
+    """Waits until a GPU has done all that it was told; a clock read before that says nothing. A CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def describe(device: torch.device) -> dict:
     """The hardware and versions that a run was made with."""
     cuda = device.type == "cuda"

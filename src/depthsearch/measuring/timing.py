@@ -9,7 +9,7 @@ from depthsearch.data.split import Split
 from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.objectives import log_predictive
 from depthsearch.depth.posteriors import DepthPosterior
-from depthsearch.hardware import products_in
+from depthsearch.hardware import products_in, synchronise
 
 BATCH = 1024  # of a prediction on a CPU; smaller ones are mostly overhead, larger ones no faster
 
@@ -37,7 +37,6 @@ def predict_seconds(
                 for name, (network, depth) in networks.items():
                     start = time.perf_counter()
                     log_predictive(network(split.inputs(part), min_depth=depth.min_depth), depth)
-                    if device.type == "cuda":
-                        torch.cuda.synchronize(device)
+                    synchronise(device)
                     times[name][i] += time.perf_counter() - start
     return {name: values[1:] for name, values in times.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from depthsearch.data.images import IMAGE_SETS
-from depthsearch.hardware import products_in
+from depthsearch.hardware import products_in, synchronise
 from depthsearch.learning.replicates import Replicates
 from depthsearch.studies.depth import DepthStudy, seeded
 from depthsearch.studies.images import Images
@@ -52,7 +52,6 @@ def _step_seconds(study: DepthStudy, n: int, batch: int, device: torch.device) -
         for _ in range(STEPS + 1):
             start = time.perf_counter()
             replicates.step(x, y, batch)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            synchronise(device)
             seconds.append(time.perf_counter() - start)
     return min(seconds[1:])  # what else runs here makes the others longer

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from depthsearch.reporting.figures.cells import COLOURS as OF_STRATEGIES
-from depthsearch.reporting.figures.style import legend_beside, limits, panels, titled
+from depthsearch.reporting.figures.style import legend_beside, limits, log_ticks, panels, titled
 from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.judging.trained import kinds_in, measure_of, per_cell
 from depthsearch.reporting.tables.genotypes import OTHER_CELLS, PUBLISHED, PUBLISHED_CELLS, RANDOM_CELLS
@@ -97,9 +97,7 @@ def curves(rows: pd.DataFrame, history: pd.DataFrame) -> Figure | None:
         ax.set(xlabel="epoch", ylabel=label, ylim=_ends(scale(of_cells)))
         if name == "valid_loss":  # a perplexity falls by its powers
             ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_locator(NullLocator())
+            log_ticks(ax.yaxis, (1, 2, 3, 5, 7))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_beside(axes[-1])
     means = "geometric means" if "valid_loss" in drawn else "means"

@@ -3,8 +3,9 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from depthsearch.reporting.figures.style import (
     COLOURS,
@@ -12,6 +13,7 @@ from depthsearch.reporting.figures.style import (
     depth_posterior,
     legend_above,
     legend_beside,
+    log_ticks,
     panels,
     points,
     reliability,
@@ -23,6 +25,7 @@ from depthsearch.reporting.judging.claims import best_ddn, chosen_on, depths_of,
 from depthsearch.reporting.parts import ldn_and_ddn, reference_depth, timed_runs
 from depthsearch.reporting.tables.schema import Tables
 
+SETTING = ["data_set", "kind", "max_depth"]
 MEASURED = {  # label, metric, scale
     "error (%)": ("error", 100),
     "negative log-likelihood (nats)": ("log_likelihood", -1),
@@ -120,31 +123,33 @@ def image_curves(tables: Tables) -> Figure | None:
     shades = dict(zip(depths, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(depths))), strict=True))
     size = (4.2 * len(sets) + 1.4, 5.4)
     figure, axes = plt.subplots(2, len(sets), figsize=size, sharex=True, squeeze=False)
+    drawn = sorted(set(zip(curves["kind"], curves["max_depth"], strict=True)))  # of all data sets, as the legend is
     for column, name in zip(axes.T, sets, strict=True):
         for ax, (label, (metric, scale)) in zip(column, MEASURED.items(), strict=True):
-            for (kind, depth), rows in curves.groupby(["kind", "max_depth"]):
-                rows = rows[rows["data_set"] == name]  # or none: its line stands in the legend of all
-                # Repeats are logged at epochs of their own.
-                of_repeats = rows.pivot_table(index="epoch", columns="seed", values=f"valid_{metric}")
-                of_repeats = scale * of_repeats.interpolate(method="index", limit_area="inside")
-                mean = of_repeats.dropna().mean(axis=1)
-                line, dot = ("--", "D") if kind == "LDN" else ("-", "o")
-                ax.plot(mean.index, mean, line, lw=1.3, color=shades[depth], label=f"{kind}, D = {depth}")
-                own = runs[runs[["data_set", "kind", "max_depth"]].eq([name, kind, depth]).all(axis=1)]
-                kept = own[own["seed"].isin(of_repeats)]
-                one = [of_repeats[seed].dropna() for seed in kept["seed"]]
-                at = [np.interp(epoch, of.index, of) for epoch, of in zip(kept["best_epoch"], one, strict=True)]
-                ax.plot(kept["best_epoch"], at, dot, ms=4, mfc="none", color=shades[depth])
+            for kind, depth in drawn:
+                logged, own = (t[t[SETTING].eq([name, kind, depth]).all(axis=1)] for t in (curves, runs))
+                _curve(ax, logged, own, f"valid_{metric}", scale, f"{kind}, D = {depth}", shades[depth])
             ax.set_yscale("log")
-            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter(NullFormatter())
+            log_ticks(ax.yaxis, (1, 2, 5))
             ax.set_ylabel(label)
         column[0].set_title(name)
         column[1].set_xlabel("epoch")
     legend_beside(axes[0, -1])
     said = f"on {which} points, {_made(runs)}: means while all repeats train; dots: the epoch that each kept"
     return titled(figure, said)
+
+
+def _curve(ax: Axes, curves: pd.DataFrame, runs: pd.DataFrame, y: str, scale: int, label: str, colour) -> None:
+    """One line of `image_curves`, and its dots, from what is logged of the repeats of one setting."""
+    # Repeats are logged at epochs of their own.
+    logged = scale * curves.pivot_table(index="epoch", columns="seed", values=y)
+    each = logged.interpolate(method="index", limit_area="inside")
+    mean = each.dropna().mean(axis=1)
+    line, dot = ("--", "D") if label.startswith("LDN") else ("-", "o")
+    ax.plot(mean.index, mean, line, lw=1.3, color=colour, label=label)
+    kept = runs[runs["seed"].isin(each)].set_index("seed")["best_epoch"]
+    at = [np.interp(epoch, own.index, own) for seed, epoch in kept.items() for own in [each[seed].dropna()]]
+    ax.plot(kept, at, dot, ms=4, mfc="none", color=colour)
 
 
 def image_calibration(tables: Tables, data_set: str) -> Figure | None:

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MultipleLocator, NullLocator, SymmetricalLogLocator
+from matplotlib.ticker import MultipleLocator, SymmetricalLogLocator
 
 from depthsearch.reporting.figures.style import (
     COLOURS,
@@ -14,6 +14,7 @@ from depthsearch.reporting.figures.style import (
     chosen_depth,
     depth_posterior,
     legend_beside,
+    log_ticks,
     panels,
     per_depth,
     probability_map,
@@ -118,9 +119,7 @@ def spiral_depths(tables: Tables, family: str = "spirals") -> Figure | None:
         drawn = medians[(medians > 0) & np.isfinite(medians)]
         limits = (drawn.min() / 3, 3 * drawn.max()) if len(drawn) else None
         ax.set(xlabel="depth D", ylabel=LABELS[metric], yscale="log", ylim=limits)
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_locator(NullLocator())
+        log_ticks(ax.yaxis, (1, 2, 5))
         ax.set_xscale("symlog", linthresh=10, linscale=0.8)
         ax.set_xlim(-0.5, 1.1 * max(table["max_depth"].max() for table in (ldn, ddn) if not table.empty))
         ax.set_xticks([0, 2, 5, 10, 20, 50, 100], ["0", "2", "5", "10", "20", "50", "100"])

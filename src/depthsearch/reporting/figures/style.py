@@ -8,9 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from depthsearch.reporting.words import span, spread
 
@@ -164,6 +165,13 @@ def legend_above(ax: Axes) -> None:
     """A legend of at most three names, above the panel, where no point is."""
     above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.1, "columnspacing": 1.0}
     ax.legend(**above, ncols=3, frameon=False, fontsize="x-small", handlelength=1.2)
+
+
+def log_ticks(axis: Axis, subs: Sequence[int]) -> None:
+    """Ticks of a logarithmic axis at so many times each power of ten, as plain numbers."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def limits(groups: Sequence[pd.Series]) -> tuple[float, float]:

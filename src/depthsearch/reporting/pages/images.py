@@ -128,13 +128,13 @@ def image_table(tables: Tables, columns: Mapping[str, str] = METRIC_COLUMNS) -> 
             depth = claimed_depth(ldn, ddn)
             at = ldn[ldn["max_depth"] == depth]
             methods = [(variant, f"{variant} (D = {depth})", at) for variant in ("LDN-95", "LDN-full")]
-            best = depths_of(best_ddn(ddn, "log_likelihood")) if is_search(ddn) else None
+            best = best_ddn(ddn, "log_likelihood") if is_search(ddn) else ddn.iloc[:0]
             how = f"best log-likelihood on {chosen_on(ddn)}"
             for d, runs in ddn.groupby("max_depth"):
-                chosen = f", {how}" if best == str(d) else ""
+                chosen = f", {how}" if depths_of(best) == str(d) else ""
                 methods.append(("DDN", f"DDN (D = {d}){chosen}", runs))
-            if best is not None and not best.isdecimal():  # halves of the repeats chose two
-                methods.append(("DDN", f"DDN (D = {best}), {how}", best_ddn(ddn, "log_likelihood")))
+            if best["max_depth"].nunique() > 1:  # halves of the repeats chose two
+                methods.append(("DDN", f"DDN (D = {depths_of(best)}), {how}", best))
             for variant, title, runs in methods:
                 row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}
                 row |= {"epoch kept": spread(runs["best_epoch"]), "depth used": spread(runs[f"{variant}_depth"])}

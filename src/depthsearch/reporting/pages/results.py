@@ -143,10 +143,10 @@ and all were run again. What those {len(left)} said, DDN of {depths} depths amon
 
 def _images(tables: Tables) -> str:
     names = dict.fromkeys(name for name, _ in first_cohorts(tables).values())
-    links = []
+    links, parts = [], cohorts(tables)
     for name in names:
         links.append(f"![q(d), chosen depth and log-likelihood, {name}](figures/image_depth_dist_exps_{name}.png)")
-        curves = cohorts(tables)[name].get("curves", pd.DataFrame(columns=["max_depth"]))
+        curves = parts[name].get("curves", pd.DataFrame(columns=["max_depth"]))
         if (curves["max_depth"] > 0).any():
             links.append(f"![Error and log-likelihood over the epochs, {name}](figures/image_curves_{name}.png)")
     figures = "\n\n".join(links)
