@@ -2,12 +2,22 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import complete
 
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.judging.claims import after, best_ddn, depths_of, image_claims, spiral_claims
+from depthsearch.reporting.judging.claims import (
+    after,
+    best_ddn,
+    chosen_on,
+    depths_of,
+    image_claims,
+    is_search,
+    spiral_claims,
+)
+from depthsearch.reporting.pages import images as images_page
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import (
     calibration_of_depths,
@@ -25,6 +35,7 @@ from depthsearch.reporting.tables.depth_scans import largest_rise
 from depthsearch.reporting.tables.files import thin
 from depthsearch.reporting.tables.schema import with_all_columns
 
+BEST = "the DDN best on validation points of other repeats"
 NO_CLAIMS = image_claims(complete({}))
 METRICS = ("error", "log_likelihood", "ece", "brier", "mean_true_class_probability", "paper_ece")
 
@@ -101,24 +112,29 @@ def test_networks_of_other_epochs_are_not_held_against_each_other():
     assert len(ldn_and_ddn(runs[runs["kind"] == "DDN"], "spirals")[1]) == 2
 
 
-def test_the_best_ddn_is_chosen_by_validation_in_the_fair_protocol_only(tables):
+def test_the_best_ddn_is_chosen_on_validation_points_in_the_fair_protocol_only(tables):
     ddn = tables["runs"][tables["runs"]["kind"] == "DDN"]
     assert set(best_ddn(ddn, "error")["max_depth"]) == set(best_ddn(ddn, "log_likelihood")["max_depth"]) == {5}
     assert set(best_ddn(ddn.assign(protocol="paper"), "error")["max_depth"]) == {10}
 
 
-def test_without_validation_points_each_half_of_the_repeats_chooses_for_the_other():
+@pytest.mark.parametrize("protocol, points", [("paper", "test"), ("fair", "validation")])
+def test_each_half_of_the_repeats_chooses_for_the_other(protocol, points):
     """Depth 5 is best in repeats 0 and 1, depth 10 in 2 and 3, by as much: chosen on itself each half would win."""
     luck = {5: (0.10, 0.10, 0.14, 0.14), 10: (0.14, 0.14, 0.10, 0.10)}
-    ddn = pd.DataFrame([made_up_run("DDN", d, r, luck[d][r], protocol="paper") for d in luck for r in range(4)])
+    ddn = pd.DataFrame(
+        [made_up_run("DDN", d, r, luck[d][r], protocol=protocol, valid=luck[d][r]) for d in luck for r in range(4)]
+    )
     for metric in ("error", "log_likelihood"):
         best = best_ddn(ddn, metric).set_index("seed")
         assert best["max_depth"].to_dict() == {0: 10, 1: 10, 2: 5, 3: 5} and depths_of(best) == "5 and 10"
-    ldn = pd.DataFrame([made_up_run("LDN", 10, r, 0.13 + 1e-5 * r, protocol="paper") for r in range(4)])
-    quantity = "test error, LDN-95 (D = 10) minus the DDN best on other repeats (D = 5 and 10)"
+    ldn = pd.DataFrame([made_up_run("LDN", 10, r, 0.13 + 1e-5 * r, protocol=protocol) for r in range(4)])
+    quantity = f"test error, LDN-95 (D = 10) minus the DDN best on {points} points of other repeats (D = 5 and 10)"
     difference, verdict = verdict_of({"runs": pd.concat([ldn, ddn])}, quantity)
     assert difference.startswith("-0.999 [") and verdict == "reproduced after 15 epochs"
-    assert len(best_ddn(ddn[ddn["seed"] == 0], "error")) == 1  # one repeat has no other to choose for it
+    single = ddn[ddn["seed"] == 0]  # one repeat has no other to choose for it
+    assert best_ddn(single, "error")["max_depth"].tolist() == [5] and chosen_on(single) == f"{points} points"
+    assert is_search(single) == (protocol == "fair")
 
 
 def test_image_claims():
@@ -129,13 +145,13 @@ def test_image_claims():
     assert rows == {
         "test error, LDN-95 minus LDN-full (D = 20)": ("+0 [+0, +0] points", "0.36", 4, late),
         "negative test log-likelihood, LDN-95 minus LDN-full (D = 20)": ("+0 [+0, +0] nats", "0.0036", 4, late),
-        "test error, LDN-95 (D = 20) minus the DDN best on validation points (D = 5)": (
+        f"test error, LDN-95 (D = 20) minus {BEST} (D = 5)": (
             "+0.1 [+0.1, +0.1] points",
             "0.35",
             4,
             f"{late}: worse, within the margin",
         ),
-        "negative test log-likelihood, LDN-95 (D = 20) minus the DDN best on validation points (D = 5)": (
+        f"negative test log-likelihood, LDN-95 (D = 20) minus {BEST} (D = 5)": (
             "+0.001 [+0.001, +0.001] nats",
             "0.0035",
             4,
@@ -175,8 +191,8 @@ def distinct_runs():
 DISTINCT = {
     "test error, LDN-95 minus LDN-full (D = 20)": -20,  # points
     "negative test log-likelihood, LDN-95 minus LDN-full (D = 20)": -2,  # 1 - 3 nats
-    "test error, LDN-95 (D = 20) minus the DDN best on validation points (D = 10)": 5,
-    "negative test log-likelihood, LDN-95 (D = 20) minus the DDN best on validation points (D = 30)": 0.1,  # 1 - 0.9
+    f"test error, LDN-95 (D = 20) minus {BEST} (D = 10)": 5,
+    f"negative test log-likelihood, LDN-95 (D = 20) minus {BEST} (D = 30)": 0.1,  # 1 - 0.9
     "ECE, LDN-full (D = 20) minus regular network of D = 20": 1.5,  # 3 - 1.5 points
     "ECE, LDN-full (D = 20) minus the best DDN (D = 30)": 2.8,  # best by log-likelihood
 }
@@ -196,7 +212,7 @@ def test_the_best_ddn_is_told_once_where_it_is_the_one_of_the_reference():
         "ECE, LDN-full (D = 20) minus regular network of D = 20, the best DDN"
     ]
     methods = image_table(tables)["method"]
-    best = "DDN (D = 20), best log-likelihood on validation points"
+    best = "DDN (D = 20), best log-likelihood on validation points of other repeats"
     assert list(methods[methods.str.startswith("DDN")]) == ["DDN (D = 10)", best]
 
 
@@ -361,6 +377,13 @@ def test_the_slope_needs_four_repeats():
         assert verdict_of({"runs": pd.DataFrame(rows)}, "slope") == ("+0.5 [+0.5, +0.5] layers a layer", said)
 
 
+def test_metrics_that_some_networks_have_not_say_of_how_many_they_are():
+    runs = pd.DataFrame([made_up_run("DDN", 5, seed, 0.1) for seed in range(3)])
+    runs.loc[0, "DDN_test_ece"] = np.nan
+    said = images_page.test_metrics(runs, "DDN")
+    assert said["ECE (%)"].endswith(" (n = 2)") and "n =" not in said["error (%)"]
+
+
 def test_a_depth_with_fewer_repeats_is_not_the_best():
     rows = [made_up_run("DDN", depth, seed, 0.1, valid=0.01 * depth) for depth in (5, 10) for seed in (0, 1)]
     ddn = pd.DataFrame(rows)
@@ -419,5 +442,5 @@ def test_the_page_says_what_is_reduced_and_what_was_not_run(tables):
     assert "No run is on a GPU" in text
     assert "SVHN: not run." in text and "- MNIST: not run." not in text
     table = image_table(tables)
-    best = table[table["method"] == "DDN (D = 5), best log-likelihood on validation points"]
+    best = table[table["method"] == "DDN (D = 5), best log-likelihood on validation points of other repeats"]
     assert len(best) == 1 and best["error (%)"].iloc[0] == "2.5 ± 0.71" and best["n"].iloc[0] == 2

@@ -661,6 +661,12 @@ def test_where_the_weights_of_depths_end():
     assert page.moved_table(empty("strategies_curves"), runs).empty
 
 
+def test_the_starts_of_the_weights_of_depths_are_those_of_the_methods():
+    said = page._starts(2)  # uniform over 3 depths; prior in proportion to 1, 0.85, 0.7225; DrNAS keeps 2
+    assert "(1.10 nats, mean depth 1)" in said and "the prior (1.09 nats, 0.892)" in said
+    assert "the 2 that it keeps are alike, it ends at ln 2 = 0.69 nats" in said
+
+
 def test_the_predictor_trains_what_it_predicts_to_be_best(monkeypatch):
     def likelihood(depth):
         return -abs(depth - 7.0)

@@ -57,9 +57,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except FileNotFoundError as problem:
         print(f"{parser.prog}: {problem}; run a scan first", file=sys.stderr)
         raise SystemExit(2) from None
-    print(*write_tables(options.results, found), sep="\n")
+    written = write_tables(options.results, found)
     # Of the numbers as they stand in the tables, so that a machine without the runs makes the same pages.
     write_pages(options.results, stored_tables(options.results, tuple(found)))
+    print(*written, sep="\n")
 
 
 def gathered(results: Path, added: Sequence[Path] = ()) -> Tables:

@@ -100,13 +100,14 @@ def image_depths(tables: Tables) -> Figure | None:
             if "DDN" in variants and is_search(other):
                 best = best_ddn(other, metric.removeprefix("test_"))
                 value = scale_of(metric) * best[f"DDN_{metric}"].mean()
-                label = f"DDN best on {chosen_on(other)} (D = {depths_of(best)})"
+                label = f"best DDN (D = {depths_of(best)})"
                 ax.axhline(value, color=COLOURS["DDN"], ls="--", lw=1, label=label)
             ax.set_ylabel(LABELS[metric])
         for ax in column:
             legend_above(ax)
     left_out = "; D = 0, the stem alone, is far off and left out" if (ldn["max_depth"] == 0).any() else ""
-    return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}{left_out}")
+    best = f"; the best DDN is chosen on {chosen_on(ddn)}" if is_search(ddn) else ""
+    return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}{best}{left_out}")
 
 
 def image_curves(tables: Tables) -> Figure | None:

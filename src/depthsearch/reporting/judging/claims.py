@@ -78,13 +78,12 @@ def after(epochs: int, verdict: str) -> str:
 def best_ddn(ddn: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The runs of the deterministic depth that manual search would choose by a metric, `error` or `log_likelihood`.
 
-    By the mean over repeats, among the depths with the most repeats: on the validation points where all runs have some
-    of their own. Else on the test points of other repeats than the chosen runs are of: each half of the repeats, the
-    first and the second, chooses for the other; of a single repeat, which is no search (`is_search`), itself.
+    By the mean over repeats, among the depths with the most repeats, on the validation points where all runs have some
+    of their own, else on the test points. A network that trained well by luck has it on both, so that no repeat is
+    judged at a depth that it chose: each half of the repeats, the first and the second, chooses for the other. A single
+    repeat chooses for itself: by its test points, that is no search (`is_search`).
     """
-    if has_validation(ddn):
-        return ddn[ddn["max_depth"] == _best_depth(ddn, ddn, f"valid_{metric}", metric)]
-    column, seeds = f"DDN_test_{metric}", sorted(ddn["seed"].unique())
+    column, seeds = f"{'valid' if has_validation(ddn) else 'DDN_test'}_{metric}", sorted(ddn["seed"].unique())
     if len(seeds) == 1:  # there is no other to choose
         return ddn[ddn["max_depth"] == _best_depth(ddn, ddn, column, metric)]
     first = ddn["seed"].isin(seeds[: len(seeds) // 2])
@@ -113,7 +112,8 @@ def has_validation(runs: pd.DataFrame) -> bool:
 
 def chosen_on(ddn: pd.DataFrame) -> str:
     """What `best_ddn` chooses on."""
-    return "validation points" if has_validation(ddn) else "other repeats"
+    points = f"{'validation' if has_validation(ddn) else 'test'} points"
+    return points if ddn["seed"].nunique() == 1 else f"{points} of other repeats"
 
 
 def depths_of(runs: pd.DataFrame) -> str:

@@ -102,6 +102,7 @@ COST = f"whole interval below the margin: of errors {100 * ERROR_MARGIN:g} point
 {LIKELIHOOD_MARGIN:g} nats, or {100 * MARGIN_SHARE:g} % of what the reference has where that is less"
 DEPTH_SCANS = ("scan_max_depth_", "scan_deterministic_depth_")
 CHANGED_AT = "2026-11-28T09:10"
+HALVES_AT = "2026-11-30T07:15"
 SELECTED_AT = "2026-11-29T11:02"  # since when epochs are selected as now where points of spirals are held out
 
 PRUNING = Rule(
@@ -118,9 +119,9 @@ SEARCH = Rule(
     "LDN-95 at the reference D minus the best DDN",
     COST,
     no_worse,
-    CHANGED_AT,
-    "without validation points the best DDN was chosen on the repeats that it was judged on; now each half of them "
-    "chooses for the other",
+    HALVES_AT,
+    "the best DDN was chosen on the repeats that it was judged on, by their test points until 2026-11-28, by their "
+    "validation points until 2026-11-30; now each half of them chooses for the other",
     DEPTH_SCANS,
 )
 CALIBRATION = Rule(
@@ -128,8 +129,9 @@ CALIBRATION = Rule(
     "ECE of LDN-full at the reference D minus that of a DDN",
     "whole interval below 0",
     less,
-    CHANGED_AT,
-    'an interval on both sides of 0 was "not reproduced"; the best DDN as in claim 2',
+    HALVES_AT,
+    'an interval on both sides of 0 was "not reproduced"; the best DDN as in claim 2, which on 2026-11-30 made a '
+    '"not reproduced" undecided (spirals, a quarter held out)',
     DEPTH_SCANS,
 )
 STEADY = Rule(

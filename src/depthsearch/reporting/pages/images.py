@@ -179,7 +179,10 @@ def prediction_table(tables: Tables) -> pd.DataFrame:
 
 
 def test_metrics(runs: pd.DataFrame, variant: str, columns: Mapping[str, str] = METRIC_COLUMNS) -> dict[str, str]:
-    """Mean and standard deviation of test metrics, by the names of their columns."""
-    return {
-        name: spread(runs[f"{variant}_test_{metric}"] * (100 if "%" in name else 1)) for name, metric in columns.items()
-    }
+    """Mean and standard deviation of test metrics, by the names of their columns; of how many, if some have none."""
+    said = {}
+    for name, metric in columns.items():
+        values = runs[f"{variant}_test_{metric}"] * (100 if "%" in name else 1)
+        fewer = f" (n = {values.count()})" if 0 < values.count() < len(values) else ""
+        said[name] = spread(values) + fewer
+    return said

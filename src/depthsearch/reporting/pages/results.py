@@ -160,7 +160,8 @@ def _images(tables: Tables) -> str:
 
 Seconds, mean ± standard deviation over repeats. The four networks of a run take turns, each the median of three passes;
 other work may have run beside them, so compare within a row. The deterministic networks are of depths D and d_opt.
-Where d_opt = D nothing is cut, and what is "saved" is the noise of this timing. On a quiet machine: Speed, below.
+Where d_opt = D nothing is cut: "saved" is then minus what the heads of all depths cost, and noise. On a quiet machine:
+Speed, below.
 
 {markdown(prediction_table(tables))}"""
 

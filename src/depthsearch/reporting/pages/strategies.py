@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 
+from depthsearch.depth.posteriors import geometric_prior
 from depthsearch.reporting.intervals import Interval, interval_of
 from depthsearch.reporting.judging.guesses import against_baselines
 from depthsearch.reporting.judging.purposes import when_to_use_which
@@ -104,6 +106,19 @@ def moved_table(curves: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def _starts(deepest: int) -> str:
+    """Says with what weights of depths each method starts, so that one sees which moved."""
+    prior, depths, kept = geometric_prior(deepest), torch.arange(deepest + 1.0), (deepest + 2) // 2
+    return (
+        f"Where the weights of depths end. They start uniform ({np.log(deepest + 1):.2f} nats, mean depth "
+        f"{deepest / 2:g}), but for exact posterior and marginal likelihood, which start at the prior "
+        f"({prior.entropy():.2f} nats, {prior.probs @ depths.double():.3g}), and Poisson and normal, which start "
+        "around the middle. What stays at its start has chosen nothing. DrNAS drops half of the depths on the way: "
+        f"where the {kept} that it keeps are alike, it ends at ln {kept} = {np.log(kept):.2f} nats, and only what it "
+        "has less is learnt after that:"
+    )
+
+
 def quality_table(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """A test metric in the three modes, and what it is more or less than LDN's, with intervals."""
     scale = 100 if metric in ("error", "ece") else 1
@@ -176,13 +191,7 @@ def strategies_part(tables: Tables, others: Sequence[str]) -> str:
         text += ["Over all runs, repeats and data sets put together:", markdown(cost_table(rows))]
         moved = moved_table(curves, rows)
         if len(moved):
-            deepest = int(rows["max_depth"].max())
-            text += [
-                f"Where the weights of depths end. They start uniform ({np.log(deepest + 1):.2f} nats, mean depth "
-                f"{deepest / 2:g}), but for Poisson and normal, which start around there. What stays at its start has "
-                "chosen nothing:",
-                markdown(moved),
-            ]
+            text += [_starts(int(rows["max_depth"].max())), markdown(moved)]
         text += ["Test log-likelihood (nats):"]
         text += [markdown(quality_table(rows, "log_likelihood"))]
         predictor = predictor_table(rows)
