@@ -251,6 +251,7 @@ def test_images_of_other_sizes_and_channels(size):
         (lambda: nasbench201_search_network(partial=0), "partial must be at least 1 and divide"),
         (lambda: nasbench201_search_network(channels=0), "channels must be 1 or more, got 0"),
         (lambda: nasbench201_network(CELL, cells=0), "cells must be 1 or more"),
+        (lambda: nasbench201_network(CELL, in_channels=0), "in_channels must be 1 or more"),
         (lambda: nasbench201_network("conv"), "is not a NAS-Bench-201 cell"),
         (lambda: NASBench201Block("|none~0|", 4), "is not a NAS-Bench-201 cell"),
     ],

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from depthsearch.learning.single import Recipe, SingleLearner, predict
+from depthsearch.studies.genotypes import PRESETS
 
 EPOCHS = 7
 
@@ -54,11 +55,10 @@ def schedulers(optimiser):
     return {
         "cosine": lr.CosineAnnealingLR(optimiser, EPOCHS),
         "exponential": lr.ExponentialLR(optimiser, 0.9),
-        "linear": lr.LinearLR(optimiser, 1, 0, EPOCHS),
     }
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "exponential", "linear"])
+@pytest.mark.parametrize("schedule", ["cosine", "exponential"])
 def test_schedules_are_those_of_torch(schedule):
     optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.3)
     scheduler = schedulers(optimiser)[schedule]
@@ -69,8 +69,18 @@ def test_schedules_are_those_of_torch(schedule):
         optimiser.step()
         scheduler.step()
     warm = Recipe(epochs=EPOCHS, learning_rate=0.3, schedule=schedule, factor=0.9, warm_up=4)
-    shares = [warm.rate(epoch) / recipe.rate(epoch) for epoch in range(1, EPOCHS + 1)]
-    assert shares == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1])
+    rates = [warm.rate(epoch) for epoch in range(1, EPOCHS + 1)]
+    assert rates == pytest.approx([0.075, 0.15, 0.225, 0.3, *(recipe.rate(epoch) for epoch in range(5, EPOCHS + 1))])
+
+
+def test_the_large_batches_of_imagenet_have_the_rates_of_drnas():
+    """Its code: full rate times (e + 1) / 5 for the first five epochs e = 0.., then (245 - e) / 245, then a tail."""
+    recipe = PRESETS["DrNAS-ImageNet"].recipe
+    assert recipe.epochs == 250 and recipe.learning_rate == 0.5
+    shares = [recipe.rate(e + 1) / 0.5 for e in (0, 4, 5, 200, 244, 245, 246, 249)]
+    assert shares == pytest.approx([0.2, 1, 240 / 245, 45 / 245, 1 / 245, 1 / 245, 0.8 / 245, 0.2 / 245])
+    few = [[Recipe(epochs=n, schedule="linear", learning_rate=1).rate(e + 1) for e in range(n)] for n in (1, 3)]
+    assert few == [[1], [1, 1, 0.5]]
 
 
 def test_drop_path_grows_linearly_and_is_set_before_each_epoch():

@@ -209,10 +209,14 @@ def test_an_ensemble_learns_in_any_unit_and_says_where_it_is_unsure(space) -> No
     predicted = percent(*new)
     assert predicted.shape == (400,) and (predicted - truth).square().mean() < 0.1 * truth.var()
     members = percent.members(*new)
-    assert members.shape == (3, 400) and percent.spread(*new).min() > 0
+    assert members.shape == (3, 400) and members.std(0).min() > 0
     torch.testing.assert_close(members.mean(0), predicted)
     fractions = fit(known, labels / 100 + 3, range(3), QUICK)
     torch.testing.assert_close(fractions(*new), predicted / 100 + 3, rtol=0, atol=1e-4)
+    for setting in (QUICK, replace(QUICK, counted=False)):
+        fitted = fit(known, labels, [0], replace(setting, epochs=0))
+        with pytest.raises(ValueError, match="fitted to graphs with 5 columns of operations; these have 6"):
+            fitted(new.adjacency, torch.nn.functional.pad(new.operations, (0, 1)), new.n_vertices)
     errors = fit(known, 100 - labels, range(3), QUICK)(*new)  # lower is better
     assert (100 - errors - truth).square().mean() < 0.3 * truth.var()
 

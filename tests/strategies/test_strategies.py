@@ -619,6 +619,14 @@ def test_a_pool_that_grew_is_searched_anew(tmp_path):
     assert set(found["small"].items()) < set(found["large"].items())
 
 
+@pytest.mark.parametrize(("own", "needed"), [("LDN", "DDN"), ("DDN", "LDN")])
+def test_searches_say_what_they_need_beside_themselves(own, needed, tmp_path, capsys):
+    wanted = [(study, []) for study in every_way(SpiralChoice(), {}) if study.kind == own]
+    search_pools(wanted, tmp_path)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "manual, random, predictor need" in line and needed in line
+
+
 def test_a_network_that_diverges_is_paid_for(tmp_path):
     split = spiral_split(400, 360.0, 0.2, 0)
     study = SpiralChoice(kind="DDN", max_depth=3, width=4, epochs=9)

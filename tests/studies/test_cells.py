@@ -282,7 +282,7 @@ def test_a_table_without_a_column_or_none_at_all_is_one_line(tmp_path):
         (("--alpha-rate", 0), "the learning rate of alpha must be positive"),
         (("--trial-epochs", 6), "random search trains a cell for 1 to 5 epochs, as many as a search has, got 6"),
         (("--batch-size", 0), "batch size must be 1 or more, got 0"),
-        (("--batch-size", 1), "batch_size must be 2 or more"),
+        (("--batch-size", 1), "needs a batch size of 2 or more"),
     ],
 )
 def test_bad_options_are_one_line_before_anything_is_trained(options, said, tmp_path):

@@ -132,6 +132,7 @@ def _concat(value: object, name: str, first: int, end: int) -> tuple[int, ...]:
 
 Genotype = CellGenotype | RecurrentGenotype
 GenotypeT = TypeVar("GenotypeT", CellGenotype, RecurrentGenotype)
+_LARGEST = 2**63 - 1  # of the seeds that torch takes
 _KINDS = {CellGenotype: "a convolutional cell", RecurrentGenotype: "a recurrent cell"}
 
 
@@ -164,9 +165,11 @@ def _read(value: object, kind: type[Genotype] | None) -> Genotype:
         return _from_mapping(value)
     if isinstance(value, str) and value in GENOTYPES:
         return GENOTYPES[value]
-    if isinstance(value, str) and value.startswith(RANDOM) and value.removeprefix(RANDOM).isdecimal():
+    if isinstance(value, str) and value.startswith(RANDOM) and (seed := value.removeprefix(RANDOM)).isdecimal():
+        if len(seed) > len(str(_LARGEST)) or int(seed) > _LARGEST:
+            raise ValueError(f"genotype {RANDOM}SEED: the seed must be {_LARGEST} or less")
         draw = random_recurrent_genotype if kind is RecurrentGenotype else random_cell_genotype
-        return draw(int(value.removeprefix(RANDOM)))
+        return draw(int(seed))
     if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
         return _from_json(value, "genotype")
     if isinstance(value, str | PathLike):
@@ -186,9 +189,10 @@ def _text_of(path: Path) -> str:
 
 def _from_json(text: str, where: str) -> Genotype:
     try:
-        return _from_mapping(json.loads(text))
-    except (json.JSONDecodeError, RecursionError) as error:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number of thousands of digits
         raise ValueError(f"{where}: not JSON ({error})") from None
+    return _from_mapping(value)
 
 
 def _from_mapping(value: object) -> Genotype:

@@ -25,7 +25,8 @@ class _Skeleton(nn.Module):
         self, make_cell: Callable[[int], nn.Module], channels: int, cells: int, n_classes: int, in_channels: int
     ) -> None:
         super().__init__()
-        for name, size in (("channels", channels), ("cells", cells), ("n_classes", n_classes)):
+        sizes = {"channels": channels, "cells": cells, "n_classes": n_classes, "in_channels": in_channels}
+        for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} must be 1 or more, got {size}")
         self.stem = nn.Sequential(nn.Conv2d(in_channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))

@@ -29,7 +29,7 @@ class Found:
     """What a search has come to.
 
     Attributes:
-        architecture: what the space derives from the mean mixing weights.
+        architecture: what the space derives from the weights that the architect ranks by (`Architect.ranking`).
         space, mixing: in the state of the last epoch.
         history: one dict an epoch: `epoch`, `stage`, `learning_rate`, `train_loss` and, where alpha was learnt,
             `valid_loss` (means over the steps, in training mode, before each); for each choice `entropy_NAME`, nats, a

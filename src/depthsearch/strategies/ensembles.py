@@ -171,14 +171,17 @@ class Ensemble:
         """The mean prediction (B,), in the unit of the labels."""
         return self.members(adjacency, operations, n_vertices).mean(0)
 
-    def spread(self, adjacency: Values, operations: Values, n_vertices: Values) -> Tensor:
-        """Standard deviation (B,) of the members' predictions; needs two members."""
-        return self.members(adjacency, operations, n_vertices).std(0)
-
     @torch.no_grad()
     def members(self, adjacency: Values, operations: Values, n_vertices: Values) -> Tensor:
-        """What each member predicts (S, B)."""
+        """What each member predicts (S, B).
+
+        Raises:
+            ValueError: the graphs have another number of columns of operations than those that it was fitted to.
+        """
         graphs = as_graphs(adjacency, operations, n_vertices)
+        n, fitted = graphs.operations.shape[-1], self.network.n_operations - (4 if self.setting.counted else 0)
+        if n != fitted:
+            raise ValueError(f"fitted to graphs with {fitted} columns of operations; these have {n}")
         parts = [
             self._predict(graphs.rows(slice(i, i + CHUNK))) for i in range(0, max(1, len(graphs.n_vertices)), CHUNK)
         ]

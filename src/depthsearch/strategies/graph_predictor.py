@@ -61,6 +61,8 @@ class GraphPredictor(nn.Module):
         super().__init__()
         if min(n_operations, width, hidden) < 1 or layers < 0 or not 0 <= dropout < 1:
             raise ValueError("n_operations, width and hidden must be 1 or more, layers 0 or more, dropout in [0, 1)")
+        if layers == 0 and n_features == 0:
+            raise ValueError("without layers and without features there is nothing to predict from")
         self.dropout, self.twice_normalised, self.nonlinear = dropout, twice_normalised, nonlinear
         self.n_operations = n_operations
         sizes = [n_operations, *[width] * layers]

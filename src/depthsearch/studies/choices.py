@@ -108,10 +108,8 @@ class Choice(DepthStudy):
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
         super().add_options(parser)
-        known = f"{', '.join(METHODS)}, and DDN for the pool"
-        parser.add_argument(
-            "--strategies", nargs="+", metavar="NAME", help=f"these alone: {known}, which searches need"
-        )
+        known = f"{', '.join(METHODS)}, and DDN for the pool; {', '.join(SEARCHES)} need LDN and DDN"
+        parser.add_argument("--strategies", nargs="+", metavar="NAME", help=f"these alone: {known}")
 
     @classmethod
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:

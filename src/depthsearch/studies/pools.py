@@ -19,6 +19,8 @@ from depthsearch.strategies.search import LABEL, SEARCHES, Found
 from depthsearch.studies.choices import Choice
 from depthsearch.studies.saved import study_of
 
+_NAMES = ", ".join(SEARCHES)
+
 
 def search_pools(wanted: Sequence[Wanted], data: Path) -> None:
     """Makes the runs of `SEARCHES` whose pools are finished.
@@ -28,13 +30,19 @@ def search_pools(wanted: Sequence[Wanted], data: Path) -> None:
         data: folder of the image files.
     """
     choices = [(study, folders) for study, folders in wanted if isinstance(study, Choice)]
-    for preset, folders in (row for row in choices if row[0].kind == "LDN"):
+    presets = [(study, folders) for study, folders in choices if study.kind == "LDN"]
+    if choices and not presets:
+        print(f"{_NAMES} need LDN among the strategies: they take its settings")
+    for preset, folders in presets:
         mine = {s: f for s, f in choices if (s.group, s.kind, s.points) == (preset.group, "DDN", "train")}
+        if not mine:
+            print(f"{preset.group}: {_NAMES} need DDN among the strategies, the networks that they look at")
+            continue
         which = fingerprint({"networks": sorted((s.max_depth, s.width) for s in mine)})
         for i, folder in enumerate(folders):
             pool = [others[i] for others in mine.values()]
             waiting = sum(not finished(f) for f in pool)
-            if waiting or not pool:
+            if waiting:
                 print(f"{preset.group}, {folder.name}: {waiting} networks of the pool are not there yet")
                 continue
             for kind in SEARCHES:
