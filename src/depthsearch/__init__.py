@@ -8,7 +8,7 @@ and a distribution over depth beside it.
 from depthsearch.data.spirals import spirals
 from depthsearch.depth.convolutional import conv_resnet
 from depthsearch.depth.networks import DepthHead, DepthNetwork, mlp_resnet
-from depthsearch.depth.objectives import elbo, log_predictive, marginal_likelihood
+from depthsearch.depth.objectives import elbo, elbo_of_depths, log_likelihood, log_predictive, marginal_likelihood
 from depthsearch.depth.posteriors import (
     CategoricalDepth,
     DepthPosterior,
@@ -33,8 +33,10 @@ __all__ = [
     "TruncatedPoisson",
     "conv_resnet",
     "elbo",
+    "elbo_of_depths",
     "expected_depth",
     "geometric_prior",
+    "log_likelihood",
     "log_predictive",
     "marginal_likelihood",
     "mlp_resnet",

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from depthsearch import DepthHead, DepthNetwork, conv_resnet, mlp_resnet
+from depthsearch import CategoricalDepth, DepthHead, DepthNetwork, conv_resnet, geometric_prior, mlp_resnet, prune
 from depthsearch.depth import fused
 from depthsearch.depth.convolutional import Bottleneck, _MeanOverPixels
 from depthsearch.depth.fused import _compiled, _scale_relu
@@ -61,6 +61,55 @@ def test_a_network_of_ones_own():
         activation = activation if block is None else block(activation)
         expected.append(head(activation))
     torch.testing.assert_close(network(x), torch.stack(expected))
+
+
+class _Rectified(nn.Module):
+    """x + conv(relu(x)), the relu before it in place or not."""
+
+    def __init__(self, inplace):
+        super().__init__()
+        self.relu, self.conv = nn.ReLU(inplace=inplace), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.conv(self.relu(x))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_block_that_overwrites_what_the_head_reads_is_refused(training):
+    head, x = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)), torch.randn(6, 1, 8, 8)
+    sound, broken = (DepthNetwork(nn.Conv2d(1, 4, 3), [_Rectified(kind) for _ in range(3)], head) for kind in (0, 1))
+    with torch.set_grad_enabled(training):
+        assert sound(x).shape == (4, 6, 3)
+        with pytest.raises(ValueError, match=r"block 0 \(of 0 to 2\) changes its input in place"):
+            broken(x)
+        assert broken(x, 3, 3).shape == (1, 6, 3)  # nothing is read but the last one
+    with torch.inference_mode():
+        assert sound(x).shape == (4, 6, 3)
+
+
+def test_blocks_that_change_the_shape_need_a_depth_head():
+    blocks, x = [nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 8, 3, 2, 1)], torch.randn(6, 1, 8, 8)
+
+    class Heads(DepthHead):
+        """A linear layer a depth."""
+
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.ModuleList(nn.Linear(width, 3) for width in (4, 4, 8))
+
+        def forward(self, seen, min_depth=0):
+            return torch.stack([f(a.mean((2, 3))) for f, a in zip(self.linear[min_depth:], seen)])  # noqa: B905
+
+        def truncate(self, max_depth):
+            del self.linear[max_depth + 1 :]
+
+    network = DepthNetwork(nn.Conv2d(1, 4, 3), blocks, Heads()).eval()
+    assert network(x).shape == (3, 6, 3)
+    small, _ = prune(network, CategoricalDepth(geometric_prior(2)), 1)
+    torch.testing.assert_close(small(x), network(x)[:2])
+    network.head = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
+    with pytest.raises(ValueError, match=r"\[6, 4, 6, 6\] and \[6, 8, 3, 3\]: keep the shape, or give a DepthHead"):
+        network(x)
 
 
 def plain_mlp(network, x):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, kl_divergence
 
-from depthsearch import CategoricalDepth, ExactDepth, FixedDepth, elbo, geometric_prior, log_predictive
+from depthsearch import CategoricalDepth, ExactDepth, FixedDepth, elbo, elbo_of_depths, geometric_prior, log_predictive
 from depthsearch import marginal_likelihood as marginal
 from depthsearch.depth.objectives import kl_of_depths, log_likelihood
 from depthsearch.measuring.depths import exact_posterior
@@ -110,6 +110,36 @@ def test_logits_must_cover_the_posterior(logits):
     values, y = logits
     with pytest.raises(ValueError, match=r"mass on depths 0\.\.5"):
         elbo(values[1:], y, posterior(torch.zeros(6)), N_TRAIN)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda y: y[:, None], lambda y: y.float(), lambda y: y.int(), lambda y: y[:1], lambda y: y[0], lambda y: y[1:]],
+)
+def test_labels_are_class_indices_one_a_point(logits, wrong):
+    values, y = logits
+    for given, depth in ((values, posterior(torch.zeros(6))), (values[-1:], FixedDepth(5))):
+        with pytest.raises(ValueError, match=r"class indices \(B,\) in int64"):
+            elbo(given, wrong(y), depth, N_TRAIN)
+
+
+def test_one_logit_a_point_is_refused(logits):
+    values, y = logits
+    with pytest.raises(ValueError, match="one logit a point"):
+        elbo(values[..., :1], y, FixedDepth(5), N_TRAIN)
+    with pytest.raises(ValueError, match="one logit a point"):
+        log_predictive(values[..., :1], FixedDepth(5))
+
+
+def test_another_likelihood_has_the_same_bound(logits):
+    """Regression: of a normal distribution around each depth's output, by its density written out."""
+    outputs, targets = logits[0][..., 0], torch.linspace(-1, 1, 9, dtype=torch.float64)
+    depth = posterior(torch.randn(6))
+    log_density = -0.5 * (outputs - targets) ** 2 - 0.5 * math.log(2 * math.pi)
+    q, p = depth().probs, depth.prior.probs
+    expected = sum(q[d] * (log_density[d].mean() - (q[d] / p[d]).log() / N_TRAIN) for d in range(6))
+    normal = torch.distributions.Normal(outputs, 1.0)
+    torch.testing.assert_close(elbo_of_depths(normal.log_prob(targets).mean(-1), depth, N_TRAIN), expected)
 
 
 def test_replicate_axes(logits):

@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from torch.distributions import kl_divergence
+from torch.distributions import Poisson, kl_divergence
 
-from depthsearch import CategoricalDepth, DiscretisedNormal, FixedDepth, TruncatedPoisson, geometric_prior
+from depthsearch import CategoricalDepth, DiscretisedNormal, FixedDepth, TruncatedPoisson, geometric_prior, pruned_depth
 from depthsearch.depth.networks import stack_modules
 from depthsearch.depth.objectives import elbo_of_depths
 
@@ -122,6 +122,8 @@ def test_families_start_at_half_of_the_depth():
         (lambda: CategoricalDepth(torch.tensor([0.5, -0.5])), "a prior needs probabilities"),
         (lambda: CategoricalDepth(torch.tensor([0.5, math.nan])), "a prior needs probabilities"),
         (lambda: CategoricalDepth(torch.zeros(2)), "not all 0"),
+        (lambda: CategoricalDepth([0.5, 0.5]), "a prior is a Categorical or a tensor of probabilities, not a list"),
+        (lambda: CategoricalDepth(Poisson(3.0)), "not a Poisson"),
         (lambda: CategoricalDepth(geometric_prior(3), torch.zeros(1)), r"4 depths needs as many logits, got \[1\]"),
         (lambda: TruncatedPoisson(geometric_prior(3), rate=0.0), "rate must be positive, got 0.0"),
         (lambda: DiscretisedNormal(geometric_prior(3), scale=-1), "scale must be positive, got -1"),
@@ -130,6 +132,30 @@ def test_families_start_at_half_of_the_depth():
 def test_what_is_no_distribution_is_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize("family", [CategoricalDepth, TruncatedPoisson, DiscretisedNormal])
+def test_a_prior_may_rule_depths_out(family):
+    """Then q has no mass there: KL(q || p) would be infinite, and its gradient no number."""
+    depth = family(torch.tensor([0.0, 0.0, 0.5, 0.3, 0.2]))
+    optimiser = torch.optim.SGD(depth.parameters(), lr=0.5, momentum=0.5, weight_decay=0.01)
+    for _ in range(200):
+        loss = -elbo_of_depths(torch.tensor([0.0, -4.0, -3.0, -2.0, -0.5]), depth, 10)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    probs = depth().probs
+    assert probs[:2].tolist() == [0, 0] and probs.argmax() == 4 and loss.isfinite()
+    assert pruned_depth(probs) == 4 and depth.truncate(3)().probs[:2].tolist() == [0, 0]
+    again = family(geometric_prior(4))
+    again.load_state_dict(depth.state_dict())
+    torch.testing.assert_close(again().probs, probs)
+
+
+def test_a_fixed_depth_is_where_its_state_says():
+    depth = FixedDepth(5)
+    depth.load_state_dict(FixedDepth(5, depth=2).state_dict())
+    assert depth.min_depth == 2 and depth.truncate(3).min_depth == 2
 
 
 def test_a_depth_in_whole_layers_may_start_a_normal():

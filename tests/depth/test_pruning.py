@@ -19,7 +19,28 @@ from depthsearch import (
 def test_pruned_depth_is_the_first_near_the_maximum():
     assert pruned_depth(torch.tensor([0.1, 0.29, 0.3, 0.31])) == 2  # 0.29 < 0.95 * 0.31 < 0.3
     assert pruned_depth(torch.tensor([0.25, 0.25, 0.25, 0.25])) == 0
-    assert pruned_depth(torch.tensor([0.0, 0.95, 1.0])) == 2  # strictly above
+    assert pruned_depth(torch.tensor([0.25, 0.25, 0.5]), threshold=0.5) == 2  # strictly above
+
+
+@pytest.mark.parametrize("depth_of", [pruned_depth, expected_depth])
+@pytest.mark.parametrize(
+    ("probs", "said"),
+    [
+        (torch.full((4,), math.nan), "0 or more and 1 in sum"),
+        (torch.tensor([-2.0, -1.0, -0.5]), "0 or more and 1 in sum"),  # logits
+        (torch.tensor([0.0, 3.0]), "0 or more and 1 in sum"),
+        (torch.full((2, 3), 1 / 3), r"\(D \+ 1,\) of probabilities, as depth\(\).probs is, got of shape \[2, 3\]"),
+        (geometric_prior(3), "got a Categorical"),
+    ],
+)
+def test_what_is_no_q_has_no_depth(depth_of, probs, said):
+    with pytest.raises(ValueError, match=said):
+        depth_of(probs)
+
+
+def test_a_cut_is_between_blocks():
+    with pytest.raises(ValueError, match=r"whole number of blocks, not to 2\.0; round it"):
+        prune(mlp_resnet(4, 5), CategoricalDepth(geometric_prior(4)), 2.0)
 
 
 def test_expected_depth():

@@ -39,8 +39,9 @@ class DepthNetwork(nn.Module):
 
     Args:
         stem: maps the input to the first activation a_0.
-        blocks: each maps an activation to the next one, of the same shape.
-        head: maps an activation to logits (B, C), or is a `DepthHead`.
+        blocks: each maps an activation to the next one, of the same shape, and leaves its input as it is (no
+            `ReLU(inplace=True)` in front): the head still reads that. The batch comes first.
+        head: maps an activation to logits (B, C), or is a `DepthHead`, which takes activations of any shapes.
     """
 
     def __init__(self, stem: nn.Module, blocks: Iterable[nn.Module], head: nn.Module) -> None:
@@ -66,25 +67,35 @@ class DepthNetwork(nn.Module):
             logits (max_depth - min_depth + 1, B, C), shallowest first.
 
         Raises:
-            ValueError: unless 0 <= min_depth <= max_depth <= D.
+            ValueError: unless 0 <= min_depth <= max_depth <= D; a block changes its input in place; an ordinary head
+                is given activations of several shapes.
         """
         return self.read_out(self.activations(x, max_depth, min_depth), min_depth)
 
     def activations(self, x: Tensor, max_depth: int | None = None, min_depth: int = 0) -> list[Tensor]:
         """What the head sees of the depths min_depth..max_depth; arguments and errors are those of a call."""
         max_depth = self._checked(max_depth, min_depth)
-        a, seen = self.stem(x), []
+        a, seen, version = self.stem(x), [], 0
         for depth in range(max_depth + 1):
             if depth > 0:
                 a = self.blocks[depth - 1](a)
+                if seen and _version(seen[-1]) != version:
+                    raise ValueError(
+                        f"block {depth - 1} (of 0 to {self.max_depth - 1}) changes its input in place, which the head "
+                        f"of depth {depth - 1} is yet to see; give its layers inplace=False"
+                    )
             if depth >= min_depth:
                 seen.append(a)
+                version = _version(a)
         return seen
 
     def read_out(self, seen: Sequence[Tensor], min_depth: int = 0) -> Tensor:
         """Logits (S, B, C) of what the head sees of the depths min_depth, min_depth + 1, ..."""
         if isinstance(self.head, DepthHead):
             return self.head(seen, min_depth)
+        if len({a.shape for a in seen}) > 1:
+            shapes = " and ".join(str(list(shape)) for shape in dict.fromkeys(a.shape for a in seen))
+            raise ValueError(f"one head for activations of shapes {shapes}: keep the shape, or give a DepthHead")
         return self.head(torch.cat(list(seen))).unflatten(0, (len(seen), -1))
 
     def _checked(self, max_depth: int | None, min_depth: int) -> int:
@@ -92,6 +103,11 @@ class DepthNetwork(nn.Module):
         if not 0 <= min_depth <= max_depth <= self.max_depth:
             raise ValueError(f"need 0 <= min_depth <= max_depth <= {self.max_depth}, got {min_depth} and {max_depth}")
         return max_depth
+
+
+def _version(a: Tensor) -> int:
+    """How often a tensor was written to; 0 where that is not counted."""
+    return 0 if torch.compiler.is_compiling() or a.is_inference() else a._version
 
 
 # Fully connected. Activations are (..., width, B), features first: the batch statistics and all elementwise work

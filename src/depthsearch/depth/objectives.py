@@ -13,8 +13,17 @@ from depthsearch.depth.posteriors import DepthPosterior
 
 
 def log_likelihood(logits: Tensor, y: Tensor) -> Tensor:
-    """log p(y_n | x_n, d), nats: logits (S, *R, B, C), y (*R, B) -> (S, *R, B); of half precision in float32."""
+    """log p(y_n | x_n, d), nats: logits (S, *R, B, C), y (*R, B) -> (S, *R, B); of half precision in float32.
+
+    Raises:
+        ValueError: y is no class indices, one for each of the B points, or there is one class only.
+    """
     logits = _wide(logits)
+    if y.dtype != torch.int64 or logits.shape[-1 - y.dim() : -1] != y.shape or y.dim() < logits.dim() - 2:
+        raise ValueError(
+            f"labels {list(y.shape)} of type {y.dtype} for logits {list(logits.shape)}: for (S, B, C) they are class "
+            "indices (B,) in int64; any other likelihood goes to elbo_of_depths"
+        )
     # Products and reductions: gather and log_softmax are several times slower on two classes, backward most of all.
     one_hot = F.one_hot(y, logits.shape[-1]).to(logits.dtype)
     return (logits * one_hot).sum(-1) - logits.logsumexp(-1)
@@ -35,13 +44,19 @@ def elbo(logits: Tensor, y: Tensor, depth: DepthPosterior, n_train: int) -> Tens
         scalar (one value a replicate where there are replicate axes).
 
     Raises:
-        ValueError: logits do not cover the depths that have mass.
+        ValueError: logits do not cover the depths that have mass, or y is no class indices (B,).
     """
     return elbo_of_depths(log_likelihood(logits, y).mean(-1), depth, n_train)
 
 
 def elbo_of_depths(log_likelihoods: Tensor, depth: DepthPosterior, n_train: float) -> Tensor:
-    """The same bound from the mean log-likelihood of each depth: (S, *R) -> (*R,)."""
+    """The same bound from the mean log-likelihood of each depth, of whatever model: (S, *R) -> (*R,).
+
+    For regression, say, those of a normal distribution around the S outputs of a `DepthNetwork`.
+
+    Raises:
+        ValueError: they do not cover the depths that have mass.
+    """
     q = depth()
     weights = q.probs[..., _covered(log_likelihoods, depth)].to(log_likelihoods.dtype)
     expected = (weights * log_likelihoods.movedim(0, -1)).sum(-1)
@@ -96,6 +111,8 @@ def log_predictive(logits: Tensor, depth: DepthPosterior) -> Tensor:
 
 
 def _wide(logits: Tensor) -> Tensor:
+    if logits.shape[-1] < 2:
+        raise ValueError("one logit a point says nothing of classes: give two, or another likelihood to elbo_of_depths")
     # Under autocast an ordinary head's are of half precision, which rounds away what tells depths apart.
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 

@@ -29,15 +29,16 @@ def _categorical(logits: Tensor) -> Categorical:
 class DepthPosterior(nn.Module):
     """Base of the distributions q(d) over depth: a call returns q, `prior` is p.
 
-    A subclass defines `forward() -> Categorical` over 0..D. `min_depth` is the first depth with mass: depths
-    before it need no head.
+    A subclass defines `forward() -> Categorical` over 0..D, by `_over`, which leaves depths without mass that the prior
+    rules out. Its parameters have an axis, (1,) or (D + 1,): networks that are trained side by side put another in
+    front. `min_depth` is the first depth with mass: depths before it need no head.
 
     Args:
-        prior: p(d), a Categorical or a tensor of D + 1 probabilities. Kept as a float64
+        prior: p(d), a Categorical or a tensor of D + 1 probabilities, 0 where a depth is ruled out. Kept as a float64
             buffer of log probabilities.
 
     Raises:
-        ValueError: the tensor holds something that is no probability, or nothing but zeros.
+        ValueError: it is neither, holds something that is no probability, or nothing but zeros.
     """
 
     prior_log_probs: Tensor
@@ -45,10 +46,28 @@ class DepthPosterior(nn.Module):
 
     def __init__(self, prior: Categorical | Tensor) -> None:
         super().__init__()
+        if not isinstance(prior, Categorical | Tensor):
+            raise ValueError(f"a prior is a Categorical or a tensor of probabilities, not a {type(prior).__name__}")
         if isinstance(prior, Tensor) and not (prior.isfinite().all() and (prior >= 0).all() and prior.sum() > 0):
             raise ValueError(f"a prior needs probabilities, 0 or more and not all 0, got {prior.tolist()}")
         log_probs = prior.logits if isinstance(prior, Categorical) else torch.log(prior.double() / prior.double().sum())
         self.register_buffer("prior_log_probs", log_probs.double())
+        self._read_prior()
+
+    def _read_prior(self) -> None:
+        """Takes over what is kept of the prior outside of it, so that no step waits for a GPU to say it."""
+        self._rules_out = bool(self.prior_log_probs.isneginf().any())
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._read_prior()
+
+    def _over(self, logits: Tensor) -> Categorical:
+        """The distribution of these logits (*R, D + 1) over the depths that the prior does not rule out."""
+        # Elsewhere KL(q || p) is infinite whatever q is, and has no gradient.
+        if self._rules_out:
+            logits = logits.masked_fill(self.prior_log_probs.isneginf(), -math.inf)
+        return _categorical(logits)
 
     @property
     def max_depth(self) -> int:
@@ -90,7 +109,7 @@ class CategoricalDepth(DepthPosterior):
         self.q_logits = nn.Parameter(torch.zeros(self.max_depth + 1) if q_logits is None else q_logits.clone())
 
     def forward(self) -> Categorical:
-        return _categorical(self.q_logits)
+        return self._over(self.q_logits)
 
 
 class ExactDepth(DepthPosterior):
@@ -132,7 +151,7 @@ class TruncatedPoisson(DepthPosterior):
 
     def forward(self) -> Categorical:
         d = torch.arange(self.max_depth + 1, device=self.log_rate.device, dtype=torch.float64)
-        return _categorical(d * self.log_rate.double() - torch.lgamma(d + 1))
+        return self._over(d * self.log_rate.double() - torch.lgamma(d + 1))
 
 
 class DiscretisedNormal(DepthPosterior):
@@ -160,7 +179,7 @@ class DiscretisedNormal(DepthPosterior):
         z, half = (d - self.loc.double()) / self.log_scale.double().exp(), 0.5 * torch.exp(-self.log_scale.double())
         z = -z.abs()  # the lower tail: the interval's mirror image has the same mass
         upper, lower = (torch.special.log_ndtr(edge) for edge in (z + half, z - half))
-        return _categorical(upper + torch.log(-torch.expm1(lower - upper)))
+        return self._over(upper + torch.log(-torch.expm1(lower - upper)))
 
 
 class FixedDepth(DepthPosterior):
@@ -181,7 +200,10 @@ class FixedDepth(DepthPosterior):
         if not 0 <= depth <= max_depth:
             raise ValueError(f"need 0 <= depth <= max_depth, got depth {depth} and max_depth {max_depth}")
         super().__init__(torch.nn.functional.one_hot(torch.tensor(depth), max_depth + 1))
-        self.min_depth = depth
+
+    def _read_prior(self) -> None:
+        super()._read_prior()
+        self.min_depth = int(self.prior_log_probs.reshape(-1, self.max_depth + 1)[0].argmax())
 
     def forward(self) -> Categorical:
         return self.prior

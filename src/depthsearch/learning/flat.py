@@ -15,6 +15,9 @@ class FlatState:
         modules: by name; from now on their tensors are views.
         single: the names of those that have no replicate axis; then R = 1.
 
+    Raises:
+        ValueError: a tensor has no axis beside that.
+
     Attributes:
         state: (R, P + Q), a row for each replicate.
         parameters: of all modules, in order.
@@ -28,6 +31,8 @@ class FlatState:
         buffers = {name: b for name, b in self._modules.named_buffers() if b.dtype == dtype}
         tensors = {name: t.detach() for name, t in (self._parameters | buffers).items()}
         tensors = {name: t.unsqueeze(0) if self._is_single(name) else t for name, t in tensors.items()}
+        if flat := [name for name, t in tensors.items() if t.dim() < 2]:
+            raise ValueError(f"{flat[0]} is a single number: give it the shape (1,); replicates stand in front of that")
         self._shapes = {name: t.shape[1:] for name, t in tensors.items()}
         self.parameters = list(self._parameters.values())
         self.n_parameters = sum(self._shapes[name].numel() for name in self._parameters)

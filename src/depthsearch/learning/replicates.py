@@ -1,6 +1,7 @@
 """R networks of one architecture side by side in one tensor: a step, an epoch, what they predict."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -165,9 +166,14 @@ class Replicates:
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         q = self.depth()
         return [
-            row | {"pruned_depth": self.method.chosen_depth(p), "expected_depth": expected_depth(p), "depth_entropy": h}
-            for row, p, h in zip(rows, q.probs, q.entropy().tolist(), strict=True)
+            row | self._depths(p) | {"depth_entropy": h}
+            for row, p, h in zip(rows, q.probs.cpu(), q.entropy().tolist(), strict=True)
         ]
+
+    def _depths(self, probs: Tensor) -> dict:
+        if not probs.isfinite().all():  # it diverged in this epoch, which the loop is about to see
+            return {"pruned_depth": 0, "expected_depth": math.nan}
+        return {"pruned_depth": self.method.chosen_depth(probs), "expected_depth": expected_depth(probs)}
 
     def load_into(self, network: DepthNetwork, depth: DepthPosterior, state: Tensor) -> None:
         """Copies one row (P + Q,) of the state into a network and posterior without replicate axis."""
