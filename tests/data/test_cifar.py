@@ -56,6 +56,18 @@ def test_binary_files_are_read(tmp_path, name, where):
     assert abs(float(inputs[0, 1, 0, 0]) - expected) < 1e-5
 
 
+def test_images_are_scaled_by_the_constants_of_nasbench201():
+    """Bytes, as its code has them."""
+    found = {name: (known.mean, known.std) for name, known in BINARY_SETS.items()}
+    found["ImageNet16-120"] = cifar.IMAGENET16_MEAN, cifar.IMAGENET16_STD
+    bytes_ = {name: [round(255 * v, 2) for part in both for v in part] for name, both in found.items()}
+    assert bytes_ == {
+        "CIFAR-10": [125.3, 123.0, 113.9, 63.0, 62.1, 66.7],
+        "CIFAR-100": [129.3, 124.1, 112.4, 68.2, 65.4, 70.4],
+        "ImageNet16-120": [122.68, 116.66, 104.01, 63.22, 61.26, 65.09],
+    }
+
+
 def test_a_half_downloaded_file_is_refused_in_one_line(tmp_path):
     folder = write(tmp_path / "cifar-10-batches-bin", "CIFAR-10")
     path = folder / "data_batch_3.bin"

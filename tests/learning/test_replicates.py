@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from depthsearch import CategoricalDepth, FixedDepth, elbo, geometric_prior, log_predictive, mlp_resnet
+from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, elbo, geometric_prior, log_predictive, mlp_resnet
 from depthsearch.data.split import Split
 from depthsearch.depth.networks import MLPNetwork, stack_modules
 from depthsearch.depth.objectives import log_likelihood, marginal_likelihood
+from depthsearch.learning.loop import train
 from depthsearch.learning.method import Method, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.native import library
@@ -183,6 +184,47 @@ def test_an_epoch_is_a_mean_over_points_and_validation_has_the_kl_of_training():
     assert row["valid_elbo"] == pytest.approx(elbo(logits, y[0, :3], depth, 10).item(), abs=1e-5)
     likelihood = log_likelihood(log_predictive(logits, depth), y[0, :3]).mean().item()
     assert row["valid_log_likelihood"] == pytest.approx(likelihood, abs=1e-5)
+
+
+def test_points_observed_in_parts_are_those_observed_at_once(monkeypatch):
+    torch.manual_seed(0)
+    networks, depths = [mlp_resnet(2, 4) for _ in range(2)], [CategoricalDepth(geometric_prior(2)) for _ in range(2)]
+    x, y = torch.randn(2, 50, 2), torch.randint(2, (2, 50))
+    data = Split(x, y, x, y, x_valid=x[:, :20], y_valid=y[:, :20])
+    replicates = Replicates(networks, depths, Training())
+
+    def seen():
+        rows = [row for which in ("valid", "test") for row in replicates.observe(data, which)]
+        return [list(row.values()) for row in rows], replicates.log_likelihoods(data, "train")
+
+    (rows, likelihoods) = seen()
+    monkeypatch.setattr("depthsearch.learning.replicates.AT_ONCE", 7)
+    (rows_of_parts, of_parts) = seen()
+    torch.testing.assert_close(of_parts, likelihoods)
+    assert [value for row in rows_of_parts for value in row] == pytest.approx(
+        [v for row in rows for v in row], abs=1e-6
+    )
+
+
+def test_the_statistics_of_batch_norm_are_those_of_the_first_batches_of_the_epoch(monkeypatch):
+    """And estimating them does not move the order of the next epoch."""
+    x = torch.arange(40.0).view(40, 1, 1, 1).expand(40, 1, 8, 8).clone()
+    data, seen = Split(x, torch.arange(40) % 2, x, torch.arange(40) % 2), {}
+    batches = Replicates.batches
+
+    def recorded(self, data, generators):
+        for x, y in batches(self, data, generators):
+            rows.append(x[0, :, 0, 0, 0].tolist())
+            yield x, y
+
+    monkeypatch.setattr(Replicates, "batches", recorded)
+    for n in (0, 2):
+        rows: list = []
+        network, depth = conv_resnet(1, 1, n_classes=2, outer_width=2, inner_width=2), FixedDepth(1)
+        train([network], [depth], [data], Training(epochs=2, batch_size=10, norm_batches=n), [3])
+        seen[n] = rows
+    first, second = seen[0][:4], seen[0][4:]
+    assert seen[2] == [*first, *first[:2], *second, *second[:2]] and first != second
 
 
 def test_the_error_observed_is_that_of_the_mixture():

@@ -7,6 +7,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 from depthsearch import CategoricalDepth, FixedDepth, conv_resnet, geometric_prior, mlp_resnet
+from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
 from depthsearch.depth.networks import MLPNetwork
 from depthsearch.learning.loop import train
@@ -16,6 +17,7 @@ from depthsearch.measuring.choices import evaluate_choice, step_bytes, under_shi
 from depthsearch.measuring.depths import evaluate
 from depthsearch.measuring.metrics import METRICS, metrics, reliability
 from depthsearch.strategies.darts import Darts
+from depthsearch.strategies.mixing import Mixing
 
 
 @pytest.fixture(params=[2, 10])
@@ -224,6 +226,18 @@ def test_bytes_of_a_step_by_hand():
     parameters = width * features + width + classes * width + classes
     kept = n * features + n * width + n * classes
     assert step_bytes(PAPER, network, FixedDepth(0), split, 512) == 4 * (3 * parameters + kept)
+
+
+def test_a_step_of_a_mixture_sees_half_of_the_points(monkeypatch):
+    split, seen = spiral_split(600, 360.0, 0.1, 0), []
+    n = len(split.y_train)
+    outputs = Method.outputs
+    monkeypatch.setattr(Darts, "outputs", lambda self, f, d, x: seen.append(len(x)) or Mixing.outputs(self, f, d, x))
+    monkeypatch.setattr(Method, "outputs", lambda self, f, d, x: seen.append(len(x)) or outputs(self, f, d, x))
+    for method in (Darts(), PAPER):
+        step_bytes(method, mlp_resnet(2, 4), method.posterior(2), split, 512)
+    step_bytes(PAPER, mlp_resnet(2, 4), PAPER.posterior(2), split, 16)
+    assert seen == [n // 2, n, 16] and n <= 512
 
 
 def test_moved_points_are_told_by_their_entropy():

@@ -49,11 +49,14 @@ def test_edit_distances_are_those_by_hand(graphs) -> None:
         edit_distances(one, Graphs(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5), torch.tensor([4])))
 
 
-def test_the_nearest_neighbour_is_the_mean_of_the_nearest(graphs) -> None:
+@pytest.mark.parametrize("chunk", [2000, 7])
+def test_the_nearest_neighbour_is_the_mean_of_the_nearest(graphs, chunk, monkeypatch) -> None:
+    monkeypatch.setattr("depthsearch.measuring.yardsticks.CHUNK", chunk)
     known, new = graphs.rows(slice(0, 60)), graphs.rows(slice(60, 90))
     labels, distance = np.arange(60.0), edit_distances(new, known).numpy()
     expected = [labels[row == row.min()].mean() for row in distance]
     np.testing.assert_allclose(nearest_neighbour(known, labels, new), expected)
+    np.testing.assert_allclose(nearest_neighbour(known, labels, new, distance), expected)
     np.testing.assert_allclose(nearest_neighbour(known, labels, known), labels)
 
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from depthsearch.data.spirals import spiral_split
 from depthsearch.learning.loop import train
 from depthsearch.learning.method import Training
 from depthsearch.running import folders as runs
-from depthsearch.running import workers
+from depthsearch.running import jobs, workers
 from depthsearch.running.jobs import Job
 from depthsearch.studies.spirals import Spirals
 
@@ -145,6 +146,15 @@ def test_a_gpu_without_memory_is_one_line_and_the_run_goes_on(tmp_path, monkeypa
     monkeypatch.setattr(Spirals, "evaluate", evaluate)
     assert scan_script(*options, "--results", cut).returncode == 0
     assert_same(contents(cut), contents(whole), but="num_batches_tracked")
+
+
+def test_seconds_are_those_of_all_stretches_shared_by_who_learnt_together(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(jobs.time, "perf_counter", lambda: now[0])
+    group = [(SimpleNamespace(lease=SimpleNamespace()), {"seconds": s, "epoch": 1}) for s in (10.0, 4.0)]
+    kept = jobs._Kept(None, group, "hash", Spirals())  # type: ignore[arg-type]
+    now[0] += 6
+    assert kept.seconds() == [13.0, 7.0]
 
 
 @pytest.mark.slow

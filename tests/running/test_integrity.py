@@ -202,12 +202,28 @@ def test_what_is_submitted_is_the_scan_on_the_devices_of_the_job(tmp_path, monke
     options = ("--slurm", "debug", "--jobs", 2, "--gpus-per-job", 0, "--cpus-per-job", 2, "--results", tmp_path)
     out = scan_script(*SMALL[:-2], *options)
     assert out.returncode == 0 and "2 jobs: 1_0 1_1" in out.stdout
+    assert f"how far: python -m depthsearch.running.status {tmp_path}" in out.stdout
     array, name, _, work = submitted[0]
     assert name == "scan_max_depth_spirals"
     assert (array.partition, array.jobs, array.gpus, array.cpus) == ("debug", 2, 0, 2)
     assert work.args[-1].workers == 2 and work.args[-1].device == "0"
     work()  # what a job does
     assert len(list(runs.run_folders(tmp_path))) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (("--checkpoint-seconds", "nan"), "--checkpoint-seconds must be 0 or more, got nan"),
+        (("--slurm", "gpu", "--gpus-per-job", -1), "--gpus-per-job must be 0 or more, got -1"),
+        (("--slurm", "gpu", "--cpus-per-job", 0), "--cpus-per-job must be 1 or more, got 0"),
+        (("--slurm", "gpu", "--time", -5), "--time must be 1 or more, got -5"),
+        (("--jobs", 8), "--jobs is for --slurm PARTITION"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(wrong, said, tmp_path):
+    out = scan_script(*SMALL, *wrong, "--dry-run", "--results", tmp_path / "results")
+    assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and said in out.stderr
 
 
 def test_nothing_is_submitted_without_its_data(tmp_path, monkeypatch):

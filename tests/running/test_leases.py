@@ -159,6 +159,20 @@ def test_leases_are_renewed(tmp_path, monkeypatch):
     assert mine not in leases._held
 
 
+def test_a_run_that_its_owner_finished_just_now_is_left_alone(tmp_path, monkeypatch):
+    folder, take = tmp_path / "run", leases.take
+
+    def late(folder):  # between the first look and the lease another process finishes
+        folder.mkdir()
+        for name in (runs.SUMMARY, "weights.pt"):
+            (folder / name).write_text("{}")
+        return take(folder)
+
+    monkeypatch.setattr(runs, "take", late)
+    assert runs.reserve(folder) is None and leases.holder(folder) is None
+    assert {path.name for path in folder.iterdir()} == {runs.SUMMARY, "weights.pt"}
+
+
 def test_who_lost_a_lease_writes_no_more(tmp_path):
     """Taken over by another machine while this process was stopped for long."""
     reservation = runs.reserve(tmp_path / "version_0")

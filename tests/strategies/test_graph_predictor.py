@@ -11,7 +11,7 @@ from torch import Tensor
 
 from depthsearch.cells.nasbench101 import enumerate_cells, one_hot
 from depthsearch.data.graphs import Graphs, as_graphs, chains, graph_features, relations, vertex_features
-from depthsearch.strategies.ensembles import _masks, fit, fit_classifier, train
+from depthsearch.strategies.ensembles import FARTHEST, _inputs, _masks, fit, fit_classifier, train
 from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, GraphPredictor
 from depthsearch.strategies.predictor import fit_ensemble
 from depthsearch.strategies.predictor_choice import cross_validated, in_two_stages
@@ -201,6 +201,16 @@ def test_bad_graphs_are_named() -> None:
 
 
 # Ensembles.
+
+
+def test_what_lies_far_outside_is_cut_off(space) -> None:
+    graphs, _ = some(space, 20)
+    counted = graph_features(graphs).unsqueeze(0)
+    mean, narrow = counted.mean(1), torch.full_like(counted[:, 0], 1e-3)
+    features = _inputs(graphs, RECOMMENDED, (mean, narrow)).features
+    assert features.abs().max() == FARTHEST
+    wide = _inputs(graphs, RECOMMENDED, (mean, torch.full_like(narrow, 100.0))).features
+    torch.testing.assert_close(wide, (counted - mean.unsqueeze(1)) / 100)
 
 
 def test_an_ensemble_learns_in_any_unit_and_says_where_it_is_unsure(space) -> None:

@@ -18,6 +18,7 @@ from depthsearch import conv_resnet, mlp_resnet
 from depthsearch.data.graphs import encode
 from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
+from depthsearch.depth.networks import stack_modules
 from depthsearch.depth.objectives import log_likelihood
 from depthsearch.learning import bilevel
 from depthsearch.learning.loop import train
@@ -199,6 +200,23 @@ def test_drnas_keeps_the_best_half_and_runs_no_block_beyond_it():
     halves = 4 * (20 + 16) + 2 * (10 + 6)
     assert DrNAS(warm_up=0.2).block_evaluations(weights, 10, 30, 40) == pytest.approx(10 * halves / 2)
     assert DrNAS(warm_up=0.2, order=2).block_evaluations(weights, 10, 10, 40) == 10 * 4 * (10 + 6 * 4) / 2
+
+
+def test_what_bayesian_rivals_pay_for():
+    """Blocks run forward x points in 3 epochs of 10 points at D = 4, twice where q is in closed form."""
+    paid = {"LDN": 120, "Poisson": 120, "normal": 120, "exact posterior": 240, "marginal likelihood": 240}
+    for name, evaluations in paid.items():
+        assert METHODS[name].block_evaluations(METHODS[name].posterior(4), 10, 3, 3) == evaluations, name
+
+
+def test_blocks_are_run_up_to_the_deepest_that_any_replicate_keeps():
+    depths = [DrNAS().posterior(3) for _ in range(2)]
+    for depth, alpha in zip(depths, ([2.0, 2.0, 0.0, 0.0], [0.0, 0.0, 2.0, 2.0]), strict=True):
+        depth.mixing.alphas["depth"].copy_(torch.tensor([alpha]))
+        depth.mixing.keep_best(2)
+    stacked = stack_modules(depths)
+    assert stacked.deepest() == 3
+    torch.testing.assert_close(stacked.weights(), torch.tensor([[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]]))
 
 
 def test_drnas_has_two_stages_with_warm_ups():

@@ -127,6 +127,12 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
         image_split("SVHN", tmp_path)
 
 
+def test_nothing_is_downloaded_into_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match=r"no folder .*nowhere: make it"):
+        image_split("MNIST", tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

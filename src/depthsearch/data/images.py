@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import sys
 import tempfile
 import zlib
 from dataclasses import dataclass
@@ -66,11 +67,12 @@ def image_split(name: str, root: Path) -> Split:
 
     MNIST, Fashion-MNIST and KMNIST are read from `root/<folder>` or `root/<folder>/raw`, where `<folder>` is the name
     without the hyphen, their IDX files as they are or gzipped; SVHN from `root/SVHN` or `root`. Missing files are
-    downloaded by torchvision into `root`. `digits` are scikit-learn's 8 x 8 images, 1437 of them for training and 360
-    for testing, always the same; they need no files.
+    downloaded by torchvision into `root`, which must be there. `digits` are scikit-learn's 8 x 8 images, 1437 of them
+    for training and 360 for testing, always the same; they need no files.
 
     Raises:
-        DataError: the name is unknown, a file is damaged, or the files are missing and cannot be downloaded.
+        DataError: the name is unknown, there is no folder `root`, a file is damaged, or the files are missing and
+            cannot be downloaded.
     """
     if name not in IMAGE_SETS:
         raise DataError(f"no image data set {name!r}; there are {', '.join(IMAGE_SETS)}")
@@ -80,6 +82,8 @@ def image_split(name: str, root: Path) -> Split:
     else:
         files = _find(root, known)
         if files is None:
+            if not root.is_dir():
+                raise DataError(f"no folder {root}: make it, or give the one that holds the data as --data")
             _download(name, root)
             files = _find(root, known)
             if files is None:
@@ -114,7 +118,7 @@ def _download(name: str, root: Path) -> None:
 
     known = IMAGE_SETS[name]
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        print(f"downloading {name} into {root}", file=sys.stderr)
         with tempfile.TemporaryDirectory(dir=root, prefix="download") as folder:
             if name == "SVHN":
                 for split in ("train", "test"):

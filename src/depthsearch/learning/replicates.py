@@ -19,6 +19,8 @@ from depthsearch.learning.flat import FlatState
 from depthsearch.learning.gradients import gradients_of
 from depthsearch.learning.method import PAPER, Method, Training
 
+AT_ONCE = 2048  # points that are predicted together
+
 
 class Replicates:
     """R networks and posteriors of one architecture, trained side by side without touching each other.
@@ -143,10 +145,10 @@ class Replicates:
         parts = [log_likelihood(outputs, y).sum(-1) for outputs, y in self._predictions(data, which)]
         return torch.stack(parts).sum(0) / getattr(data, f"y_{which}").shape[1]
 
-    def _predictions(self, data: Split, which: str, batch_size: int = 2048) -> Iterator[tuple[Tensor, Tensor]]:
+    def _predictions(self, data: Split, which: str) -> Iterator[tuple[Tensor, Tensor]]:
         x, y = (getattr(data, f"{kind}_{which}") for kind in "xy")
         self.network.eval()
-        for part_x, part_y in zip(x.split(batch_size, 1), y.split(batch_size, 1), strict=True):
+        for part_x, part_y in zip(x.split(AT_ONCE, 1), y.split(AT_ONCE, 1), strict=True):
             yield self.outputs(data.inputs(part_x)), part_y
         self.network.train()
 

@@ -81,6 +81,19 @@ def _not_finite(configuration: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def check_numbers(options: argparse.Namespace) -> None:
+    """Makes sure that the numbers that are no part of a study make sense.
+
+    Raises:
+        Problem: one is too small, or `--jobs` is given without `--slurm`.
+    """
+    for name, least in {"checkpoint_seconds": 0, "time": 1, "gpus_per_job": 0, "cpus_per_job": 1}.items():
+        if not getattr(options, name) >= least:
+            raise Problem(f"--{name.replace('_', '-')} must be {least} or more, got {getattr(options, name)}")
+    if options.jobs > 1 and options.slurm is None:
+        raise Problem("--jobs is for --slurm PARTITION; here --workers says how many processes share the scan")
+
+
 def check_writable(results: Path) -> None:
     """Nothing is made before there is something to put there."""
     runs = results / "runs"

@@ -15,7 +15,7 @@ from depthsearch.hardware import cores
 from depthsearch.running.folders import ROOT, finished
 from depthsearch.running.jobs import Job
 from depthsearch.running.leases import holder
-from depthsearch.running.options import check, check_writable, devices_of, for_processes, parser_of
+from depthsearch.running.options import check, check_numbers, check_writable, devices_of, for_processes, parser_of
 from depthsearch.running.slurm import FOLDER, INTERRUPTED, Array, submit
 from depthsearch.running.study import Problem, Study, folder_name
 from depthsearch.running.workers import DISK_FULL, WorkerFailed, run_jobs
@@ -60,6 +60,7 @@ def run_scan(
         options.devices = devices_of(options)
         grid = _grid(studies, quick, swept, flag, options)
         check(grid, {f"--{name}": getattr(options, name) for name in ("repeats", "epochs", "workers", "jobs")})
+        check_numbers(options)
         check_writable(Path(options.results))
         options.repeats = options.repeats or (2 if options.quick else 4)
         if not 0 <= options.first_repeat < options.repeats:
@@ -207,8 +208,9 @@ def _submit(scan: _Scan, options: argparse.Namespace) -> None:
             _submit(next_scan, options)
         return
     _check_data(jobs, data)
+    how_far = shlex.join(["python", "-m", "depthsearch.running.status", own.results])
     ids = submit(array, scan.name, ROOT / FOLDER, partial(_as_job, scan, own))
-    print(f"{len(ids)} jobs: {' '.join(ids)}; logs in {ROOT / FOLDER}; how far: python -m depthsearch.running.status")
+    print(f"{len(ids)} jobs: {' '.join(ids)}; logs in {ROOT / FOLDER}; how far: {how_far}")
 
 
 def _as_job(scan: _Scan, options: argparse.Namespace) -> None:
