@@ -17,6 +17,7 @@ from depthsearch.running.folders import RESULTS, run_folders
 from depthsearch.strategies import METHODS
 from depthsearch.strategies.mixing import Mixing
 from depthsearch.studies.choices import ImageChoice, SpiralChoice, every_way
+from depthsearch.studies.seeds import CHOOSING
 
 
 @pytest.mark.parametrize("kind", [*METHODS, "DDN"])
@@ -42,7 +43,8 @@ def _rate(study):
 
 
 def test_what_is_compared_has_what_the_rule_takes_from_the_committed_table():
-    rows = known_runs(RESULTS, rates.collect)["strategies_tuning"]
+    known = known_runs(RESULTS, rates.collect)["strategies_tuning"]
+    rows = known[known["seed"] < CHOOSING]
     taken = tuned(rows)
     spirals = [study for study in every_way(SpiralChoice(), {}) if study.kind != "DARTS (paper)"]
     assert {study.kind: _rate(study) for study in spirals} == taken
@@ -58,6 +60,10 @@ def test_what_is_compared_has_what_the_rule_takes_from_the_committed_table():
     assert rows.groupby("kind")["setting"].nunique().to_dict() == {kind: 5 if kind in more else 3 for kind in first}
     assert set(rows.groupby(["kind", "max_depth", "data_set", "setting"])["seed"].nunique()) == {4}
     assert not {s.group for s in spirals} & set(rows["data_set"])
+    again = known[known["seed"] >= CHOOSING]  # the same grid
+    assert set(zip(again["kind"], again["setting"], strict=True)) == set(
+        zip(rows["kind"], rows["setting"], strict=True)
+    )
 
 
 @pytest.mark.parametrize("preset", [SpiralChoice(), ImageChoice()])
@@ -88,3 +94,11 @@ def test_a_rate_at_which_a_run_diverged_is_not_taken():
     text = "\n".join(tuning_part(worse, compared))
     assert "not run again since: digits. There" in text and "not run again" not in tuning_part(worse, compared[1:])[-1]
     assert "| LDN | 0.1 | 1 | -0.4000 | taken, the edge of what was tried |" in text and "0 of 3 runs are older" in text
+    assert "again on repeats" not in text
+    both = pd.concat([worse, rows.assign(seed=100, end_loss=[0.2, 0.1])])
+    text = "\n".join(tuning_part(both, compared))
+    assert "again on repeats 100 to 100, used for nothing else, the rule takes other rates for 1 of 1 (LDN 0.3" in text
+    edge = "taken, the edge of what was tried"
+    assert f"| LDN | 0.3 | 2 | -inf |  | 1 | -0.1000 | {edge} |" in text
+    text = "\n".join(tuning_part(pd.concat([worse, rows.assign(seed=100, end_loss=[0.1, 0.2])]), compared))
+    assert "the rule takes the same rates, over all of these runs the same rates:" in text

@@ -41,6 +41,7 @@ def _nasbench201() -> dict[str, Plan]:
     for name, plan in plans.items():
         if name.startswith("DrNAS progressive"):
             plans[name] = replace(plan, partial=(4, 2), keep=(None, 3))
+    # As in DrNAS's code. "DARTS (paper)" clips as DARTS's own does, the weights alone.
     for name in ("DrNAS (paper)", "DrNAS progressive (paper)"):
         plans[name] = replace(plans[name], schedule=Schedule(clips_alpha=True))
     # The channels alone: what PC-DARTS (arXiv 1907.05737) adds, but for its weights of edges.

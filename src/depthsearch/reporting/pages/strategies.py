@@ -26,6 +26,7 @@ from depthsearch.reporting.tables.schema import Tables, stacked
 from depthsearch.reporting.words import difference_said, markdown, most_often, not_shown, span, spread
 from depthsearch.strategies import METHODS
 from depthsearch.studies.choices import ImageChoice
+from depthsearch.studies.seeds import CHOOSING
 
 REFERENCE = "LDN"
 HOW_TO_READ = """
@@ -224,16 +225,40 @@ def tuning_part(rows: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
     """How the learning rates of the strategies were chosen, and which data sets were `compared` before."""
     rows = rows.assign(log_likelihood=-rows["end_loss"])
     by = {"validation log-likelihood (nats)": ("log_likelihood", 4)}
-    table = tuning_table(rows, tuned(rows), [*METHODS], by).replace({"method": {"DDN": "pool"}})
+    rows, again = rows[rows["seed"] < CHOOSING], rows[rows["seed"] >= CHOOSING]
+    table = tuning_table(rows, tuned(rows), [*METHODS], by)
+    if len(again):
+        named = {"n": "n, again", next(iter(by)): "the same, again", "": "taken, again"}
+        beside = tuning_table(again, tuned(again), [*METHODS], by).rename(columns=named)
+        table = table.merge(beside, "left", ["method", "setting"]).fillna("-")
+    table = table.replace({"method": {"DDN": "pool"}})
     later = rows["started"] >= TUNING_BELOW[0]
     text = ["## Learning rates", rule_said(TUNING_DEPTH, rows["started"][~later])]
     text += [rule_said(TUNING_BELOW, rows["started"][later])] if later.any() else []
+    text += [_looked_for_again(rows, again)] if len(again) else []
     text.append(markdown(table))
     edge = sorted(set(table.loc[table[""].str.contains("edge"), "method"]) & set(METHODS), key=[*METHODS].index)
     if edge:
         text.append(AT_AN_EDGE.format(", ".join(edge)))
     older = set(compared.loc[compared["started"] < TUNING_DEPTH[0], "data_set"])
     return [*text, OLDER.format(", ".join(sorted(older)))] if older else text
+
+
+def _looked_for_again(rows: pd.DataFrame, again: pd.DataFrame) -> str:
+    """Whether the rates hang on the seeds, which are among those of the comparison."""
+    compared, seeds = tuned(rows), again["seed"]
+
+    def found(runs: pd.DataFrame) -> str:
+        taken = {"pool" if kind == "DDN" else kind: (rate, compared[kind]) for kind, rate in tuned(runs).items()}
+        other = [f"{name} {rate:g} instead of {first:g}" for name, (rate, first) in taken.items() if rate != first]
+        return f"other rates for {len(other)} of {len(taken)} ({', '.join(other)})" if other else "the same rates"
+
+    return (
+        f"These are repeats {rows['seed'].min()} to {rows['seed'].max()}, which the comparison has too: of the "
+        f"same draws and starts, at other angles. Looked for again on repeats {seeds.min()} to {seeds.max()}, used for "
+        f"nothing else, the rule takes {found(again)}, over all of these runs {found(stacked([rows, again]))}: so much "
+        "hangs on the seeds. The comparison has what was taken first."
+    )
 
 
 def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame) -> str:
