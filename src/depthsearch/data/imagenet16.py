@@ -6,15 +6,13 @@ The folder holds `train_data_batch_1` to `_10` and `val_data`. They are pickles,
 opened, so this opens them only with `--trust`. The images of the first 120 classes are kept, as NAS-Bench-201 does.
 """
 
-import argparse
 import pickle
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from depthsearch.data.files import DataError, written_whole
+from depthsearch.data.files import DataError, convert_trusted, written_whole
 
 CLASSES = 120
 TRAIN, TEST = tuple(f"train_data_batch_{i}" for i in range(1, 11)), ("val_data",)
@@ -51,22 +49,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="depthsearch.data.imagenet16", description="Makes ImageNet16-120.npz.")
-    parser.add_argument("--from", dest="source", type=Path, required=True, help="folder of the official files")
-    parser.add_argument("--out", type=Path, default=Path("ImageNet16-120.npz"))
-    parser.add_argument("--trust", action="store_true", help="open them: they are pickles, which can run any code")
-    options = parser.parse_args(arguments)
-    try:
-        if not options.trust:
-            raise DataError(
-                f"{options.source} holds pickles, which can run any code when they are opened; "
-                "with --trust they are opened: do so if you have them from the authors"
-            )
-        convert(options.source, options.out)
-        print(options.out)
-    except DataError as problem:
-        print(f"{parser.prog}: {problem}", file=sys.stderr)
-        raise SystemExit(2) from None
+    print(convert_trusted("depthsearch.data.imagenet16", "folder", Path("ImageNet16-120.npz"), convert, arguments))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,10 @@ file, for which the authors' package is needed (`pip install -e ".[nasbench]"`):
     python -m depthsearch.data.nasbench --from NATS-tss-v1_0-3ffb9-simple --trust --out nasbench201.csv.gz
 """
 
-import argparse
 import csv
 import gzip
 import io
 import re
-import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from depthsearch.data.files import DataError
+from depthsearch.data.files import DataError, convert_trusted
 from depthsearch.data.nasbench_official import COLUMNS, N_CELLS, NUMBERS, convert
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -130,22 +128,9 @@ def _operations(path: Path, string: str) -> list[int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="depthsearch.data.nasbench", description="Makes the table of NAS-Bench-201.")
-    parser.add_argument("--from", dest="source", type=Path, required=True, help="official file or folder")
-    parser.add_argument("--out", type=Path, default=Path("nasbench201.csv.gz"), help="the table (.csv or .csv.gz)")
-    parser.add_argument("--trust", action="store_true", help="open it: it is a pickle, which can run any code")
-    options = parser.parse_args(arguments)
-    try:
-        if not options.trust:
-            raise DataError(
-                f"{options.source} is a pickle, which can run any code when it is opened; "
-                "with --trust it is opened: do so if you have it from the authors of the benchmark"
-            )
-        convert(options.source, options.out)
-        print(f"{options.out}: {len(read_nasbench201(options.out).strings):,} cells")
-    except DataError as problem:
-        print(f"{parser.prog}: {problem}", file=sys.stderr)
-        raise SystemExit(2) from None
+    made = Path("nasbench201.csv.gz")  # or .csv
+    out = convert_trusted("depthsearch.data.nasbench", "file or folder", made, convert, arguments)
+    print(f"{out}: {len(read_nasbench201(out).strings):,} cells")
 
 
 if __name__ == "__main__":
