@@ -87,6 +87,13 @@ def test_a_block_that_overwrites_what_the_head_reads_is_refused(training):
         assert sound(x).shape == (4, 6, 3)
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_a_network_of_ones_own_is_traced():
+    network = DepthNetwork(nn.Linear(3, 4), [nn.Linear(4, 4) for _ in range(2)], nn.Linear(4, 2))
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(torch.jit.trace(network, x)(x), network(x))
+
+
 def test_blocks_that_change_the_shape_need_a_depth_head():
     blocks, x = [nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 8, 3, 2, 1)], torch.randn(6, 1, 8, 8)
 

@@ -152,6 +152,21 @@ def test_a_prior_may_rule_depths_out(family):
     torch.testing.assert_close(again().probs, probs)
 
 
+def test_one_of_several_side_by_side_may_rule_depths_out():
+    depths = [CategoricalDepth(geometric_prior(2)), CategoricalDepth(torch.tensor([0.0, 0.5, 0.5]))]
+    for order in (depths, depths[::-1]):
+        probs = stack_modules(order)().probs
+        torch.testing.assert_close(probs, torch.stack([depth().probs for depth in order]))
+
+
+@pytest.mark.filterwarnings("ignore:for prior_log_probs")
+def test_a_posterior_without_values_is_made_and_loaded():
+    with torch.device("meta"):
+        depth = CategoricalDepth(geometric_prior(3))
+    state = FixedDepth(5, depth=2).state_dict()
+    assert depth().probs.is_meta and FixedDepth(5).to("meta").load_state_dict(state)
+
+
 def test_a_fixed_depth_is_where_its_state_says():
     depth = FixedDepth(5)
     depth.load_state_dict(FixedDepth(5, depth=2).state_dict())

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,6 +40,8 @@ def test_what_is_no_q_has_no_depth(depth_of, probs, said):
 
 
 def test_a_cut_is_between_blocks():
+    for whole in (np.int64(2), torch.tensor(2)):
+        assert prune(mlp_resnet(4, 5), CategoricalDepth(geometric_prior(4)), whole)[0].max_depth == 2
     with pytest.raises(ValueError, match=r"whole number of blocks, not to 2\.0; round it"):
         prune(mlp_resnet(4, 5), CategoricalDepth(geometric_prior(4)), 2.0)
 

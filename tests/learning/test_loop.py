@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from depthsearch import CategoricalDepth, ExactDepth, conv_resnet, geometric_prior, mlp_resnet
+from depthsearch import CategoricalDepth, ExactDepth, FixedDepth, conv_resnet, geometric_prior, mlp_resnet
 from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
 from depthsearch.learning.loop import DepthLearner, train
@@ -93,3 +93,12 @@ def test_q_is_that_of_the_weights_and_of_their_statistics(method):
     assert isinstance(result.depth, ExactDepth)
     expected = exact_posterior(predict(result.network, result.depth, x), y, result.depth)
     torch.testing.assert_close(result.depth().logits.double(), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_run_that_diverges_by_its_last_step_is_said_to():
+    """Its objective, from before that step, is finite."""
+    start = [mlp_resnet(2, 4)], [CategoricalDepth(geometric_prior(2))], [spiral_split(400, 360.0, 0.1, 0)]
+    (trained,) = train(*start, Training(epochs=1, learning_rate=math.inf), [0])
+    assert trained.diverged_epoch == 1 and math.isfinite(trained.history[0]["elbo"])
+    (sound,) = train([mlp_resnet(2, 4)], [FixedDepth(2, 1)], start[2], Training(epochs=1), [0])
+    assert sound.diverged_epoch is None

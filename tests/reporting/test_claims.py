@@ -135,6 +135,13 @@ def test_each_half_of_the_repeats_chooses_for_the_other(protocol, points):
     single = ddn[ddn["seed"] == 0]  # one repeat has no other to choose for it
     assert best_ddn(single, "error")["max_depth"].tolist() == [5] and chosen_on(single) == f"{points} points"
     assert is_search(single) == (protocol == "fair")
+    # Repeats that depths do not share say nothing of one by the other.
+    apart = {5: range(4), 10: (4, 5, 6, 7), 8: (6, 7)}
+    rows = [made_up_run("DDN", d, r, 0.2 - d / 100, protocol=protocol) for d, repeats in apart.items() for r in repeats]
+    assert set(best_ddn(pd.DataFrame(rows), "error")["max_depth"]) == {10}
+    assert is_search(pd.DataFrame(rows)) == (protocol == "fair")
+    fewer = ddn.drop(ddn.index[(ddn["max_depth"] == 5) & (ddn["seed"] == 3)])  # depth 10 alone has all four
+    assert best_ddn(fewer, "error")["max_depth"].tolist() == [10] * 4
 
 
 def test_image_claims():

@@ -94,11 +94,15 @@ def test_a_rate_at_which_a_run_diverged_is_not_taken():
     text = "\n".join(tuning_part(worse, compared))
     assert "not run again since: digits. There" in text and "not run again" not in tuning_part(worse, compared[1:])[-1]
     assert "| LDN | 0.1 | 1 | -0.4000 | taken, the edge of what was tried |" in text and "0 of 3 runs are older" in text
-    assert "again on repeats" not in text
+    assert "for again" not in text
     both = pd.concat([worse, rows.assign(seed=100, end_loss=[0.2, 0.1])])
     text = "\n".join(tuning_part(both, compared))
     assert "again on repeats 100 to 100, used for nothing else, the rule takes other rates for 1 of 1 (LDN 0.3" in text
     edge = "taken, the edge of what was tried"
     assert f"| LDN | 0.3 | 2 | -inf |  | 1 | -0.1000 | {edge} |" in text
     text = "\n".join(tuning_part(pd.concat([worse, rows.assign(seed=100, end_loss=[0.1, 0.2])]), compared))
+    alone = "\n".join(tuning_part(rows.assign(seed=100), compared))
+    assert "for again" not in alone and "| LDN | 0.3 | 1 | -0.1000 |" in alone
+    more = rows.assign(seed=100, kind=["DARTS", "LDN"])
+    assert "| DARTS | 0.1 | - | - | - | 1 | -0.4000 |" in "\n".join(tuning_part(pd.concat([rows, more]), compared))
     assert "the rule takes the same rates, over all of these runs the same rates:" in text

@@ -2,7 +2,6 @@
 
 import gzip
 import math
-import sys
 import tempfile
 import zlib
 from dataclasses import dataclass
@@ -99,7 +98,8 @@ def where(name: str, root: Path) -> str:
         return f"{name}: scikit-learn has it"
     if files := _find(root, known):
         return f"{name}: in {files[0].parent}"
-    return f"{name}: not in {root / known.folder}, where {', '.join(known.files)} are looked for; will be downloaded"
+    then = "will be downloaded" if root.is_dir() else f"make the folder {root} first, if they are to be downloaded"
+    return f"{name}: not in {root / known.folder}, where {', '.join(known.files)} are looked for; {then}"
 
 
 def _find(root: Path, known: ImageSet) -> list[Path] | None:
@@ -118,7 +118,7 @@ def _download(name: str, root: Path) -> None:
 
     known = IMAGE_SETS[name]
     try:
-        print(f"downloading {name} into {root}", file=sys.stderr)
+        print(f"downloading {name} into {root}")
         with tempfile.TemporaryDirectory(dir=root, prefix="download") as folder:
             if name == "SVHN":
                 for split in ("train", "test"):

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depthsearch.depth.chain import Chain, Sizes, chain_gradient, chain_logits
+from depthsearch.depth.posteriors import DepthPosterior
 from depthsearch.native import library
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -93,7 +94,7 @@ class DepthNetwork(nn.Module):
         """Logits (S, B, C) of what the head sees of the depths min_depth, min_depth + 1, ..."""
         if isinstance(self.head, DepthHead):
             return self.head(seen, min_depth)
-        if len({a.shape for a in seen}) > 1:
+        if not torch.jit.is_tracing() and any(a.shape != seen[0].shape for a in seen):  # type: ignore[reportPrivateImportUsage]
             shapes = " and ".join(str(list(shape)) for shape in dict.fromkeys(a.shape for a in seen))
             raise ValueError(f"one head for activations of shapes {shapes}: keep the shape, or give a DepthHead")
         return self.head(torch.cat(list(seen))).unflatten(0, (len(seen), -1))
@@ -107,7 +108,8 @@ class DepthNetwork(nn.Module):
 
 def _version(a: Tensor) -> int:
     """How often a tensor was written to; 0 where that is not counted."""
-    return 0 if torch.compiler.is_compiling() or a.is_inference() else a._version
+    counted = isinstance(a, Tensor) and not torch.compiler.is_compiling() and not a.is_inference()
+    return a._version if counted else 0
 
 
 # Fully connected. Activations are (..., width, B), features first: the batch statistics and all elementwise work
@@ -266,4 +268,6 @@ def stack_modules(modules: Sequence[ModuleT]) -> ModuleT:
         for key, buffer in child._buffers.items():
             if buffer is not None:
                 child._buffers[key] = torch.stack([getattr(t, key) for t in twins])
+        if isinstance(child, DepthPosterior):
+            child.read_prior()  # now that of all
     return stacked

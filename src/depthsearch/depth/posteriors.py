@@ -43,6 +43,7 @@ class DepthPosterior(nn.Module):
 
     prior_log_probs: Tensor
     min_depth: int = 0
+    _rules_out: bool = False
 
     def __init__(self, prior: Categorical | Tensor) -> None:
         super().__init__()
@@ -52,15 +53,16 @@ class DepthPosterior(nn.Module):
             raise ValueError(f"a prior needs probabilities, 0 or more and not all 0, got {prior.tolist()}")
         log_probs = prior.logits if isinstance(prior, Categorical) else torch.log(prior.double() / prior.double().sum())
         self.register_buffer("prior_log_probs", log_probs.double())
-        self._read_prior()
+        self.read_prior()
 
-    def _read_prior(self) -> None:
+    def read_prior(self) -> None:
         """Takes over what is kept of the prior outside of it, so that no step waits for a GPU to say it."""
-        self._rules_out = bool(self.prior_log_probs.isneginf().any())
+        if not self.prior_log_probs.is_meta:  # there it has no values
+            self._rules_out = bool(self.prior_log_probs.isneginf().any())
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._read_prior()
+        self.read_prior()
 
     def _over(self, logits: Tensor) -> Categorical:
         """The distribution of these logits (*R, D + 1) over the depths that the prior does not rule out."""
@@ -201,9 +203,10 @@ class FixedDepth(DepthPosterior):
             raise ValueError(f"need 0 <= depth <= max_depth, got depth {depth} and max_depth {max_depth}")
         super().__init__(torch.nn.functional.one_hot(torch.tensor(depth), max_depth + 1))
 
-    def _read_prior(self) -> None:
-        super()._read_prior()
-        self.min_depth = int(self.prior_log_probs.reshape(-1, self.max_depth + 1)[0].argmax())
+    def read_prior(self) -> None:
+        super().read_prior()
+        if not self.prior_log_probs.is_meta:
+            self.min_depth = int(self.prior_log_probs.reshape(-1, self.max_depth + 1)[0].argmax())
 
     def forward(self) -> Categorical:
         return self.prior

@@ -1,6 +1,7 @@
 """How deep the network should be, and the cut (section 3.2 of the paper)."""
 
 import copy
+import operator
 
 from torch import Tensor
 
@@ -53,8 +54,10 @@ def prune(network: DepthNetwork, depth: DepthPosterior, max_depth: int) -> tuple
     Raises:
         ValueError: unless max_depth is a whole number, 0 <= max_depth <= D, which network and posterior share.
     """
-    if not isinstance(max_depth, int):
-        raise ValueError(f"a network is cut to a whole number of blocks, not to {max_depth!r}; round it")
+    try:
+        max_depth = operator.index(max_depth)
+    except TypeError:
+        raise ValueError(f"a network is cut to a whole number of blocks, not to {max_depth!r}; round it") from None
     if depth.max_depth != network.max_depth:
         raise ValueError(f"a network of depth {network.max_depth} with a posterior over 0..{depth.max_depth}")
     if not 0 <= max_depth <= network.max_depth:

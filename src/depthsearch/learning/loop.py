@@ -166,6 +166,8 @@ class DepthLearner:
             diverged = self.epoch > 0 and not math.isfinite(self._objectives[r][-1])
             impatient = self.epoch - max(best, self._first - 1) >= self.training.patience
             if diverged or impatient or self.epoch >= self.training.epochs:
+                # By its last step, which no objective tells of; -inf is a depth without mass.
+                diverged = diverged or not bool((self._best.state[row] < math.inf).all())
                 self._stopped[r] = self._row(row, r)
                 self._replicates.load_into(self._networks[r], self._depths[r], self._best.state[row])
                 result = (self._networks[r], self._depths[r], self._objectives[r], self._histories[r], best)

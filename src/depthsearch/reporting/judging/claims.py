@@ -83,25 +83,36 @@ def best_ddn(ddn: pd.DataFrame, metric: str) -> pd.DataFrame:
     judged at a depth that it chose: each half of the repeats, the first and the second, chooses for the other. A single
     repeat chooses for itself: by its test points, that is no search (`is_search`).
     """
-    column, seeds = f"{'valid' if has_validation(ddn) else 'DDN_test'}_{metric}", sorted(ddn["seed"].unique())
-    if len(seeds) == 1:  # there is no other to choose
-        return ddn[ddn["max_depth"] == _best_depth(ddn, ddn, column, metric)]
-    first = ddn["seed"].isin(seeds[: len(seeds) // 2])
+    column, whole = f"{'valid' if has_validation(ddn) else 'DDN_test'}_{metric}", _with_most_repeats(ddn)
+    seeds = _shared(whole)
+    if len(seeds) < 2:  # there is no other to choose
+        return ddn[ddn["max_depth"] == _best_depth(whole, column, metric)]
+    runs = whole[whole["seed"].isin(seeds)]
+    first = runs["seed"].isin(seeds[: len(seeds) // 2])
     halves = []
-    for judged, choosing in ((ddn[first], ddn[~first]), (ddn[~first], ddn[first])):
-        halves.append(judged[judged["max_depth"] == _best_depth(choosing, ddn, column, metric)])
+    for judged, choosing in ((runs[first], runs[~first]), (runs[~first], runs[first])):
+        halves.append(judged[judged["max_depth"] == _best_depth(choosing, column, metric)])
     return pd.concat(halves)
 
 
 def is_search(ddn: pd.DataFrame) -> bool:
     """Whether there is a depth to choose, of several, by other points than those on which it is judged."""
-    return ddn["max_depth"].nunique() > 1 and (has_validation(ddn) or ddn["seed"].nunique() > 1)
+    return ddn["max_depth"].nunique() > 1 and (has_validation(ddn) or len(_shared(_with_most_repeats(ddn))) > 1)
 
 
-def _best_depth(choosing: pd.DataFrame, all_runs: pd.DataFrame, column: str, metric: str) -> int:
-    repeats = all_runs.groupby("max_depth")["seed"].nunique()
-    whole = choosing[choosing["max_depth"].isin(repeats[repeats == repeats.max()].index)]
-    means = whole.groupby("max_depth")[column].mean()
+def _with_most_repeats(ddn: pd.DataFrame) -> pd.DataFrame:
+    repeats = ddn.groupby("max_depth")["seed"].nunique()
+    return ddn[ddn["max_depth"].isin(repeats[repeats == repeats.max()].index)]
+
+
+def _shared(ddn: pd.DataFrame) -> list[int]:
+    """The repeats that all depths have."""
+    depths = ddn.groupby("seed")["max_depth"].nunique()
+    return sorted(depths[depths == ddn["max_depth"].nunique()].index)
+
+
+def _best_depth(choosing: pd.DataFrame, column: str, metric: str) -> int:
+    means = choosing.groupby("max_depth")[column].mean()
     return means.index[int(means.argmin() if metric == "error" else means.argmax())]
 
 
@@ -113,7 +124,7 @@ def has_validation(runs: pd.DataFrame) -> bool:
 def chosen_on(ddn: pd.DataFrame) -> str:
     """What `best_ddn` chooses on."""
     points = f"{'validation' if has_validation(ddn) else 'test'} points"
-    return points if ddn["seed"].nunique() == 1 else f"{points} of other repeats"
+    return f"{points} of other repeats" if len(_shared(_with_most_repeats(ddn))) > 1 else points
 
 
 def depths_of(runs: pd.DataFrame) -> str:

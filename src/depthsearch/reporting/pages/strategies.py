@@ -225,12 +225,15 @@ def tuning_part(rows: pd.DataFrame, compared: pd.DataFrame) -> list[str]:
     """How the learning rates of the strategies were chosen, and which data sets were `compared` before."""
     rows = rows.assign(log_likelihood=-rows["end_loss"])
     by = {"validation log-likelihood (nats)": ("log_likelihood", 4)}
-    rows, again = rows[rows["seed"] < CHOOSING], rows[rows["seed"] >= CHOOSING]
+    other = rows["seed"] >= CHOOSING
+    rows, again = (rows[~other], rows[other]) if 0 < other.sum() < len(rows) else (rows, rows[:0])
     table = tuning_table(rows, tuned(rows), [*METHODS], by)
     if len(again):
         named = {"n": "n, again", next(iter(by)): "the same, again", "": "taken, again"}
         beside = tuning_table(again, tuned(again), [*METHODS], by).rename(columns=named)
-        table = table.merge(beside, "left", ["method", "setting"]).fillna("-")
+        parts = [part.astype(str).set_index(["method", "setting"]) for part in (table, beside)]
+        every = parts[0].index.union(parts[1].index, sort=False)
+        table = pd.concat([part.reindex(every) for part in parts], axis=1).fillna("-").reset_index()
     table = table.replace({"method": {"DDN": "pool"}})
     later = rows["started"] >= TUNING_BELOW[0]
     text = ["## Learning rates", rule_said(TUNING_DEPTH, rows["started"][~later])]
@@ -249,8 +252,12 @@ def _looked_for_again(rows: pd.DataFrame, again: pd.DataFrame) -> str:
     compared, seeds = tuned(rows), again["seed"]
 
     def found(runs: pd.DataFrame) -> str:
-        taken = {"pool" if kind == "DDN" else kind: (rate, compared[kind]) for kind, rate in tuned(runs).items()}
-        other = [f"{name} {rate:g} instead of {first:g}" for name, (rate, first) in taken.items() if rate != first]
+        taken = {kind: rate for kind, rate in tuned(runs).items() if kind in compared}
+        other = [
+            f"{'pool' if kind == 'DDN' else kind} {rate:g} instead of {compared[kind]:g}"
+            for kind, rate in taken.items()
+            if rate != compared[kind]
+        ]
         return f"other rates for {len(other)} of {len(taken)} ({', '.join(other)})" if other else "the same rates"
 
     return (
