@@ -30,7 +30,7 @@ from depthsearch.reporting.pages.images import (
 from depthsearch.reporting.pages.readme import claims_in_words
 from depthsearch.reporting.pages.results import results_page
 from depthsearch.reporting.pages.spirals import bends
-from depthsearch.reporting.parts import cohorts, first_cohorts, ldn_and_ddn
+from depthsearch.reporting.parts import cohorts, first_cohorts, ldn_and_ddn, reference_depth
 from depthsearch.reporting.tables.depth_scans import largest_rise
 from depthsearch.reporting.tables.files import thin
 from depthsearch.reporting.tables.schema import with_all_columns
@@ -389,6 +389,17 @@ def test_metrics_that_some_networks_have_not_say_of_how_many_they_are():
     runs.loc[0, "DDN_test_ece"] = np.nan
     said = images_page.test_metrics(runs, "DDN")
     assert said["ECE (%)"].endswith(" (n = 2)") and "n =" not in said["error (%)"]
+
+
+def test_the_reference_depth_is_the_deepest_of_those_with_the_most_repeats():
+    def of(**repeats: int) -> pd.DataFrame:
+        pairs = [(int(depth[1:]), seed) for depth, n in repeats.items() for seed in range(n)]
+        return pd.DataFrame(pairs, columns=["max_depth", "seed"])
+
+    ldn = of(D5=4, D10=4, D20=2, D50=1)
+    assert reference_depth(ldn) == reference_depth(ldn, of(D10=4, D20=4)) == 10
+    assert reference_depth(ldn, of(D20=4)) == 20 and reference_depth(ldn, of(D30=4)) is None
+    assert reference_depth(of(D50=4, D100=4)) == 50 and reference_depth(of()) is None
 
 
 def test_a_depth_with_fewer_repeats_is_not_the_best():

@@ -73,6 +73,8 @@ def claimed_depth(ldn: pd.DataFrame, ddn: pd.DataFrame) -> int | None:
 
 
 def reference_depth(*tables: pd.DataFrame) -> int | None:
-    """Of the depths that all tables have, the one of the paper's image figures, 50, or else the deepest."""
-    shared = set.intersection(*(set(table["max_depth"]) for table in tables))
+    """Of the depths that all tables have, in most repeats: the one of the paper's image figures, 50, or the deepest."""
+    repeats = [table.groupby("max_depth")["seed"].nunique() for table in tables]
+    fewest = pd.concat(repeats, axis=1, join="inner").min(axis=1)
+    shared = set(fewest[fewest == fewest.max()].index)
     return 50 if 50 in shared else max(map(int, shared), default=None)
