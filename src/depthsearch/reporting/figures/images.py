@@ -175,10 +175,18 @@ def image_speedups(tables: Tables) -> Figure | None:
     if not len(sets):
         return None
     figure, axes = panels(len(sets))
+    colours = {device: f"C{i}" for i, device in enumerate(sorted(ldn["device"].unique()))}
     for ax, name in zip(axes, sets, strict=True):
-        for i, (device, rows) in enumerate(ldn[ldn["data_set"] == name].groupby("device")):
-            points(ax, rows, "max_depth", "saved", str(device), f"C{i}")
-        ax.legend(frameon=False, fontsize="x-small", title="LDN-95 against DDN, on", title_fontsize="x-small")
+        for device, rows in ldn[ldn["data_set"] == name].groupby("device"):
+            points(ax, rows, "max_depth", "saved", str(device), colours[device])
+        ax.set_xlim(-0.1 * ldn["max_depth"].max(), 1.1 * ldn["max_depth"].max())
+        ax.legend(
+            frameon=False,
+            loc="lower left",
+            fontsize="x-small",
+            title="LDN-95 against DDN, on",
+            title_fontsize="x-small",
+        )
         ax.axhline(0, color="k", lw=0.8, ls=":")
         ax.set(xlabel=LABELS["max_depth"], ylabel="time saved (%)", title=name)
     return titled(figure, f"prediction of the test set, {_made(ldn)}")
