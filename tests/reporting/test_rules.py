@@ -57,8 +57,8 @@ def test_the_rules_are_those_of_their_date():
     }
     assert dated == {
         ("1.", "no_worse", "2026-11-28T09:10"),
-        ("2.", "no_worse", "2026-11-28T09:10"),
-        ("3.", "less", "2026-11-28T09:10"),
+        ("2.", "no_worse", "2026-11-30T07:15"),
+        ("3.", "less", "2026-11-30T07:15"),
         ("4a.", "still", "2026-11-28T09:10"),
         ("4b.", "more", "2026-11-28T09:10"),
         ("Choosing", "less", "2026-11-28T10:30"),
@@ -81,4 +81,7 @@ def test_the_age_of_runs_is_counted():
     assert rules.PRUNING.older(pd.concat([runs, other])) == (3, 5)
     assert rules.DIFFICULTY.older(runs) == (0, 0) and rules.STEADY.older(empty("runs")) == (0, 0)
     table = rules.rules_table(runs).set_index("claim")
-    assert table.loc[rules.STEADY.claim, "older runs"] == "3 of 5" and set(table["since"]) == {"2026-11-28"}
+    assert table.loc[rules.STEADY.claim, "older runs"] == "3 of 5" and set(table["since"]) == {
+        "2026-11-28",
+        "2026-11-30",
+    }

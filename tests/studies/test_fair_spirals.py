@@ -44,6 +44,7 @@ def test_fair_runs_are_judged_beside_the_papers(tmp_path):
     assert [len(rows) for rows in (paper, papers_ddn, fair, fair_ddn)] == [4, 4, 4, 4]
     assert set(fair["protocol"]) == {"fair"} and paper["protocol"].isna().all() and not cohorts(found)
     judged = {which: spiral_claims(found, which)["quantity"].str.cat() for which in ("", FAIR)}
-    assert "best on validation points" in judged[FAIR] and "best on other repeats" in judged[""]
+    for which, points in ((FAIR, "validation"), ("", "test")):
+        assert f"best on {points} points of other repeats" in judged[which]
     page = results_page(found, complete(found), [], "", "")
     assert "The same with a quarter of the training points held out" in page and f"scan_max_depth_spirals{FAIR}" in page

@@ -180,13 +180,8 @@ def image_speedups(tables: Tables) -> Figure | None:
         for device, rows in ldn[ldn["data_set"] == name].groupby("device"):
             points(ax, rows, "max_depth", "saved", str(device), colours[device])
         ax.set_xlim(-0.1 * ldn["max_depth"].max(), 1.1 * ldn["max_depth"].max())
-        ax.legend(
-            frameon=False,
-            loc="lower left",
-            fontsize="x-small",
-            title="LDN-95 against DDN, on",
-            title_fontsize="x-small",
-        )
+        title = "LDN-95 against DDN, on"
+        ax.legend(frameon=False, fontsize="xx-small", title=title, title_fontsize="xx-small")
         ax.axhline(0, color="k", lw=0.8, ls=":")
         ax.set(xlabel=LABELS["max_depth"], ylabel="time saved (%)", title=name)
     return titled(figure, f"prediction of the test set, {_made(ldn)}")
