@@ -62,6 +62,9 @@ def _rows_to_one(matrix: Tensor) -> Tensor:
     return matrix / matrix.sum(-1, keepdim=True)
 
 
+VERTEX_FEATURES = 4
+
+
 def vertex_features(graphs: Graphs) -> Tensor:
     """(B, V, 4): longest way from the input and to the output, edges in and out, each about 1 in size; padding is 0."""
     a, _, n = graphs

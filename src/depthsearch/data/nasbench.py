@@ -128,8 +128,12 @@ def _operations(path: Path, string: str) -> list[int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    made = Path("nasbench201.csv.gz")  # or .csv
-    out = convert_trusted("depthsearch.data.nasbench", "file or folder", made, convert, arguments)
+    out = Path("nasbench201.csv.gz")  # or .csv
+    convert_trusted("depthsearch.data.nasbench", "file or folder", out, _convert_and_read, arguments)
+
+
+def _convert_and_read(source: Path, out: Path) -> None:
+    convert(source, out)
     print(f"{out}: {len(read_nasbench201(out).strings):,} cells")
 
 

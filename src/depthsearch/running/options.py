@@ -54,15 +54,12 @@ def parser_of(
     return parser
 
 
-def check(grid: Sequence[Study], counts: dict[str, int | None]) -> None:
+def check(grid: Sequence[Study]) -> None:
     """Makes sure that what was asked for can be run.
 
     Raises:
-        Problem: a count is below 1, a number is not finite, or a study cannot be.
+        Problem: a number is not finite, or a study cannot be.
     """
-    for option, value in counts.items():
-        if value is not None and value < 1:
-            raise Problem(f"{option} must be 1 or more, got {value}")
     for study in grid:
         if problem := study.problem():
             raise Problem(problem)
@@ -87,9 +84,11 @@ def check_numbers(options: argparse.Namespace) -> None:
     Raises:
         Problem: one is too small, or `--jobs` is given without `--slurm`.
     """
-    for name, least in {"checkpoint_seconds": 0, "time": 1, "gpus_per_job": 0, "cpus_per_job": 1}.items():
-        if not getattr(options, name) >= least:
-            raise Problem(f"--{name.replace('_', '-')} must be {least} or more, got {getattr(options, name)}")
+    counts = ("repeats", "epochs", "workers", "jobs", "time", "cpus_per_job")
+    for name, least in {**dict.fromkeys(counts, 1), "gpus_per_job": 0, "checkpoint_seconds": 0}.items():
+        value = getattr(options, name)
+        if value is not None and not value >= least:
+            raise Problem(f"--{name.replace('_', '-')} must be {least} or more, got {value}")
     if options.jobs > 1 and options.slurm is None:
         raise Problem("--jobs is for --slurm PARTITION; here --workers says how many processes share the scan")
 

@@ -59,8 +59,8 @@ def run_scan(
     with _told(options, f"{scan}.py"):
         options.devices = devices_of(options)
         grid = _grid(studies, quick, swept, flag, options)
-        check(grid, {f"--{name}": getattr(options, name) for name in ("repeats", "epochs", "workers", "jobs")})
         check_numbers(options)
+        check(grid)
         check_writable(Path(options.results))
         options.repeats = options.repeats or (2 if options.quick else 4)
         if not 0 <= options.first_repeat < options.repeats:

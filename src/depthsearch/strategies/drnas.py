@@ -11,6 +11,11 @@ from depthsearch.learning.replicates import Replicates
 from depthsearch.strategies.mixing import Mixing, MixtureDepth, mixture_of
 
 
+def better_half(max_depth: int) -> int:
+    """How many of the depths 0..D the second stage of a search has."""
+    return (max_depth + 2) // 2
+
+
 @dataclass(frozen=True)
 class DrNAS(Mixing):
     """Weights of the options of each choice ~ Dirichlet(elu(beta) + 1), a new draw every pass; beta is `alpha` here.
@@ -40,7 +45,7 @@ class DrNAS(Mixing):
     def run_epoch(self, replicates: Replicates, data, generators) -> Tensor:
         if replicates.epoch == replicates.training.epochs // 2 + 1:
             depth = mixture_of(replicates)
-            depth.mixing.keep_best((depth.max_depth + 2) // 2)
+            depth.mixing.keep_best(better_half(depth.max_depth))
         return super().run_epoch(replicates, data, generators)
 
     def learns_at(self, epoch: int, epochs: int) -> bool:

@@ -13,7 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from depthsearch.data.graphs import Graphs, Values, as_graphs, graph_features, relations, vertex_features
+from depthsearch.data.graphs import (
+    VERTEX_FEATURES,
+    Graphs,
+    Values,
+    as_graphs,
+    graph_features,
+    relations,
+    vertex_features,
+)
 from depthsearch.depth.networks import stack_modules
 from depthsearch.strategies.graph_predictor import RECOMMENDED, GraphPredictor, Setting
 
@@ -179,7 +187,7 @@ class Ensemble:
             ValueError: the graphs have another number of columns of operations than those that it was fitted to.
         """
         graphs = as_graphs(adjacency, operations, n_vertices)
-        n, fitted = graphs.operations.shape[-1], self.network.n_operations - (4 if self.setting.counted else 0)
+        n, fitted = graphs.operations.shape[-1], self.network.n_operations - VERTEX_FEATURES * self.setting.counted
         if n != fitted:
             raise ValueError(f"fitted to graphs with {fitted} columns of operations; these have {n}")
         parts = [

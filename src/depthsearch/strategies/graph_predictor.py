@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from depthsearch.data.graphs import relations
+from depthsearch.data.graphs import VERTEX_FEATURES, relations
 
 
 class _GraphConvolution(nn.Module):
@@ -153,7 +153,7 @@ class Setting:
         if not self.counted:
             return GraphPredictor(n_operations, **sizes, twice_normalised=self.twice_normalised)  # type: ignore[arg-type]
         return GraphPredictor(
-            n_operations + 4,
+            n_operations + VERTEX_FEATURES,
             **sizes,  # type: ignore[arg-type]
             twice_normalised=self.twice_normalised,
             n_features=7 + 6 * n_operations,

@@ -92,8 +92,6 @@ class SearchCell(CellSearch):
     def _wrong_size(self) -> str | None:
         if wrong := super()._wrong_size():
             return wrong
-        if self.batch_size == 1:
-            return "the batch norm of a search network needs a batch size of 2 or more, got 1"
         if self.pixels is not None and self.pixels < SMALLEST:
             return f"a search network halves images twice: they need {SMALLEST} pixels a side, got {self.pixels}"
         plan = self.plan

@@ -122,8 +122,6 @@ class RecurrentCell(CellSearch):
     def _wrong_size(self) -> str | None:
         if not 0 <= self.dropout < 1:
             return f"dropout is a probability from 0 to below 1, got {self.dropout}"
-        if self.batch_size == 1:
-            return "the batch norm of the recurrent space needs a batch size of 2 or more, got 1"
         return super()._wrong_size()
 
     def show(self, history: Sequence[dict], folder: Path) -> None:

@@ -167,6 +167,8 @@ class CellSearch(Alone):
         for name, value in self.counts().items():
             if value is not None and value < 1:
                 return f"{name} must be 1 or more, got {value}"
+        if self.batch_size == 1:
+            return "the batch norm of a search network needs a batch size of 2 or more, got 1"
         if plan.epochs < len(plan.partial):
             return f"{self.kind} searches in {len(plan.partial)} stages: give it as many epochs or more"
         if not plan.architect.learning_rate > 0 or self.first_seed < 0:

@@ -97,7 +97,11 @@ def best_ddn(ddn: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 def is_search(ddn: pd.DataFrame) -> bool:
     """Whether there is a depth to choose, of several, by other points than those on which it is judged."""
-    return ddn["max_depth"].nunique() > 1 and (has_validation(ddn) or len(_shared(_with_most_repeats(ddn))) > 1)
+    return ddn["max_depth"].nunique() > 1 and (has_validation(ddn) or _has_halves(ddn))
+
+
+def _has_halves(ddn: pd.DataFrame) -> bool:
+    return len(_shared(_with_most_repeats(ddn))) > 1
 
 
 def _with_most_repeats(ddn: pd.DataFrame) -> pd.DataFrame:
@@ -124,7 +128,7 @@ def has_validation(runs: pd.DataFrame) -> bool:
 def chosen_on(ddn: pd.DataFrame) -> str:
     """What `best_ddn` chooses on."""
     points = f"{'validation' if has_validation(ddn) else 'test'} points"
-    return f"{points} of other repeats" if len(_shared(_with_most_repeats(ddn))) > 1 else points
+    return f"{points} of other repeats" if _has_halves(ddn) else points
 
 
 def depths_of(runs: pd.DataFrame) -> str:

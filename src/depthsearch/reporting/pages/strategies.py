@@ -25,6 +25,7 @@ from depthsearch.reporting.tables.comparison import (
 from depthsearch.reporting.tables.schema import Tables, stacked
 from depthsearch.reporting.words import difference_said, markdown, most_often, not_shown, span, spread
 from depthsearch.strategies import METHODS
+from depthsearch.strategies.drnas import better_half
 from depthsearch.studies.choices import ImageChoice
 from depthsearch.studies.seeds import CHOOSING
 
@@ -109,7 +110,7 @@ def moved_table(curves: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
 
 def _starts(deepest: int) -> str:
     """Says with what weights of depths each method starts, so that one sees which moved."""
-    prior, depths, kept = geometric_prior(deepest), torch.arange(deepest + 1.0), (deepest + 2) // 2
+    prior, depths, kept = geometric_prior(deepest), torch.arange(deepest + 1.0), better_half(deepest)
     return (
         f"Where the weights of depths end. They start uniform ({np.log(deepest + 1):.2f} nats, mean depth "
         f"{deepest / 2:g}), but for exact posterior and marginal likelihood, which start at the prior "
