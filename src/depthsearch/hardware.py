@@ -2,10 +2,12 @@
 
 import contextlib
 import ctypes
+import functools
 import importlib.util
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,7 +104,26 @@ def describe(device: torch.device) -> dict:
         "threads": None if cuda else torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "depthsearch": code_version(Path(__file__).parents[2]),
     }
+
+
+@functools.cache
+def code_version(clone: Path) -> str:
+    """The version of this package and, where it is used from a clone, the commit, and whether code differs from it."""
+    from depthsearch import __version__
+
+    def git(*asked: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(clone), *asked]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+
+    try:
+        if not (clone / ".git").exists():  # installed; a repository around that is not ours
+            return __version__
+        commit, changed = git("rev-parse", "--short=12", "HEAD"), git("status", "--porcelain", "src", "experiments")
+    except (OSError, subprocess.SubprocessError):  # no git here, or it does not trust the folder
+        return __version__
+    return f"{__version__}, commit {commit}{', changed' if changed else ''}"
 
 
 def in_words(hardware: dict) -> str:
