@@ -19,8 +19,7 @@ from depthsearch.depth.posteriors import (
     geometric_prior,
 )
 from depthsearch.depth.pruning import expected_depth, prune, pruned_depth
-
-__version__ = "0.1.0"
+from depthsearch.hardware import __version__ as __version__
 
 __all__ = [
     "CategoricalDepth",

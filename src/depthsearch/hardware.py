@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+__version__ = "0.1.0"  # of this package
+
 
 def can_compile(device: torch.device) -> bool:
     """Whether torch.compile has what it needs: a C++ compiler, and on a GPU Triton."""
@@ -111,7 +113,6 @@ def describe(device: torch.device) -> dict:
 @functools.cache
 def code_version(clone: Path) -> str:
     """The version of this package and, where it is used from a clone, the commit, and whether code differs from it."""
-    from depthsearch import __version__
 
     def git(*asked: str) -> str:
         command = ["git", "--no-optional-locks", "-C", str(clone), *asked]
@@ -126,11 +127,23 @@ def code_version(clone: Path) -> str:
     return f"{__version__}, commit {commit}{', changed' if changed else ''}"
 
 
+def went_on(before: dict | None, now: dict) -> dict:
+    """Hardware and versions that a run goes on with, as of `describe`, and in `earlier` all that it had before."""
+    if before is None:
+        return now
+    earlier = before.get("earlier", [])
+    last = {name: value for name, value in before.items() if name != "earlier"}
+    earlier = earlier if last == now else [*earlier, last]
+    return now | ({"earlier": earlier} if earlier else {})
+
+
 def in_words(hardware: dict) -> str:
-    """What `describe` says of a device, without the versions."""
-    threads = hardware["threads"]
-    plural = "s" if threads != 1 else ""
-    return hardware["name"] if threads is None else f"{hardware['name']}, {threads} thread{plural}"
+    """What `describe` says of a device, without the versions; of a run that went on elsewhere all of them, in order."""
+    said = []
+    for one in (*hardware.get("earlier", []), hardware):
+        plural = "s" if one["threads"] != 1 else ""
+        said.append(one["name"] if one["threads"] is None else f"{one['name']}, {one['threads']} thread{plural}")
+    return ", then ".join(dict.fromkeys(said))
 
 
 def benchmark_header(device: torch.device) -> str:

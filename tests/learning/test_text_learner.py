@@ -54,6 +54,20 @@ def test_evaluation_is_the_mean_over_all_words_that_have_one_before_them():
     assert evaluate(model, words, batch_size=2) == pytest.approx(sum(halves) / 2, abs=1e-12)
 
 
+def test_products_are_of_float32_whatever_the_process_does_else():
+    """A container may have TF32 on: then a perplexity would be another one."""
+    model, seen = network(), []
+    model.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cuda.matmul.allow_tf32))
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        next(TextLearner(model, SMALL, SHORT, seed=0).epochs())
+        evaluate(model, SMALL.test)
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = False
+    assert seen and not any(seen)
+
+
 def test_evaluation_gives_one_number_and_leaves_the_mode():
     model = network(**PTB_DROPOUTS)
     first = evaluate(model, TEXT.test)

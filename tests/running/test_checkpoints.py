@@ -131,14 +131,22 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, monkeypatch):
     assert_same(contents(cut), contents(whole), but="num_batches_tracked")
 
 
-def test_a_gpu_without_memory_is_one_line_and_the_run_goes_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_gpu_without_memory_is_one_line_and_the_run_goes_on(error, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = ("0", "--depths", 2, "--epochs", 20, "--repeats", 1, "--workers", 1, "--checkpoint-seconds", 0)
     assert scan_script(*options, "--results", whole).returncode == 0
     evaluate = Spirals.evaluate
 
     def too_large(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        raise error
 
     monkeypatch.setattr(Spirals, "evaluate", too_large)
     out = scan_script(*options, "--results", cut)

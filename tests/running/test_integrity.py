@@ -1,6 +1,7 @@
 """Runs of another configuration, damaged and diverged runs; how far a scan is; several devices; a cluster."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -9,20 +10,22 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from conftest import EXPERIMENTS, scan_script
 
+from depthsearch.hardware import in_words, went_on
 from depthsearch.learning.loop import train
 from depthsearch.learning.method import Training
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.tables.depth_scans import collect, read_tables
 from depthsearch.reporting.tables.files import write_tables
 from depthsearch.running import folders as runs
-from depthsearch.running import leases, options, scan, slurm
-from depthsearch.running.status import status
+from depthsearch.running import leases, options, scan, slurm, status, workers
+from depthsearch.running.jobs import Job
 from depthsearch.running.study import Problem, fingerprint
 from depthsearch.studies.images import Images
 from depthsearch.studies.spirals import Spirals
@@ -66,7 +69,7 @@ def test_a_damaged_run_is_set_aside_and_repeated(file, content, tmp_path, capsys
     whole = json.loads((first / "summary.json").read_text())
     (first / file).write_text(content)
     assert len(collect(tmp_path)["runs"]) == 1 and "is damaged: left out" in capsys.readouterr().err
-    assert "damaged" in set(status(tmp_path).to_numpy().flat)
+    assert "damaged" in set(status.status(tmp_path).to_numpy().flat)
     out = scan_script(*SMALL, "--results", tmp_path)
     said = [line for line in out.stderr.splitlines() if "kept as set_aside_" in line]
     assert out.returncode == 0 and len(said) == 1
@@ -94,7 +97,10 @@ def test_a_run_that_diverges_stops_and_is_told_from_others(tmp_path, monkeypatch
     assert tables["diverged"][["max_depth", "seed", "epoch"]].to_numpy().tolist() == [[2, 1, 1]]
     healthy, whole = (next(runs.run_folders(f)) for f in (tmp_path, tmp_path / "whole"))
     assert runs.read_run(healthy)[1]["depths"] == runs.read_run(whole)[1]["depths"]
-    assert status(tmp_path).loc[("scan_max_depth_spirals", "spirals")].iloc[0].tolist() == ["done", "diverged at 1"]
+    assert status.status(tmp_path).loc[("scan_max_depth_spirals", "spirals")].iloc[0].tolist() == [
+        "done",
+        "diverged at 1",
+    ]
     assert costs(tables)["diverged"].tolist() == ["D = 2, repeat 1 at epoch 1"]
     write_tables(tmp_path, collect(tmp_path))
     read = pd.read_csv(tmp_path / "tables" / "diverged.csv")
@@ -116,15 +122,15 @@ def test_status_tells_who_runs_what_and_how_long_still(tmp_path):
     assert scan_script(*SMALL, "--results", tmp_path).returncode == 0
     done = next(runs.run_folders(tmp_path))
     running = runs.reserve(done.with_name("version_7"))
-    assert status(tmp_path)["repeat 7"].iloc[0] == f"running from now on on {os.uname().nodename}:{os.getpid()}"
+    assert status.status(tmp_path)["repeat 7"].iloc[0] == f"running from now on on {os.uname().nodename}:{os.getpid()}"
     running.lease._since = time.time() - 100
     running.lease.progress = {"epoch": 30, "epochs": 80, "resumed_at": 20}
     running.lease.renew()
     said = f"running 30/80, at most 0:08:20 left on {os.uname().nodename}:{os.getpid()}"
-    assert status(tmp_path)["repeat 7"].iloc[0] == said
+    assert status.status(tmp_path)["repeat 7"].iloc[0] == said
     running.save({"epoch": 31})
     running.release()
-    assert status(tmp_path)["repeat 7"].iloc[0] == "interrupted at 31"
+    assert status.status(tmp_path)["repeat 7"].iloc[0] == "interrupted at 31"
     out = subprocess.run(
         [sys.executable, "-m", "depthsearch.running.status", str(tmp_path)], capture_output=True, text=True, check=True
     )
@@ -162,6 +168,7 @@ def test_several_devices_get_a_worker_each(monkeypatch):
 
     assert picked("0,1,3") == ["cuda:0", "cuda:1", "cuda:3"]
     assert picked("2", "--workers", "2") == ["cuda:2", "cuda:2"]
+    assert picked("0,1", "--workers", "2")[:2] == ["cuda:0", "cuda:1"]  # where there is less to do than processes
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: f"Card {i}")
     with pytest.raises(Problem, match="no CUDA device 4"):
         picked("0,4")
@@ -219,11 +226,84 @@ def test_what_is_submitted_is_the_scan_on_the_devices_of_the_job(tmp_path, monke
         (("--slurm", "gpu", "--cpus-per-job", 0), "--cpus-per-job must be 1 or more, got 0"),
         (("--slurm", "gpu", "--time", -5), "--time must be 1 or more, got -5"),
         (("--jobs", 8), "--jobs is for --slurm PARTITION"),
+        (("--gpus-per-job", 1), "--gpus-per-job is for --slurm PARTITION"),
+        (("0,1", "--slurm", "gpu"), "has the GPUs that it is given: --gpus-per-job N instead of 0,1"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(wrong, said, tmp_path):
-    out = scan_script(*SMALL, *wrong, "--dry-run", "--results", tmp_path / "results")
+    device = () if wrong[0].startswith("0") else SMALL[:1]
+    out = scan_script(*device, *wrong, *SMALL[1:], "--dry-run", "--results", tmp_path / "results")
     assert out.returncode == 2 and len(out.stderr.splitlines()) == 1 and said in out.stderr
+
+
+def test_a_job_whose_gpu_is_not_there_ends_at_once(tmp_path, monkeypatch):
+    """It would train on the CPU what the jobs beside it do on theirs."""
+    submitted = []
+    monkeypatch.setattr(scan, "submit", lambda *a: submitted.append(a) or ["1_0"])
+    assert scan_script(*SMALL, "--slurm", "gpu", "--results", tmp_path).returncode == 0
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(SystemExit) as ended:
+        submitted[0][3]()
+    assert ended.value.code == 2 and not list(runs.run_folders(tmp_path))
+
+
+def test_a_worker_that_fails_leaves_the_others_at_work(tmp_path, monkeypatch):
+    """A card that fails is no reason to stop the other ones."""
+
+    def work(jobs, parent):
+        if jobs[0].device.index == 0:
+            sys.exit(workers.FAILED)
+        time.sleep(2)
+        jobs[0].folders[0].touch()
+
+    fork, done = multiprocessing.get_context("fork"), tmp_path / "done"
+    monkeypatch.setattr(workers, "_worker", work)
+    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda kind: fork)
+    job = Job("scan", Spirals(), "max_depth", [done], torch.device("cpu"), tmp_path, 1)
+    cards = [torch.device("cuda", i) for i in range(2)]
+    board = SimpleNamespace(look=lambda: None)
+    with pytest.raises(workers.WorkerFailed, match="a worker failed, as said above"):
+        workers._supervise([job], cards, board, lambda: False)
+    assert done.exists()
+
+
+def test_a_run_that_went_on_elsewhere_names_all_its_hardware(tmp_path):
+    card, cpu = ({"name": name, "threads": n, "torch": "2.9"} for name, n in (("Card", None), ("CPU", 1)))
+    once = went_on(None, card)
+    assert once == card and in_words(once) == "Card"
+    assert went_on(once, dict(card)) == card
+    twice = went_on(went_on(once, cpu), card | {"torch": "2.10"})
+    assert twice["earlier"] == [card, cpu] and in_words(twice) == "Card, then CPU, 1 thread"
+    folder = tmp_path / "version_0"
+    for device in (card, cpu):
+        reservation = runs.reserve(folder)
+        assert reservation is not None
+        config = reservation.begin({"configuration": {}, "device": device})
+        reservation.save({"epoch": 1})  # or the folder is removed
+        reservation.release()
+    assert in_words(config["device"]) == "Card, then CPU, 1 thread"
+
+
+def test_precision_is_that_of_all_devices(monkeypatch):
+    parser = options.parser_of("scan_max_depth_images", [Images()], "max_depth", "depths")
+    asked = parser.parse_args(["0,1"])
+    asked.devices = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    monkeypatch.setattr(options, "precision_of", lambda name, device: ("bfloat16", "float32")[device.index])
+    with pytest.raises(Problem, match="0,1: not all can do the same; give --precision bfloat16 or float32"):
+        options.precision_asked(asked)
+    monkeypatch.setattr(options, "precision_of", lambda name, device: "bfloat16")
+    assert options.precision_asked(asked) == "bfloat16"
+    asked.slurm, asked.gpus_per_job = "gpu", 1
+    with pytest.raises(Problem, match="what the GPUs of the jobs can do is not known here"):
+        options.precision_asked(asked)
+
+
+def test_a_run_that_ends_while_its_state_is_told(tmp_path, monkeypatch):
+    def gone(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(status, "read_checkpoint", gone)
+    assert status.state(tmp_path) == "interrupted"
 
 
 def test_nothing_is_submitted_without_its_data(tmp_path, monkeypatch):

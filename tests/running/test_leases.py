@@ -1,11 +1,13 @@
 """Leases: one owner whoever asks, freed by death and by silence, never by mistake."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,6 +112,36 @@ def test_a_folder_removed_meanwhile_is_made_again(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(FileExistsError):
         leases.take(tmp_path / "file")
+
+
+def test_what_a_file_server_calls_stale_is_gone(tmp_path, monkeypatch):
+    path, told = from_elsewhere(tmp_path), OSError(errno.ESTALE, "Stale file handle")
+
+    def stale(*_, **__):
+        raise told
+
+    for module, name in ((Path, "open"), (Path, "stat"), (os, "listdir")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, stale)
+            assert leases.holder(tmp_path) is None
+    told.errno = errno.EIO
+    monkeypatch.setattr(os, "listdir", stale)
+    with pytest.raises(OSError):
+        leases.holder(tmp_path)
+    assert path.exists()
+
+
+def test_where_a_file_system_does_not_say_whether_a_claim_is_locked_it_expires(tmp_path, monkeypatch):
+    mine = leases.take(tmp_path)
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(leases.fcntl, "flock", no_locks)
+    assert leases.holder(tmp_path) is not None
+    silent_for(mine.path, leases.EXPIRY + 5)
+    assert leases.holder(tmp_path) is None
+    mine.release()
 
 
 def test_the_death_of_its_owner_frees_it_at_once(tmp_path):

@@ -53,7 +53,7 @@ class Found:
 
 
 class Search:
-    """One search, epoch by epoch. Equal seeds give equal numbers, and so does one that was interrupted and resumed.
+    """One search, epoch by epoch. On a CPU equal seeds give equal numbers, and so does one that was resumed.
 
     A stage that opens channels keeps the function of the space and lets the new channels in, epoch by epoch, while
     alpha is left alone: in ten epochs a tenth of them each, in a single one all at once. With a faithful architect it

@@ -124,7 +124,7 @@ class Fitted:
 
 
 class SingleLearner:
-    """Trains one network. Equal seeds give equal numbers, and so does a run that was interrupted and resumed.
+    """Trains one network. On a CPU equal seeds give equal numbers, and so does a run that was resumed.
 
     Args:
         network: on its device, in the state to start from; it is trained itself. Where it has an attribute `drop_path`,

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from depthsearch.data.text import Text, batchify, pieces, sequence_lengths
+from depthsearch.hardware import products_in
 from depthsearch.learning.averaging import Averaging
 from depthsearch.learning.copies import on_cpu
 from depthsearch.learning.randomness import OwnRandomNumbers
@@ -98,10 +99,11 @@ def evaluate(network: nn.Module, words: Tensor, batch_size: int = 1, bptt: int =
     rows, training = batchify(words, batch_size), network.training
     network.eval()
     hidden, total = network.initial_hidden(batch_size), torch.zeros((), dtype=torch.float64, device=words.device)  # type: ignore[operator]
-    for start in range(0, len(rows) - 1, bptt):
-        y = rows[start + 1 : start + 1 + bptt]
-        log_probs, hidden, _ = network(rows[start : start + len(y)], hidden)
-        total += word_loss(log_probs, y) * len(y)
+    with products_in("float32"):
+        for start in range(0, len(rows) - 1, bptt):
+            y = rows[start + 1 : start + 1 + bptt]
+            log_probs, hidden, _ = network(rows[start : start + len(y)], hidden)
+            total += word_loss(log_probs, y) * len(y)
     network.train(training)
     return total.item() / (len(rows) - (not faithful))
 
@@ -214,7 +216,7 @@ class TextLearner:
         """Trains on all pieces; the mean loss in nats a word, without penalties, each piece before its step."""
         how, network = self.training, self.network.train()
         hidden, total, n = network.initial_hidden(how.batch_size), torch.zeros((), device=self._device), 0  # type: ignore[operator]
-        with self._random.drawn():
+        with products_in("float32"), self._random.drawn():
             for x, y, length in pieces(self._rows, sequence_lengths(how.bptt, self._lengths, how.spread)):
                 log_probs, hidden, outputs = network(x, hidden.detach())
                 loss = word_loss(log_probs, y)
@@ -229,7 +231,7 @@ class TextLearner:
         return total.item() / n
 
     def checkpoint(self) -> list[dict]:
-        """All that it takes to go on bit for bit, on the CPU."""
+        """All that it takes to go on, of a CPU bit for bit; on the CPU."""
         state = {"network": self.network.state_dict(), "best": self._best, "averaging": self._averaging.state_dict()}
         state |= {"lengths": self._lengths.get_state(), "random": self._random.states}
         state |= {"epoch": self.diverged_epoch or len(self.history), "diverged_epoch": self.diverged_epoch}

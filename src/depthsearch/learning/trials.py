@@ -48,7 +48,7 @@ class Chosen:
 
 
 class RandomSearch:
-    """Tries random networks, each trained alike from scratch. Equal seeds give equal numbers, resumed or not.
+    """Tries random networks, each trained alike from scratch. On a CPU equal seeds give equal numbers, resumed or not.
 
     An epoch is an equal share of the budget, whatever is trained in it: what an epoch costs a search that has the same
     budget and as many epochs. A network is not begun that would go beyond the budget.

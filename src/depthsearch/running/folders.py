@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from depthsearch.hardware import went_on
 from depthsearch.running.leases import Lease, LeaseLost, is_claim, remove_dead, take
 from depthsearch.running.logs import Log
 
@@ -51,6 +52,7 @@ class Reservation:
         before = _read_json(self.folder / CONFIG) or {}
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         config = config | {"seed": self.seed, "started": before.get("started", now)}
+        config |= {"device": went_on(before.get("device"), config["device"])} if "device" in config else {}
         write_json(self.folder / CONFIG, config)
         self.log.tags = {k: v for k, v in config["configuration"].items() if not isinstance(v, Mapping)}
         return config
@@ -128,10 +130,12 @@ def reserve(folder: Path) -> Reservation | None:
 
 
 def _clear(folder: Path) -> None:
-    # All but what an unfinished run goes on from.
+    # All but what an unfinished run goes on from, and what a file server keeps of a file that is open elsewhere (.nfs).
     kept = (CHECKPOINT, CONFIG) if (folder / CHECKPOINT).exists() else ()
     for entry in folder.iterdir():
-        if not (entry.name in kept or entry.name.startswith(ASIDE) or is_claim(entry)):
+        if not (
+            entry.name in kept or entry.name.startswith((ASIDE, ".nfs")) or is_claim(entry)
+        ):  # .nfs: open elsewhere
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 

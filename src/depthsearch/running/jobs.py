@@ -1,5 +1,6 @@
 """Jobs: repeats of one study that learn together, from a study to finished run folders."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -70,12 +71,20 @@ def train_missing(job: Job, tell: Tell, stop: Stop) -> str | None:
         return outcome(job, train_job(job, reservations, tell, stop))
     except LeaseLost as lost:
         return f"{job}: {lost}"
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not _no_memory(error):
+            raise
         why = f"{job}: {job.device} has no memory left; with fewer --workers, or nothing beside it, it may go on"
         raise Problem(why) from None
     finally:
         for reservation in reservations:
             reservation.release()
+
+
+def _no_memory(error: RuntimeError) -> bool:
+    # Beside torch's own error: CUDA's when a context or a library's workspace does not fit.
+    cuda = re.search(r"CUDA error: out of memory|(CUBLAS|CUDNN|CUSOLVER)_STATUS_ALLOC_FAILED", str(error))
+    return isinstance(error, torch.OutOfMemoryError) or cuda is not None
 
 
 def outcome(job: Job, summaries: Sequence[dict]) -> str:

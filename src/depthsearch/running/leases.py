@@ -12,12 +12,15 @@ import errno
 import fcntl
 import json
 import os
+import re
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 EXPIRY, RENEWAL = 60.0, 10.0  # seconds
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class LeaseLost(Exception):
@@ -54,7 +57,7 @@ class Lease:
         Raises:
             LeaseLost: somebody else owns the folder by now.
         """
-        if not self._is_there() or _claims(self.path.parent)[-1] != self.path:
+        if not self._is_there() or _claims(self.path.parent)[-1:] != [self.path]:
             raise LeaseLost(f"{self.path.parent} was taken over by another process")
 
     @property
@@ -71,10 +74,9 @@ class Lease:
         os.close(self._descriptor)
 
     def _is_there(self) -> bool:
-        try:
+        with _if_gone():
             return os.stat(self.path).st_ino == os.fstat(self._descriptor).st_ino
-        except FileNotFoundError:
-            return False
+        return False
 
 
 def take(folder: Path) -> Lease | None:
@@ -107,7 +109,7 @@ def take(folder: Path) -> Lease | None:
             # moment. Who is not alone gives way, and asks again.
             others = [claim for claim in _claims(folder) if claim != path]
             if not any(claim > path or _alive(claim) for claim in others):
-                lease = Lease(path, descriptor, _machine() if _lock_file(descriptor) else "")
+                lease = Lease(path, descriptor, _machine(descriptor) if _lock_file(descriptor) else "")
                 for dead in others:
                     dead.unlink(missing_ok=True)
                 return lease
@@ -140,21 +142,32 @@ def _lock_file(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
-        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+        if error.errno in NO_LOCKS:
             return False
         raise
     return True
 
 
+@contextlib.contextmanager
+def _if_gone() -> Iterator[None]:
+    # What another process removed is not there; what another machine removed, over a network, may be stale.
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR):
+            raise
+
+
 def _claims(folder: Path) -> list[Path]:
-    return sorted(folder.glob("claim_*.json"))
+    with _if_gone():
+        return sorted(folder / name for name in os.listdir(folder) if re.fullmatch(r"claim_\d+\.json", name))
+    return []
 
 
 def _read(path: Path) -> dict | None:
-    try:
+    with _if_gone():
         return _parsed(path.read_bytes())
-    except FileNotFoundError:
-        return None
+    return None
 
 
 def _parsed(content: bytes) -> dict | None:
@@ -167,22 +180,28 @@ def _parsed(content: bytes) -> dict | None:
 
 
 def _alive(path: Path) -> bool:
-    now = _now(path.parent)  # before the claim is looked at: renewed meanwhile, it is alive
-    try:
-        with path.open("rb") as file:  # once: another claim may get the name meanwhile
+    with _if_gone():
+        with path.open("rb") as file:
             about = _parsed(file.read())
-            if about is not None and about.get("machine") == _machine() != "":
-                return _is_locked(file.fileno())
-            return now - os.fstat(file.fileno()).st_mtime < EXPIRY
-    except FileNotFoundError:
-        return False
+            if about is not None and about.get("machine") == _machine(file.fileno()) != "":
+                locked = _is_locked(file.fileno())
+                if locked is not None:
+                    return locked
+        now = _now(path.parent)  # before its time is looked at: renewed meanwhile, it is alive
+        return now - path.stat().st_mtime < EXPIRY
+    return False
 
 
-def _is_locked(descriptor: int) -> bool:
+def _is_locked(descriptor: int) -> bool | None:
+    # None where the file system does not say.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        raise
     return False
 
 
@@ -201,11 +220,12 @@ def _now(folder: Path) -> float:
             probe.unlink()
 
 
-def _machine() -> str:
-    # Host names need not be unique, and a lock says nothing of the time before the machine started anew. Empty where
-    # there is no such number: claims then expire.
+def _machine(descriptor: int) -> str:
+    # Host names need not be unique, and a lock says nothing of the time before the machine started anew, nor, where
+    # locks are those of one mount, of what another mount of the same files has. Empty where there is no such number:
+    # claims then expire.
     boot = Path("/proc/sys/kernel/random/boot_id")
-    return boot.read_text().strip() if boot.exists() else ""
+    return f"{boot.read_text().strip()}-{os.fstat(descriptor).st_dev}" if boot.exists() else ""
 
 
 # One thread renews all leases of the process.

@@ -47,11 +47,30 @@ def parser_of(
     parser.add_argument("--dry-run", action="store_true", help="print the runs that are missing and stop")
     cluster = parser.add_argument_group("on a Slurm cluster")
     cluster.add_argument("--slurm", metavar="PARTITION", help="submit the scan to it")
-    cluster.add_argument("--jobs", type=int, default=1, metavar="N", help="that share the scan (default 1)")
-    cluster.add_argument("--time", type=int, default=1440, metavar="MINUTES", help="of a job (default 1440)")
-    cluster.add_argument("--gpus-per-job", type=int, default=1, metavar="N", help="0 for the CPU (default 1)")
-    cluster.add_argument("--cpus-per-job", type=int, default=1, metavar="N", help="(default 1)")
+    cluster.add_argument("--jobs", type=int, metavar="N", help="that share the scan (default 1)")
+    cluster.add_argument("--time", type=int, metavar="MINUTES", help="of a job (default 1440)")
+    cluster.add_argument("--gpus-per-job", type=int, metavar="N", help="0 for the CPU (default 1)")
+    cluster.add_argument("--cpus-per-job", type=int, metavar="N", help="(default 1)")
     return parser
+
+
+OF_SLURM = {"jobs": 1, "time": 1440, "gpus_per_job": 1, "cpus_per_job": 1}  # and what they are where nothing is said
+
+
+def settle(options: argparse.Namespace) -> None:
+    """Makes sure that options fit together, and gives those of Slurm their defaults.
+
+    Raises:
+        Problem: one is given that has no meaning beside the others.
+    """
+    if options.slurm is not None and options.device != "0":
+        raise Problem(f"a job of Slurm has the GPUs that it is given: --gpus-per-job N instead of {options.device}")
+    for name, value in OF_SLURM.items():
+        if options.slurm is None and getattr(options, name) is not None:
+            instead = "; here --workers says how many processes share the scan" if name == "jobs" else ""
+            raise Problem(f"--{name.replace('_', '-')} is for --slurm PARTITION{instead}")
+        if getattr(options, name) is None:
+            setattr(options, name, value)
 
 
 def check(grid: Sequence[Study]) -> None:
@@ -82,15 +101,13 @@ def check_numbers(options: argparse.Namespace) -> None:
     """Makes sure that the numbers that are no part of a study make sense.
 
     Raises:
-        Problem: one is too small, or `--jobs` is given without `--slurm`.
+        Problem: one is too small.
     """
     counts = ("repeats", "epochs", "workers", "jobs", "time", "cpus_per_job")
     for name, least in {**dict.fromkeys(counts, 1), "gpus_per_job": 0, "checkpoint_seconds": 0}.items():
         value = getattr(options, name)
         if value is not None and not value >= least:
             raise Problem(f"--{name.replace('_', '-')} must be {least} or more, got {value}")
-    if options.jobs > 1 and options.slurm is None:
-        raise Problem("--jobs is for --slurm PARTITION; here --workers says how many processes share the scan")
 
 
 def check_writable(results: Path) -> None:
@@ -122,7 +139,7 @@ def for_processes(options: argparse.Namespace, studies: Sequence[Study]) -> list
     """A device for each process that is to work: on a CPU, networks of one thread share the cores."""
     small = options.devices[0].type == "cpu" and all(study.threads == 1 for study in studies)
     each = options.workers or (cores() if small and not options.quick else 1)
-    return [device for device in options.devices for _ in range(each)]
+    return [device for _ in range(each) for device in options.devices]  # fewer than all are spread over the devices
 
 
 def pick_device(name: str) -> torch.device:
@@ -146,9 +163,14 @@ def precision_asked(options: argparse.Namespace) -> str:
     """`--precision` of the command line, resolved.
 
     Raises:
-        Problem: the device cannot do it.
+        Problem: a device cannot do it, `auto` is not the same on all, or is asked of GPUs that jobs of Slurm will have.
     """
+    if options.slurm is not None and options.gpus_per_job and options.precision == "auto":
+        raise Problem("what the GPUs of the jobs can do is not known here; give --precision bfloat16 or float32")
     try:
-        return precision_of(options.precision, options.devices[0])
+        found = {precision_of(options.precision, device) for device in options.devices}
     except ValueError as cannot:
         raise Problem(str(cannot)) from None
+    if len(found) > 1:
+        raise Problem(f"{options.device}: not all can do the same; give --precision {' or '.join(sorted(found))}")
+    return found.pop()

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,15 @@ from depthsearch.hardware import cores
 from depthsearch.running.folders import ROOT, finished
 from depthsearch.running.jobs import Job
 from depthsearch.running.leases import holder
-from depthsearch.running.options import check, check_numbers, check_writable, devices_of, for_processes, parser_of
+from depthsearch.running.options import (
+    check,
+    check_numbers,
+    check_writable,
+    devices_of,
+    for_processes,
+    parser_of,
+    settle,
+)
 from depthsearch.running.slurm import FOLDER, INTERRUPTED, Array, submit
 from depthsearch.running.study import Problem, Study, folder_name
 from depthsearch.running.workers import DISK_FULL, WorkerFailed, run_jobs
@@ -57,6 +66,7 @@ def run_scan(
     options = parser.parse_args(argv)
     options.command = shlex.join(["python", parser.prog, *map(str, sys.argv[1:] if argv is None else argv)])
     with _told(options, f"{scan}.py"):
+        settle(options)
         options.devices = devices_of(options)
         grid = _grid(studies, quick, swept, flag, options)
         check_numbers(options)
@@ -91,13 +101,19 @@ def _run(scan: _Scan, options: argparse.Namespace) -> list[Job]:
     if jobs:
         if options.devices[0].type == "cpu":
             print("no CUDA device here: running on the CPU", file=sys.stderr)
-        run_jobs(jobs, for_processes(options, scan.studies))
+        run_jobs(_in_order(jobs, options), for_processes(options, scan.studies))
     else:
         _say_finished(scan, options)
     _tell_of_others(wanted)
     if next_scan := _then(scan, wanted, data):
         _run(next_scan, options)
     return []
+
+
+def _in_order(jobs: Sequence[Job], options: argparse.Namespace) -> list[Job]:
+    # Where many share them, the long ones first, so that nobody begins one when the others are done.
+    shared = options.jobs > 1 or len(options.devices) * (options.workers or 1) > 1
+    return sorted(jobs, key=lambda job: -job.study.cost) if shared else list(jobs)
 
 
 def _then(scan: _Scan, wanted: Sequence[Wanted], data: Path) -> _Scan | None:
@@ -217,4 +233,6 @@ def _as_job(scan: _Scan, options: argparse.Namespace) -> None:
     with _told(options, f"{scan.name}.py"):
         options.slurm = None
         options.devices = devices_of(options)
+        if options.gpus_per_job and options.devices[0].type == "cpu":  # it would hold runs that others do in no time
+            raise Problem(f"no GPU on {socket.gethostname()}, where the job has {options.gpus_per_job}")
         _run(scan, options)

@@ -42,7 +42,10 @@ def state(folder: Path) -> str:
     owner = holder(folder)
     if owner is not None:
         return f"running {_progress(owner)} on {owner.get('host', '?')}:{owner.get('pid', '?')}"
-    saved = read_checkpoint(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
+    try:
+        saved = read_checkpoint(folder / CHECKPOINT)
+    except FileNotFoundError:
+        return "done" if (folder / SUMMARY).exists() else "interrupted"  # just now
     return "interrupted" if saved is None else f"interrupted at {saved.get('epoch', '?')}"
 
 

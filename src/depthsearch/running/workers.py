@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -24,6 +25,7 @@ from depthsearch.running.leases import holder
 from depthsearch.running.study import Problem
 
 MOST_DEATHS = 3  # of workers killed from outside, for each: others of them go on with their runs
+LOOKING = 20  # times as long as it took to look at the results folder, which may be slow, until it is done again
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 OK, FAILED, FULL = 0, 2, 28  # exit statuses of a worker
 
@@ -148,12 +150,14 @@ def _supervise(jobs: Sequence[Job], devices: Sequence[torch.device], board: _Boa
     try:
         for device in devices:
             start(device)
-        deaths = 0
+        deaths, failed, next_look = 0, False, 0.0
         while workers:
             if stop():
                 raise KeyboardInterrupt
             wait([process.sentinel for process in workers], timeout=1.0)
-            board.look()
+            if (now := time.monotonic()) >= next_look:
+                board.look()
+                next_look = now + LOOKING * (time.monotonic() - now)
             for process in [process for process in workers if process.exitcode is not None]:
                 device, status = workers.pop(process), process.exitcode or OK
                 if status < 0:
@@ -163,8 +167,11 @@ def _supervise(jobs: Sequence[Job], devices: Sequence[torch.device], board: _Boa
                     start(device)
                 elif status == FULL:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                elif status != OK:
-                    raise WorkerFailed("a worker failed, as said above")
+                elif status != OK:  # the others go on, with its runs too
+                    failed = True
+        if failed:
+            raise WorkerFailed("a worker failed, as said above")
+        board.look()
     finally:
         # Those still at work stop at the end of their epoch. Interrupted once more, they are not waited for.
         try:
