@@ -19,7 +19,7 @@ from depthsearch.reporting.tables import comparison
 from depthsearch.reporting.tables.comparison import by_repeat
 from depthsearch.reporting.tables.depth_scans import read_tables
 from depthsearch.reporting.tables.files import known_runs
-from depthsearch.reporting.words import listed
+from depthsearch.reporting.words import listed, most_often
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,6 +99,21 @@ def test_numbers_that_follow_each_other_are_told_by_the_first_and_the_last(value
     assert listed(values) == said
 
 
+@pytest.mark.parametrize(
+    ("depths", "said"),
+    [
+        ([], "-"),
+        ([3], "3 in 100 %"),
+        ([3, 4, 4, 5], "4 in 50 %"),
+        ([5, 6, 5, 6, 1], "5 and 6 in 40 % each"),
+        ([5, 6, 5, 6, 7, 7], "5, 6 and 7 in 33 % each"),
+        ([1, 2, 3, 4], "4 depths in 25 % each"),
+    ],
+)
+def test_depths_chosen_equally_often_are_all_told(depths, said):
+    assert most_often(pd.Series(depths, dtype=float)) == said
+
+
 def test_the_page_has_rows_of_some_depths_of_ddn_and_of_all_of_ldn():
     depths = [5, 20, 25, 30, 100]
     runs = pd.DataFrame([{"scan": kind, "kind": kind, "max_depth": d} for kind in ("LDN", "DDN") for d in depths])
@@ -132,6 +147,9 @@ def regrets(repeats, data_set="digits", **others):
     )
 
 
+UNBEATEN = "No search is seen to beat these guesses, corrected for all comparisons (Holm)"
+
+
 def test_guesses_are_not_said_to_be_beaten_by_too_few_repeats():
     def said(**found):
         return _guesses(found).removeprefix("**Which way of choosing a depth?** ")
@@ -141,10 +159,10 @@ def test_guesses_are_not_said_to_be_beaten_by_too_few_repeats():
     two = said(spirals=regrets(2), digits=regrets(8))
     assert two == "Every guess is beaten by a strategy on digits (n = 8). Undecided on spirals: needs 4 repeats."
     worse = regrets(4, **GUESSES | {"always D": -1.0})
-    assert said(digits=worse) == "No search is seen to beat these guesses: always D, on digits (n = 4)."
+    assert said(digits=worse) == f"{UNBEATEN}: always D, on digits (n = 4)."
     better = regrets(4, **GUESSES | {"always D": -1.0, "uniform guess": -2.0})
     assert said(spirals=worse, digits=worse, MNIST=better) == (
-        "No search is seen to beat these guesses: always D, on spirals (n = 4) and digits (n = 4); "
+        f"{UNBEATEN}: always D, on spirals (n = 4) and digits (n = 4); "
         "always D or uniform guess, on MNIST (n = 4, reduced)."
     )
 

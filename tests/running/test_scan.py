@@ -66,6 +66,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, said, tmp_path, monkeypat
     [
         ("spiral_complexity", ["--angles", "inf"], "stop_angle must be a finite number"),
         ("data_amount", ["--amounts", "20", "--protocol", "fair"], "of 2 training points a share of 0.25"),
+        ("nasbench201", ["--quick", "--reduced"], "--quick is smaller than --reduced: give one of them"),
         (
             "predictor",
             ["--quick", "--datasets", "made-up", "--splits", "100000", "80"],

@@ -12,7 +12,7 @@ from torch import Tensor
 from depthsearch.cells.nasbench101 import enumerate_cells, one_hot
 from depthsearch.data.graphs import Graphs, as_graphs, chains, graph_features, relations, vertex_features
 from depthsearch.strategies.ensembles import FARTHEST, _inputs, _masks, fit, fit_classifier, train
-from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, GraphPredictor
+from depthsearch.strategies.graph_predictor import CANDIDATES, PAPER, RECOMMENDED, GraphPredictor
 from depthsearch.strategies.predictor import fit_ensemble
 from depthsearch.strategies.predictor_choice import cross_validated, in_two_stages
 
@@ -257,6 +257,22 @@ def test_fit_ensemble_takes_arrays_and_repeats_itself(space) -> None:
     assert torch.equal(first(*arrays), second(*arrays))
     assert not torch.equal(first(*arrays), fit_ensemble(*arrays, labels.numpy(), seeds=[5])(*arrays))
     assert (first(*arrays) - labels).square().mean() < 0.1 * labels.var()
+    everything = [torch.arange(40)]
+    errors = {name: cross_validated(graphs, labels, everything, s)[0] for name, s in CANDIDATES.items()}
+    chosen = CANDIDATES[min(errors, key=errors.__getitem__)]
+    assert first.setting == chosen and fit_ensemble(*(a[:8] for a in arrays), labels[:8], [4]).setting == RECOMMENDED
+
+
+def test_the_head_of_the_reproduction_starts_as_torch_starts_it() -> None:
+    torch.manual_seed(0)
+    plain, xavier = replace(PAPER, xavier_head=False).network(5), PAPER.network(5)
+    for network, bounds in ((plain, (144**-0.5, 128**-0.5)), (xavier, ((6 / 272) ** 0.5, (6 / 129) ** 0.5))):
+        for linear, bound in zip(network.head, bounds, strict=True):
+            assert 0.98 * bound < linear.weight.abs().max() < bound
+        for layer in network.layers:
+            bound = (6 / sum(layer.along.shape)) ** 0.5
+            assert 0.98 * bound < layer.along.abs().max() < bound
+    assert "xavier_head" in PAPER.said() and "xavier_head" not in RECOMMENDED.said()
 
 
 def test_bad_labels_are_named(space) -> None:

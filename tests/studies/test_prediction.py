@@ -8,6 +8,7 @@ import torch
 
 from depthsearch.cells.nasbench101 import enumerate_cells, one_hot
 from depthsearch.cells.nasbench101_size import count_parameters
+from depthsearch.cells.nasbench201_graphs import nasbench201_graphs
 from depthsearch.data.graphs import as_graphs
 from depthsearch.data.nasbench101 import splits
 from depthsearch.measuring.yardsticks import NAMES, RANDOM, edit_distances, nearest_neighbour, scores, yardsticks
@@ -109,6 +110,21 @@ def test_what_was_learnt_from_or_is_not_known_is_not_scored(pool, trains) -> Non
         expected = scores(predicted[kept], pool.labels[kept])
         assert {key: rows[name][key] for key in expected} == expected
         assert rows[name]["mse"] == pytest.approx(np.mean((predicted[kept] - pool.labels[kept]) ** 2))
+
+
+def test_a_graph_that_was_learnt_from_is_not_scored_under_another_name() -> None:
+    alone = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|"  # by vertex 1
+    elsewhere = "|none~0|+|nor_conv_3x3~0|none~1|+|none~0|none~1|skip_connect~2|"  # the same by vertex 2
+    dead = "|nor_conv_3x3~0|+|avg_pool_3x3~0|none~1|+|none~0|skip_connect~1|none~2|"  # an operation that nothing reads
+    other = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|avg_pool_3x3~1|none~2|"
+    turned = "|skip_connect~0|+|none~0|none~1|+|none~0|nor_conv_3x3~1|none~2|"
+    cells = [alone, elsewhere, dead, other, turned]
+    labels, known = np.arange(90.0, 95.0), np.array([True, True, True, True, False])
+    pool = Pool(as_graphs(*nasbench201_graphs(cells)), labels, np.ones(5), known, {})
+    assert len(set(pool.classes.tolist())) == 3 and len(set(pool.classes[:3].tolist())) == 1
+    assert pool.unseen(np.array([0])).tolist() == [False, False, False, True, False]
+    (row,) = scored(pool, np.array([0]), labels + 2, {"all": np.arange(5)})
+    assert (row["n"], row["n_train"], row["mse"]) == (1, 1, pytest.approx(4))
 
 
 def test_yardsticks_by_name(pool, trains) -> None:

@@ -27,7 +27,7 @@ from depthsearch.running import workers
 from depthsearch.running.study import Problem, folder_name
 from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
 from depthsearch.studies.predictor_selection import Selection as Selecting
-from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED, Prediction
+from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONE_STEP, PUBLISHED, Prediction
 from depthsearch.studies.saved import study_of
 from depthsearch.studies.trained_pools import MADE_UP, pool_of
 
@@ -60,7 +60,7 @@ def test_a_run_of_the_table_holds_every_predictor_on_every_set(finished):
         study = study_of(config["configuration"])
         assert isinstance(study, Prediction) and study.configuration() == config["configuration"]
         names = {row["predictor"] for row in summary["rows"]}
-        assert names == {*NAMES, PUBLISHED, ONCE, CHOSEN, ENSEMBLE, CLASSIFIER} and config["seed"] == seed
+        assert names == {*NAMES, PUBLISHED, *ONE_STEP, CHOSEN, ENSEMBLE, CLASSIFIER} and config["seed"] == seed
         assert {row["evaluated"] for row in summary["rows"]} == {"all", "denoise-80", "denoise-91"}
         assert summary["chosen"] == min(summary["errors"], key=summary["errors"].get)
         train = splits(pool.labels, (80,))["80"]
@@ -82,7 +82,7 @@ def test_repeats_of_nested_splits_have_cells_of_their_own(finished):
         rows = nested_splits(len(pool.labels), (80,), seed)["nested-80"]
         expected.append(int((pool.labels[rows] > 91).sum()))
     assert sizes == expected
-    assert not {CLASSIFIER, ONCE} & {row["predictor"] for _, summary in found for row in summary["rows"]}
+    assert not {CLASSIFIER, *ONE_STEP} & {row["predictor"] for _, summary in found for row in summary["rows"]}
 
 
 def test_a_run_of_selection(finished):
@@ -307,13 +307,16 @@ def test_the_outcome_says_where_the_predictor_is_better():
         {"data_set": "T", "split": "s", "scored": "test", "n_train": 5, "trained": trained, "search": name}
         | {"seed": seed, "accuracy": 90 + seed + lead * (1 + 0.1 * seed)}
         for trained, lead in ((6, 1), (15, 0))
-        for name, lead in ((RANDOM_SEARCH, 0), (PREDICTOR, lead), (WITH_CLASSIFIER, lead), (ORACLE, 5))
+        for name, lead in ((RANDOM_SEARCH, 0), (PREDICTOR, lead), (WITH_CLASSIFIER, -lead), (ORACLE, 5))
         for seed in range(4)
     ]
     said = outcome({"predictor": pd.DataFrame(rows), "predictor_selection": pd.DataFrame(picks)}).splitlines()
     for line in said[:2]:
         assert "**yes** for NAS-Bench-101 (172 → all); **no** for NAS-Bench-101 (172 → denoise-80)." in line
+    assert "the cell that the predictor picks is better than that of random search" in said[2]
     assert said[2].endswith("**yes** for T (test after 6); **undecided** for T (test after 15).")
+    assert "the cell that the predictor with classifier picks" in said[3]
+    assert said[3].endswith("**undecided** for T (test after 15); **no** for T (test after 6).")
 
 
 def test_words_of_differences():

@@ -97,7 +97,7 @@ def test_a_rate_at_which_a_run_diverged_is_not_taken():
     assert "for again" not in text
     both = pd.concat([worse, rows.assign(seed=100, end_loss=[0.2, 0.1])])
     text = "\n".join(tuning_part(both, compared))
-    assert "again on repeats 100 to 100, used for nothing else, the rule takes other rates for 1 of 1 (LDN 0.3" in text
+    assert "again on repeats 100 to 100, which it does not have, the rule takes other rates for 1 of 1 (LDN 0.3" in text
     edge = "taken, the edge of what was tried"
     assert f"| LDN | 0.3 | 2 | -inf |  | 1 | -0.1000 | {edge} |" in text
     text = "\n".join(tuning_part(pd.concat([worse, rows.assign(seed=100, end_loss=[0.1, 0.2])]), compared))

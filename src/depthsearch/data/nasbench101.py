@@ -142,8 +142,9 @@ def labels_of(table: Table, which: str = "table") -> Labels:
         which: "seed 0", "seed 1", "seed 2", "mean" or "best" of the three runs, or "table": the column
             `validation_accuracy`, whatever run that is.
 
-    The original's rule, for one seed: a run below 20 % is replaced by the cell's first one that is not, and by
-    90.8192 % (the mean by which it normalises) where none is. A cell whose run of that seed is unknown is left out.
+    Means leave such runs out. The original's rule, for one seed: a run below 20 % is replaced by the cell's first one
+    that is not, and by 90.8192 % (the mean by which it normalises) where none is. A cell whose run of that seed is
+    unknown is left out.
 
     Raises:
         ValueError: the table does not have the three runs, or there is no such label.
@@ -157,9 +158,12 @@ def labels_of(table: Table, which: str = "table") -> Labels:
         raise ValueError(f"this table does not have the three runs of a cell: its one label is {table.label!r}")
     runs = table.validation_runs[:, -1].astype(float)
     if which in ("mean", "best"):
-        accuracy = runs.mean(1) if which == "mean" else runs.max(1)
-        known = accuracy >= BLOWN
-        caption = f"{which} of three seeds; {int((~known).sum())} cells below 20 % left out"
+        sound = runs >= BLOWN
+        known = np.any(sound, axis=1)
+        mean = np.where(sound, runs, 0).sum(1) / np.maximum(sound.sum(1), 1)
+        accuracy = mean if which == "mean" else runs.max(1)
+        of = "those of three seeds that are not below 20 %" if which == "mean" else "three seeds"
+        caption = f"{which} of {of}; {int((~known).sum())} cells below 20 % left out"
     elif which in ("seed 0", "seed 1", "seed 2"):
         accuracy, replaced = _resampled(runs, int(which[-1]))
         known = ~np.isnan(accuracy)

@@ -61,9 +61,16 @@ def between(low: float, high: float, how: str = "+.3g") -> str:
 
 
 def most_often(depths: pd.Series) -> str:
-    """The most frequent of whole numbers, the least of equals, and its share: `10 in 81 %`."""
+    """The most frequent of whole numbers and its share: `10 in 81 %`; of equals `5 and 6 in 50 % each`, or how many."""
     counts = depths.value_counts().sort_index()
-    return f"{counts.idxmax():g} in {100 * counts.max() / len(depths):.0f} %" if len(counts) else "-"
+    if counts.empty:
+        return "-"
+    best = [f"{depth:g}" for depth in counts.index[counts == counts.max()]]
+    share = f"in {100 * counts.max() / len(depths):.0f} %"
+    if len(best) == 1:
+        return f"{best[0]} {share}"
+    several = f"{', '.join(best[:-1])} and {best[-1]}" if len(best) < MANY else f"{len(best)} depths"
+    return f"{several} {share} each"
 
 
 def difference_said(interval: Interval, scale: float = 1, unit: str = "", how: str = "+.3g") -> str:

@@ -65,6 +65,8 @@ def settle(options: argparse.Namespace) -> None:
     """
     if options.slurm is not None and options.device != "0":
         raise Problem(f"a job of Slurm has the GPUs that it is given: --gpus-per-job N instead of {options.device}")
+    if options.quick and getattr(options, "reduced", False):
+        raise Problem("--quick is smaller than --reduced: give one of them")
     for name, value in OF_SLURM.items():
         if options.slurm is None and getattr(options, name) is not None:
             instead = "; here --workers says how many processes share the scan" if name == "jobs" else ""

@@ -1,7 +1,7 @@
 """The neural predictor's network (Wen et al. 2020, arXiv 1912.00848, section 3.2), and how one is built and trained."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -42,6 +42,7 @@ class GraphPredictor(nn.Module):
         twice_normalised: the transpose's rows are divided by their sums after R's were, as in the original.
         n_features: numbers known of a whole graph that join the mean over vertices.
         nonlinear: SiLU, one more hidden layer and biases after the mean over vertices; the paper has none of them.
+        xavier_head: the head starts Xavier uniform, as the convolutions do; else a linear one as torch starts it.
 
     Raises:
         ValueError: a size is not positive, or the dropout no probability below 1.
@@ -57,6 +58,7 @@ class GraphPredictor(nn.Module):
         twice_normalised: bool = True,
         n_features: int = 0,
         nonlinear: bool = False,
+        xavier_head: bool = True,
     ) -> None:
         super().__init__()
         if min(n_operations, width, hidden) < 1 or layers < 0 or not 0 <= dropout < 1:
@@ -70,7 +72,7 @@ class GraphPredictor(nn.Module):
         pooled = (width if layers else 0) + n_features
         widths = [pooled, hidden, hidden, 1] if nonlinear else [pooled, hidden, 1]
         self.head = nn.ModuleList(nn.Linear(a, b, bias=nonlinear) for a, b in pairwise(widths))
-        for linear in self.head:
+        for linear in self.head if nonlinear or xavier_head else ():
             nn.init.xavier_uniform_(linear.weight)  # type: ignore[arg-type]
             if nonlinear:
                 nn.init.zeros_(linear.bias)  # type: ignore[arg-type]
@@ -130,6 +132,7 @@ class Setting:
     Attributes:
         learning_rate, weight_decay: of Adam, L2; the rate falls to 0 along a cosine over the epochs.
         drop_last: leave out the batch that is not full.
+        xavier_head: as in `GraphPredictor`; the reproduction's is False. Of no account where graphs are `counted`.
         counted: the network sees what `vertex_features` and `graph_features` count, and its head is nonlinear.
         bounded: it fits -log(bound - label), for labels that crowd below a best possible one, as accuracies do.
     """
@@ -146,12 +149,18 @@ class Setting:
     twice_normalised: bool = True
     counted: bool = False
     bounded: bool = False
+    xavier_head: bool = True
+
+    def said(self) -> dict:
+        """All that is of account, as plain values."""
+        return {name: value for name, value in asdict(self).items() if name != "xavier_head" or not self.counted}
 
     def network(self, n_operations: int) -> GraphPredictor:
         """A network for graphs with this many columns of operations, initialised by torch's generator."""
         sizes = {"width": self.width, "layers": self.layers, "hidden": self.hidden, "dropout": self.dropout}
         if not self.counted:
-            return GraphPredictor(n_operations, **sizes, twice_normalised=self.twice_normalised)  # type: ignore[arg-type]
+            how = {"twice_normalised": self.twice_normalised, "xavier_head": self.xavier_head}
+            return GraphPredictor(n_operations, **sizes, **how)  # type: ignore[arg-type]
         return GraphPredictor(
             n_operations + VERTEX_FEATURES,
             **sizes,  # type: ignore[arg-type]
@@ -162,4 +171,5 @@ class Setting:
 
 
 PAPER = Setting()
-RECOMMENDED = Setting(epochs=150, learning_rate=1e-3, batch_size=32, counted=True)
+RECOMMENDED = Setting(epochs=150, learning_rate=1e-3, batch_size=32, width=32, hidden=32, counted=True)
+CANDIDATES = {"counts": RECOMMENDED, "counts, bounded": replace(RECOMMENDED, bounded=True)}  # cross validation chooses

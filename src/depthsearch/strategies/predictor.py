@@ -13,7 +13,8 @@ from sklearn.linear_model import Ridge
 
 from depthsearch.data.graphs import Graphs, Sizes, Values, as_graphs, chains, encode
 from depthsearch.strategies.ensembles import Ensemble, fit, train
-from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, GraphPredictor, Setting
+from depthsearch.strategies.graph_predictor import CANDIDATES, PAPER, RECOMMENDED, GraphPredictor, Setting
+from depthsearch.strategies.predictor_choice import FOLDS, cross_validated
 
 __all__ = [
     "PAPER",
@@ -33,7 +34,10 @@ __all__ = [
 def fit_ensemble(
     adjacency: Values, operations: Values, n_vertices: Values, labels: Values, seeds: Iterable[int] = range(5)
 ) -> Ensemble:
-    """Fits networks of the recommended setting, one a seed; a call of what is returned predicts.
+    """Fits networks of a recommended setting, one a seed; a call of what is returned predicts.
+
+    Which of `CANDIDATES` they have, labels as they are or by how far they lie below a bound, is chosen by cross
+    validation within these graphs, if there are ten or more: what the page of results calls "chosen, ensemble".
 
     `predict(adjacency, operations, n_vertices)` is the mean of the networks (B,) in the unit of the labels, and
     `predict.members(...)` what each of them says (S, B): their spread is the ensemble's uncertainty.
@@ -49,7 +53,11 @@ def fit_ensemble(
     Raises:
         ValueError: shapes do not fit, labels are not finite, or there are fewer than two graphs.
     """
-    return fit(as_graphs(adjacency, operations, n_vertices), labels, seeds, RECOMMENDED)
+    graphs, setting = as_graphs(adjacency, operations, n_vertices), RECOMMENDED
+    n = len(graphs.n_vertices)
+    if n >= 2 * FOLDS:
+        setting = min(CANDIDATES.values(), key=lambda s: cross_validated(graphs, labels, [torch.arange(n)], s)[0])
+    return fit(graphs, labels, seeds, setting)
 
 
 # Depth and width.

@@ -12,13 +12,15 @@ from depthsearch.data.graphs import Graphs, Values
 from depthsearch.strategies.ensembles import fit
 from depthsearch.strategies.graph_predictor import Setting
 
+FOLDS = 5
+
 
 def cross_validated(
     graphs: Graphs,
     labels: Values,
     rows: Sequence[Tensor],
     setting: Setting,
-    folds: int = 5,
+    folds: int = FOLDS,
     repeats: int = 1,
     seed: int = 0,
 ) -> list[float]:

@@ -135,7 +135,7 @@ class CellChain(DepthStudy):
 
     @classmethod
     def chosen(cls, studies: Sequence[Any], options: argparse.Namespace) -> list[Any]:
-        small = dict(cls.REDUCED) if options.reduced and not options.quick else {}
+        small = dict(cls.REDUCED) if options.reduced else {}
         names = ("data_set", "epochs", *cls.OPTIONS)
         given = {name: value for name in names if (value := getattr(options, name)) is not None}
         return [replace(study, **small | given) for study in super().chosen(studies, options)]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from depthsearch.cells.fingerprints import hashes_of_graphs
 from depthsearch.data.graphs import Graphs
 from depthsearch.measuring.yardsticks import edit_distances, scores
 from depthsearch.strategies.ensembles import Ensemble, fit, fit_classifier
@@ -53,6 +54,18 @@ class Pool:
         for part in (*map(np.asarray, self.graphs), self.labels, self.known):
             found.update(np.ascontiguousarray(part).tobytes())
         return found.hexdigest()[:8]
+
+    @cached_property
+    def classes(self) -> np.ndarray:
+        """(n,) numbers: equal ones are one graph, in another order of vertices or not, as networks see it."""
+        adjacency, operations, vertices = map(np.asarray, self.graphs)
+        inside = np.arange(adjacency.shape[1]) < vertices[:, None]
+        labels = np.where(inside, operations.argmax(-1), operations.shape[-1])
+        return np.unique(hashes_of_graphs(adjacency, labels), return_inverse=True)[1]
+
+    def unseen(self, train: Rows) -> np.ndarray:
+        """(n,): which have a label that counts and are no graph that was learnt from."""
+        return self.known & ~np.isin(self.classes, self.classes[train])
 
     def rows(self, rows: Rows) -> Graphs:
         return self.graphs.rows(torch.as_tensor(rows))
@@ -144,13 +157,12 @@ def _together(trains: Sequence[Rows]) -> tuple[Rows, list[Tensor]]:
 
 
 def scored(pool: Pool, train: Rows, predicted: np.ndarray, evaluated: Mapping[str, Rows]) -> list[dict]:
-    """`scores` of predictions (n,) on sets of rows, less those that are unknown or were learnt from.
+    """`scores` of predictions (n,) on sets of rows, less those that are unknown or a graph that was learnt from.
 
     Returns:
         a row for each set: `evaluated`, `n_train`, `n`, `mse` (percent squared), `kendall_tau`, `r2`.
     """
-    counts, found = pool.known.copy(), []
-    counts[train] = False
+    counts, found = pool.unseen(train), []
     for name, rows in evaluated.items():
         rows = rows[counts[rows]]
         about = {"evaluated": name, "n_train": len(train), "n": len(rows)}

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,15 +17,13 @@ import torch
 
 from depthsearch.data.files import DataError
 from depthsearch.running.study import Learner, Problem
-from depthsearch.strategies.graph_predictor import PAPER, RECOMMENDED, Setting
+from depthsearch.strategies.graph_predictor import CANDIDATES, PAPER, Setting
+from depthsearch.strategies.predictor_choice import FOLDS
 from depthsearch.studies.alone import fields_in
 from depthsearch.studies.in_parts import Done, InParts
 from depthsearch.studies.prediction import Pool, chosen_settings, members
 from depthsearch.studies.trained_pools import MADE_UP, NB101, POOLS, pool_of
 
-SMALL = replace(RECOMMENDED, width=32, hidden=32)
-CANDIDATES = {"counts": SMALL, "counts, bounded": replace(SMALL, bounded=True)}  # cross validation chooses one
-FOLDS = 5
 LIMIT = 91.0  # percent: what the paper's classifier keeps, of cells of NAS-Bench-101
 
 
@@ -155,7 +153,7 @@ class PredictorStudy:
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in UNSAID}
         epochs = self.limited(PAPER).epochs
         how = {
-            "candidates": {name: asdict(setting) for name, setting in self.candidates.items()},
+            "candidates": {name: setting.said() for name, setting in self.candidates.items()},
             "folds": {"n": FOLDS},
         }
         how["training"] = {"epochs": epochs, "precision": "float32"}

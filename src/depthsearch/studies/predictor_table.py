@@ -18,11 +18,20 @@ from depthsearch.studies.prediction import Pool, members, scored, two_stages
 from depthsearch.studies.predictor import LIMIT, PredictorStudy, rounded
 
 PUBLISHED, ONCE = "as published", "as published, transpose normalised once"
+XAVIER, SCALED = "as published, Xavier uniform throughout", "as published, labels normalised by those learnt from"
 CHOSEN, ENSEMBLE, CLASSIFIER = "chosen", "chosen, ensemble", "chosen, ensemble, classifier in front"
-NETWORKS = {PUBLISHED: 1, ONCE: 1, CHOSEN: 1}  # else those of an ensemble; yardsticks have none
+NETWORKS = dict.fromkeys(
+    (PUBLISHED, ONCE, XAVIER, SCALED, CHOSEN), 1
+)  # else those of an ensemble; yardsticks have none
 SPLIT = re.compile(r"(91-)?(nested-)?([1-9]\d*)")
 POINTS = 500  # of a scatter
-ONCE_UP_TO = 200  # graphs from which the effect of the double normalisation is measured: more cost more
+AS_PUBLISHED = replace(PAPER, xavier_head=False)  # as the reproduction by ultmaster starts it
+ONE_STEP = {  # other in one thing; labels have no published scale where they are no accuracies of NAS-Bench-101
+    ONCE: replace(AS_PUBLISHED, twice_normalised=False),
+    XAVIER: replace(AS_PUBLISHED, xavier_head=True),
+    SCALED: AS_PUBLISHED,
+}
+ONE_STEP_UP_TO = 200  # graphs from which the effect of these is measured: more cost more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +72,8 @@ class Prediction(PredictorStudy):
 
     def configuration(self) -> dict:
         scale = self.published_scale
-        return super().configuration() | ({} if scale is None else {"published": {"scale": list(scale)}})
+        published = AS_PUBLISHED.said() | ({} if scale is None else {"scale": list(scale)})
+        return super().configuration() | {"published": published, "scored": "other graphs than those learnt from"}
 
     def trains(self, pool: Pool, seeds: Sequence[int]) -> list[np.ndarray]:
         n, size = len(pool.labels), self.size
@@ -93,17 +103,19 @@ class Prediction(PredictorStudy):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        once = (ONCE,) if self.size <= ONCE_UP_TO and "nested-" not in self.split else ()
-        return ("yardsticks", PUBLISHED, *once, ENSEMBLE)
+        few = self.size <= ONE_STEP_UP_TO and "nested-" not in self.split
+        steps = [name for name in ONE_STEP if few and (name != SCALED or self.published_scale is not None)]
+        return ("yardsticks", PUBLISHED, *steps, ENSEMBLE)
 
     def do(
         self, part: str, pool: Pool, trains: Sequence[np.ndarray], seeds: Sequence[int], found: Sequence[dict]
     ) -> list[dict]:
         if part == "yardsticks":
             predicted = self._yardsticks(pool, trains, seeds)
-        elif part in (PUBLISHED, ONCE):
-            setting = self.limited(replace(PAPER, twice_normalised=part == PUBLISHED))
-            values = members(pool, trains, [setting] * len(trains), [[seed] for seed in seeds], self.published_scale)
+        elif part in (PUBLISHED, *ONE_STEP):
+            setting = self.limited(ONE_STEP.get(part, AS_PUBLISHED))
+            scale = None if part == SCALED else self.published_scale
+            values = members(pool, trains, [setting] * len(trains), [[seed] for seed in seeds], scale)
             predicted = [{part: own[0]} for own in values]
         else:
             predicted = self._ensembles(pool, trains, seeds, found)
@@ -140,7 +152,7 @@ class Prediction(PredictorStudy):
             networks = 0 if name in NAMES else NETWORKS.get(name, self.ensemble)
             about = {"predictor": name, "networks": networks}
             rows += [about | row for row in scored(pool, train, values, self.evaluated(pool))]
-        new = np.flatnonzero(pool.known & ~np.isin(np.arange(len(pool.known)), train))
+        new = np.flatnonzero(pool.unseen(train))
         shown = new[:: math.ceil(len(new) / POINTS)]
         points = found.get("points", {"true": rounded(pool.labels[shown])})
         points |= {name: rounded(predicted[name][shown]) for name in (PUBLISHED, ENSEMBLE) if name in predicted}

@@ -218,8 +218,7 @@ class CellSearch(Alone):
         precision = precision_asked(options)
         names = ("data_set", "epochs", *cls.OPTIONS, *cls.RATES)
         given = {name: value for name in names if (value := getattr(options, name)) is not None}
-        small = options.reduced and not options.quick
-        reduced = [{**cls.REDUCED, **cls.TUNED.get(study.kind, {})} if small else {} for study in studies]
+        reduced = [{**cls.REDUCED, **cls.TUNED.get(s.kind, {})} if options.reduced else {} for s in studies]
         return [replace(s, precision=precision, **own | given) for s, own in zip(studies, reduced, strict=True)]
 
 

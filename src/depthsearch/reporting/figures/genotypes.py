@@ -101,7 +101,8 @@ def curves(rows: pd.DataFrame, history: pd.DataFrame) -> Figure | None:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_beside(axes[-1])
     means = "geometric means" if "valid_loss" in drawn else "means"
-    return titled(figure, f"{_size(rows)}: {means} over cells; band: one standard deviation of random cells")
+    kept = "to the last epoch, not to the one that is kept"
+    return titled(figure, f"{_size(rows)}: {means} over cells, {kept}; band: one standard deviation of random cells")
 
 
 def _curve(ax: Axes, kind: str, values: pd.Series, scale: Callable[[pd.Series], pd.Series]) -> None:

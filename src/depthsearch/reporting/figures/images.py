@@ -41,12 +41,13 @@ def image_posteriors(tables: Tables) -> Figure | None:
     depths, _ = ldn_and_ddn(tables["depths"], "images")
     if ldn.empty:
         return None
-    sets = ldn["data_set"].unique()
+    sets, drawn = ldn["data_set"].unique(), []
     figure, axes = plt.subplots(2, len(sets), figsize=(4.2 * len(sets), 5.2), sharex="col", squeeze=False)
     for (ax, likelihood), name in zip(axes.T, sets, strict=True):
         here, rows, other = (t[t["data_set"] == name] for t in (ldn, depths, ddn))
         max_depth = reference_depth(here)
         here, rows = (t[t["max_depth"] == max_depth] for t in (here, rows))
+        drawn.append(here)
         depth_posterior(ax, rows)
         chosen = here["pruned_depth"]
         for part in (ax, likelihood):
@@ -64,7 +65,8 @@ def image_posteriors(tables: Tables) -> Figure | None:
             legend_above(part)
     beside = f"; DDN {repeats(ddn)}" if len(ddn) else ""
     beside += ", that of depth 0, which lies far below, left out" if (ddn["max_depth"] == 0).any() else ""
-    return titled(figure, f"q(d) of LDN, {_made(ldn)}{beside}")
+    bands = "red: range of d_opt; blue: one standard deviation of LDN-95"
+    return titled(figure, f"q(d) of LDN, {_made(pd.concat(drawn))}{beside}; {bands}")
 
 
 def image_depths(tables: Tables) -> Figure | None:
@@ -113,15 +115,17 @@ def image_depths(tables: Tables) -> Figure | None:
 def image_curves(tables: Tables) -> Figure | None:
     """Error and log-likelihood over the epochs on the points that select one, means over repeats, a line a depth.
 
-    A mean ends where the first repeat does. Dots: of each run the epoch that was kept, and what it had there. The
-    scales are logarithmic, log-likelihoods negated.
+    A mean ends where the first repeat does. Circles and diamonds: of each run the epoch that was kept, and what it had
+    there. The scales are logarithmic, log-likelihoods negated.
     """
     runs, curves = (with_blocks(pd.concat(ldn_and_ddn(tables[name], "images"))) for name in ("runs", "curves"))
     if runs.empty or curves.empty:
         return None
     which = "test" if runs["protocol"].iloc[0] == "paper" else "validation"
-    sets, depths = runs["data_set"].unique(), sorted(runs["max_depth"].unique())
-    shades = dict(zip(depths, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(depths))), strict=True))
+    sets, shades = runs["data_set"].unique(), {}
+    for kind, name, ends in (("DDN", "viridis", (0.0, 0.9)), ("LDN", "Reds", (0.9, 0.5))):
+        depths = sorted(runs.loc[runs["kind"] == kind, "max_depth"].unique())
+        shades[kind] = dict(zip(depths, plt.get_cmap(name)(np.linspace(*ends, len(depths))), strict=True))
     size = (4.2 * len(sets) + 1.4, 5.4)
     figure, axes = plt.subplots(2, len(sets), figsize=size, sharex=True, squeeze=False)
     drawn = sorted(set(zip(curves["kind"], curves["max_depth"], strict=True)))  # of all data sets, as the legend is
@@ -129,14 +133,15 @@ def image_curves(tables: Tables) -> Figure | None:
         for ax, (label, (metric, scale)) in zip(column, MEASURED.items(), strict=True):
             for kind, depth in drawn:
                 logged, own = (t[t[SETTING].eq([name, kind, depth]).all(axis=1)] for t in (curves, runs))
-                _curve(ax, logged, own, f"valid_{metric}", scale, f"{kind}, D = {depth}", shades[depth])
+                _curve(ax, logged, own, f"valid_{metric}", scale, f"{kind}, D = {depth}", shades[kind][depth])
             ax.set_yscale("log")
             log_ticks(ax.yaxis, (1, 2, 5))
             ax.set_ylabel(label)
         column[0].set_title(name)
         column[1].set_xlabel("epoch")
     legend_beside(axes[0, -1])
-    said = f"on {which} points, {_made(runs)}: means while all repeats train; dots: the epoch that each kept"
+    marks = "circles, of LDN diamonds: the epoch that each kept"
+    said = f"on {which} points, {_made(runs)}: means while all repeats train; {marks}"
     return titled(figure, said)
 
 

@@ -125,7 +125,9 @@ def spiral_depths(tables: Tables, family: str = "spirals") -> Figure | None:
         ax.set_xticks([0, 2, 5, 10, 20, 50, 100], ["0", "2", "5", "10", "20", "50", "100"])
         ax.legend(frameon=False, fontsize="small")
     return titled(
-        figure, f"spirals{held_out(family)}, LDN {repeats(ldn)}, DDN {repeats(ddn)}; losses: median, quartiles"
+        figure,
+        f"spirals{held_out(family)}, LDN {repeats(ldn)}, DDN {repeats(ddn)}; losses: median, quartiles, depths "
+        "linear to 10, then logarithmic",
     )
 
 

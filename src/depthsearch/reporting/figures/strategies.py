@@ -107,20 +107,23 @@ def costs(tables: Tables) -> Figure | None:
             ax.set_yticks(range(len(own)), own if ax is regret else [], fontsize="small")
             ax.set_ylim(len(own) - 0.5, -0.5)
             ax.grid(axis="y", lw=0.3)
-            ax.set_title(family, fontsize="medium")
+            ax.set_title(f"{family}, {_n(rows)}", fontsize="medium")
         regret.axvspan(-LIKELIHOOD_MARGIN, LIKELIHOOD_MARGIN, color="0.9", lw=0, zorder=0)
         regret.set_xscale("symlog", linthresh=LIKELIHOOD_MARGIN)
+        low, high = regret.get_xlim()
         regret.xaxis.set_major_formatter("{x:g}")
-        regret.set_xlabel("regret, retrained (nats); grey: within the margin", fontsize="small")
+        ticks = [t for s in (-1, 1) for t in s * LIKELIHOOD_MARGIN * np.array([1, 5, 25, 100])]
+        regret.set_xticks([t for t in [*ticks, 0] if low <= t <= high])
+        regret.set_xlim(low, high)
+        regret.tick_params(axis="x", labelsize="small")
+        regret.set_xlabel("regret, retrained (nats); grey, linear: below 0.02", fontsize="small")
         cost.set_xscale("log")
         cost.set_xlabel("cost of the search (blocks run forward x points)", fontsize="small")
         cost.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         cost.xaxis.set_major_formatter("{x:.0e}")
         cost.xaxis.set_minor_formatter(NullFormatter())
         cost.tick_params(labelsize="small")
-    return titled(
-        figure, f"regret and cost, {_n(tables['strategies'])}: left a dot a repeat, a dash their mean; right means"
-    )
+    return titled(figure, "regret and cost: left a dot a repeat, a dash their mean; right means")
 
 
 def entropies(tables: Tables) -> Figure | None:
@@ -157,11 +160,14 @@ def shifts(tables: Tables, family: str) -> Figure | None:
             drawn = {"color": DRAWN[name], "label": name} if name in DRAWN else {"color": "0.75"}
             ax.plot(middle.index, middle, "o-", ms=2.5, lw=1, **drawn)
         ax.plot([], [], "-", color="0.75", label="all others")
+        if metric == "auroc":
+            ax.axhline(0.5, color="k", lw=0.8, ls=":", label="chance")
         ax.set(xlabel="distance moved (std)" if family == "spirals" else "rotation (degrees)", ylabel=label)
+    angles = " and angles" if family == "spirals" else ""
     if family == "spirals":  # whose points can be moved far
         axes[0].set_yscale("symlog", linthresh=1)
     legend_beside(axes[-1])
-    return titled(figure, f"{family} under shift, {_n(rows)}: median")
+    return titled(figure, f"{family} under shift, {_n(rows)}: medians over repeats{angles}")
 
 
 def _n(rows: pd.DataFrame) -> str:

@@ -83,7 +83,7 @@ def best_ddn(ddn: pd.DataFrame, metric: str) -> pd.DataFrame:
     judged at a depth that it chose: each half of the repeats, the first and the second, chooses for the other. A single
     repeat chooses for itself: by its test points, that is no search (`is_search`).
     """
-    column, whole = f"{'valid' if has_validation(ddn) else 'DDN_test'}_{metric}", _with_most_repeats(ddn)
+    column, whole = f"{'valid' if has_validation(ddn) else 'DDN_test'}_{metric}", with_most_repeats(ddn)
     seeds = _shared(whole)
     if len(seeds) < 2:  # there is no other to choose
         return ddn[ddn["max_depth"] == _best_depth(whole, column, metric)]
@@ -101,10 +101,11 @@ def is_search(ddn: pd.DataFrame) -> bool:
 
 
 def _has_halves(ddn: pd.DataFrame) -> bool:
-    return len(_shared(_with_most_repeats(ddn))) > 1
+    return len(_shared(with_most_repeats(ddn))) > 1
 
 
-def _with_most_repeats(ddn: pd.DataFrame) -> pd.DataFrame:
+def with_most_repeats(ddn: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the depths with the most repeats, among which `best_ddn` chooses."""
     repeats = ddn.groupby("max_depth")["seed"].nunique()
     return ddn[ddn["max_depth"].isin(repeats[repeats == repeats.max()].index)]
 

@@ -4,7 +4,7 @@ import pandas as pd
 
 TUNING = (
     "2026-11-28T10:11",
-    "Every strategy has three settings and two seeds, 100 and 101, which are used for nothing else. Taken is the "
+    "Every strategy has three settings and two seeds, 100 and 101, which the tables do not have. Taken is the "
     "setting of the lowest validation loss that the search itself ends with, a mean over seeds; of equals the first. "
     "That is its mean over the last quarter of the epochs, in training mode, on the half that alpha is learnt on; of "
     "random search the loss of the cell that it chose. No trained cell of the table is looked at.",
@@ -26,8 +26,8 @@ TUNING_TEXT = (
 TUNING_DEPTH = (
     "2026-11-28T18:02",
     "Every strategy has three learning rates and eight runs of each: spirals of 450 and of 810 degrees, which the "
-    "comparison does not have, four repeats. It is that of the weights of depths for those that mix depths (0.003, "
-    "0.02, 0.1), of the network for the others (0.03, 0.1, 0.3); the networks of the pool, of depth 8 and 16, stand "
+    "comparison does not have, four repeats. It is that of alpha, the weights of depths, for DARTS and DrNAS (0.003, "
+    "0.02, 0.1), of the network for all others (0.03, 0.1, 0.3); the networks of the pool, of depth 8 and 16, stand "
     "for manual search, random search, the predictor and what is retrained. Taken is the rate of the highest "
     "validation log-likelihood of the network as searched, a mean over its runs, where a run that diverged counts as "
     'minus infinity; of equals the lowest rate. No test point is looked at. "DARTS (paper)" has the paper\'s rate, and '

@@ -23,8 +23,8 @@ PAPERS = {"DARTS": (54.30, 38.97, 18.41), "DrNAS": (94.36, 73.51, 46.34)}
 REDUCED = "**Ours are reduced searches: they stand beside the papers', which are of full size, not against them.**"
 YARDSTICKS_SAID = """Yardsticks are looked up in the table, nothing is trained for them here. A look is at the
 validation accuracy of a cell after 12 epochs at full size: ten looks are ten such trainings, far more than a reduced
-search spends. "Most parameters" and "all 3x3" take no look; "best on CIFAR-10" is the best by the accuracies shown,
-out of reach for any search."""
+search spends. "Most parameters" and "all 3x3" take no look; "best on CIFAR-10" is the best by the accuracies shown, out
+of reach for any search. They are shown beside; the rule below judges searches against each other alone."""
 FIGURE = "![Trajectories of the searches](figures/cells_trajectory_c10.png)"
 
 
@@ -70,8 +70,8 @@ the three that the progressive search keeps, ln 3 = 1.099). Changes: how often, 
 an edge became another. Operation evaluations: operations that images pass, forward, all told; one on 1/K of the
 channels counts 1/K. The progressive search leaves alpha alone for a fifth of each stage, in whole epochs: a stage of
 few epochs has more, and opens its new channels nearly at once. Seconds are wall time beside other work on the machine,
-so they are upper bounds; random search trains many small networks, whose stems, classifiers and steps are in its
-seconds and not in its evaluations."""
+so they are upper bounds, and far apart from run to run; random search trains many small networks, whose stems,
+classifiers and steps are in its seconds and not in its evaluations."""
 
 
 def _worth(rows: pd.DataFrame) -> list[str]:
@@ -92,8 +92,8 @@ def _worth(rows: pd.DataFrame) -> list[str]:
         "cells (for DrNAS an option has the probability that it is the largest of a draw); means over repeats. Mode: "
         "the most likely cell. Near the best: within 0.5 points of it.",
         markdown(belief_table(searched)),
-        "By epoch, reduced searches, medians over repeats: above the range of 100 drawn cells and the cell of the mean "
-        "weights, as in DrNAS's figure; below the exact quantiles.",
+        "By epoch, reduced searches, medians over repeats. Upper row: the range of 100 drawn cells and the cell of the "
+        "mean weights, as in DrNAS's figure; lower row: the exact quantiles.",
         FIGURE,
     ]
 
@@ -143,7 +143,7 @@ def belief_table(rows: pd.DataFrame) -> pd.DataFrame:
     for kind, runs in _in_order(rows[rows["c10_mean"].notna()]):
         row = {"method": kind, "n": runs["seed"].nunique(), "mode": spread_of(runs["c10_mode"])}
         row |= {"mean": spread_of(runs["c10_mean"])}
-        row |= {f"{q} %": f"{runs[f'c10_q{q}'].mean():.2f}" for q in ("05", "50", "95")}
+        row |= {f"{int(q)} %": f"{runs[f'c10_q{q}'].mean():.2f}" for q in ("05", "50", "95")}
         near = {"P(near the best)": "near_best", "P(best)": "best"}
         table.append(row | {name: f"{runs[f'c10_{short}'].mean():.2g}" for name, short in near.items()})
     return pd.DataFrame(table)
@@ -155,12 +155,13 @@ def moved_table(rows: pd.DataFrame) -> pd.DataFrame:
     for kind, runs in _in_order(rows):
         ends = [runs[f"entropy_{when}"].dropna() for when in ("start", "end")]
         row = {"method": kind, "n": runs["seed"].nunique(), "diverged": int(runs["diverged_epoch"].notna().sum())}
-        row["setting"] = ", ".join(f"{setting:g}" for setting in sorted(runs["setting"].unique()))
+        tried = sorted(runs["setting"].unique())
+        row["rate of alpha (random search: epochs)"] = ", ".join(f"{setting:g}" for setting in tried)
         row |= {"entropy, start": number(ends[0].mean(), ".3f")}
         row |= {"entropy, end": spread(ends[1])}
         row |= {"changes": spread(runs["changes"])}
         if runs["skip_only"].notna().any():  # a recurrent cell has no such operation
-            row |= {"skips alone": f"{int(runs['skip_only'].sum())} of {len(runs)}"}
+            row |= {"only skips": f"{int(runs['skip_only'].sum())} of {len(runs)}"}
         row |= {"skips": spread(runs["skips"])} if runs["skips"].notna().any() else {}
         row |= {"operation evaluations": f"{runs['operation_evaluations'].mean():.3g}"}
         row |= {"seconds, median": f"{runs['seconds'].median():.3g}"}

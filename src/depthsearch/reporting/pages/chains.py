@@ -11,9 +11,11 @@ from depthsearch.reporting.words import difference_said, images_said, markdown, 
 
 INTRO = """The cells of NAS-Bench-201 keep the shape of what they see, so a chain of x + cell(x) behind one stem is a
 residual network whose depth can be learnt by the closed-form ELBO and cut. The cell of a strategy is that of the search
-that ended with the least validation loss. *Fixed*: the chain of depth D. *Learnt*: the chain of at most D, cut at
-d_opt (LDN-95). *Retrained*: a chain of depth d_opt, trained from scratch. Test error in percent, mean ± standard
-deviation over repeats. A chain of cells without convolutions keeps all parameters, those of its stem and head."""
+that ended with the least validation loss. *Fixed*: the chain of depth D. *Learnt*: the chain of at most D, cut at d_opt
+(LDN-95). *Retrained*: a chain of depth d_opt, trained from scratch. Test error in percent, mean ± standard deviation
+over repeats. A chain of cells without convolutions keeps all parameters, those of its stem and head. Differences are
+over cells, each a mean of its repeats, which share their seeds; the cells are those of the strategies and of
+yardsticks, not a random draw."""
 FIGURE = "![Chains of cells: errors, and what is believed of depth](figures/cells_depth.png)"
 
 

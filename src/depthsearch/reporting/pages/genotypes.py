@@ -39,8 +39,8 @@ TRAINED = {
     "test_images": "tested on {} images",
 }
 MOVED = """Entropy of the mixing weights, nats, a mean over edges; where all options are alike it is ln 8 = 2.079 for
-DARTS, ln 7 = 1.946 for DrNAS, and ln 4 = 1.386 for the four options that the progressive search keeps: what it falls by
-beyond that is learnt. Changes: how often, over all epochs, the largest option of one of the 28 edges became another.
+DARTS, ln 7 = 1.946 for DrNAS, and ln 4 = 1.386 for the four options that the progressive search keeps: only a fall
+below that is learnt. Changes: how often, over all epochs, the largest option of one of the 28 edges became another.
 Skips: skip connections among the 16 operations of the two cells. Operation evaluations: operations that images pass,
 forward, all told; one on 1/K of the channels counts 1/K. Seconds are wall time beside other work on the machine, so
 they are upper bounds. **A search whose entropy and largest options stay where they were has found nothing.**"""
@@ -51,7 +51,7 @@ others, as in the papers: it opens but a part of them."""
 FIGURES = """![Trained cells by where they are from](figures/genotypes_error_{0}.png)
 
 ![Learning curves of trained cells by where they are from](figures/genotypes_curves_{0}.png)"""
-DRAWINGS = """A cell that was found, and a random one; of either kind the one of the least {1}:
+DRAWINGS = """A cell that was found, and a random one; of either kind the one of the least {1}: {2}.
 
 ![A cell that was found](figures/genotypes_found_{0}.png)
 
@@ -133,8 +133,15 @@ def _of_data(name: str, rows: pd.DataFrame) -> list[str]:
         markdown(rules_table(rows, [measure.rule])),
         "Every cell:",
         markdown(cells_table(cells, measure)),
-        *([DRAWINGS.format(name, measure.short)] if len(best_of_each(rows)) == 2 else []),
+        *([DRAWINGS.format(name, measure.short, _drawn(rows, measure))] if len(best_of_each(rows)) == 2 else []),
     ]
+
+
+def _drawn(rows: pd.DataFrame, measure: Measure) -> str:
+    """Which cells are drawn, and how well they do."""
+    values = {row["cell"]: row for row in best_of_each(rows).values()}
+    of = [f"{row['kind']}, {cell}, {measure.scale * row[measure.column]:.2f}" for cell, row in values.items()]
+    return "; ".join(of)
 
 
 def _trained(rows: pd.DataFrame) -> str:

@@ -121,13 +121,14 @@ ORIGINAL_COLUMNS = {"mean true-class probability": "mean_true_class_probability"
 
 
 def image_table(tables: Tables, columns: Mapping[str, str] = METRIC_COLUMNS) -> pd.DataFrame:
-    """LDN at the `claimed_depth` and DDN of all depths, of which the best is named: test set, mean and deviation."""
+    """LDN, the `claimed_depth` first, and DDN, the best named, at each depth: test set, mean and deviation."""
     rows = []
     for cohort_name, cohort in cohorts(tables).items():
         for data_set, ldn, ddn in of_data_sets(cohort["runs"]):
-            depth = claimed_depth(ldn, ddn)
-            at = ldn[ldn["max_depth"] == depth]
-            methods = [(variant, f"{variant} (D = {depth})", at) for variant in ("LDN-95", "LDN-full")]
+            claimed, methods = claimed_depth(ldn, ddn), []
+            for depth in sorted(set(ldn["max_depth"]) - {0}, key=lambda d: (d != claimed, d)):
+                at = ldn[ldn["max_depth"] == depth]
+                methods += [(variant, f"{variant} (D = {depth})", at) for variant in ("LDN-95", "LDN-full")]
             best = best_ddn(ddn, "log_likelihood") if is_search(ddn) else ddn.iloc[:0]
             how = f"best log-likelihood on {chosen_on(ddn)}"
             for d, runs in ddn.groupby("max_depth"):

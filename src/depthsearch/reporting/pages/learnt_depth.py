@@ -79,11 +79,12 @@ def in_words(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
     said += f"; on the seeds that chose it {difference_said(gap(choosing, *best, 'test_error'), 100, 'points')}."
     if best[1] != FITS[0]:
         alone = gap(confirming, best[0], FITS[0], "test_error")
-        said += f" With q as learnt: {difference_said(alone, 100, 'points')}."
+        said += f" These are two changes; the first alone, q as learnt: {difference_said(alone, 100, 'points')}."
     for column, name in OFF.items():
         other = gap(confirming, *best, column)
+        unit = "nats" if column.endswith("log_likelihood") else ""
         hurts = "it hurts" if other.high < 0 else "it helps" if other.low > 0 else "no difference seen"
-        said += f" {name[0].upper()}{name[1:]}: {difference_said(other)}, {hurts}."
+        said += f" {name[0].upper()}{name[1:]}: {difference_said(other, unit=unit)}, {hurts}."
     return said
 
 
@@ -108,7 +109,10 @@ def trained_again(rows: pd.DataFrame, ldn: pd.DataFrame) -> str:
     again = ldn.set_index("seed")["LDN-95_test_error"]
     all_seeds = gap(rows, *best, "test_error")
     others = interval_of(ours - again)
-    other_said, all_said = (difference_said(interval, 100, "points") for interval in (others, all_seeds))
+    other_said, all_said = (
+        difference_said(interval, 100, "points") + ("" if interval.high < 0 < interval.n else ", no difference seen")
+        for interval in (others, all_seeds)
+    )
     return (
         "**Does that depend on one training?** Rounding alone (another processor, another version of the code) changes "
         "which network a seed gives, so we compare with another training of the same network too. Minus the LDN of the "

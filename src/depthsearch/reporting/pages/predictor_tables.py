@@ -9,7 +9,7 @@ from depthsearch.reporting.tables.prediction import MARKS, ORDER
 from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import difference_said, span
 from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
-from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
+from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED, SCALED, XAVIER
 from depthsearch.studies.trained_pools import NB101
 
 PUBLISHED_ERRORS = {  # mean squared error (percent squared): of the paper, of its reproduction by ultmaster
@@ -83,47 +83,53 @@ def split_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 STEPS = {
     "the transpose normalised once, not twice": (ONCE, PUBLISHED),
-    "counts, a nonlinear head, a chosen setting": (CHOSEN, PUBLISHED),
+    "the head starts Xavier uniform": (XAVIER, PUBLISHED),
+    "labels normalised by those learnt from": (SCALED, PUBLISHED),
+    "all that *chosen* changes": (CHOSEN, PUBLISHED),
     "an ensemble": (ENSEMBLE, CHOSEN),
     "a classifier in front": (CLASSIFIER, ENSEMBLE),
 }
 
 
 def step_table(tables: Tables) -> pd.DataFrame:
-    """Paired differences between predictors that differ in one step."""
+    """Paired differences between predictors that differ in one step, or in all of those of the chosen one."""
     found = []
     for row, errors in compared(tables):
-        row |= {"n": len(errors)}
+        row = {"table": row["data_set"], "train → evaluation": f"{row['split']} → {row['evaluated']}", "n": len(errors)}
         for step, (new, old) in STEPS.items():
             row[step] = difference_said(interval_of(errors[new] - errors[old])) if {new, old} <= set(errors) else ""
         found.append(row)
     return pd.DataFrame(found)
 
 
-RIVALS = {RANDOM_SEARCH: "random", EVOLUTION: "evolution"}  # of the predictor, and how a column calls them
+RIVALS = {RANDOM_SEARCH: "random", EVOLUTION: "evolution"}  # of the predictors, and how a column calls them
+PREDICTORS = (PREDICTOR, WITH_CLASSIFIER)
 
 
-def selection_table(tables: Tables) -> pd.DataFrame:
-    """Accuracy of each search after as many trained cells, and the predictor's lead over its `RIVALS`."""
+def selection_table(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Accuracy of each search after as many trained cells, and the lead of the `PREDICTORS` over their `RIVALS`.
+
+    Returns:
+        the table of a page, and a row a lead: `table`, `scored`, `trained`, `predictor`, `rival`, `verdict`.
+    """
     rows = tables["predictor_selection"]
-    found = []
+    found, leads = [], []
     keys = ["data_set", "split", "scored"]
     for (data_set, _, scored), group in rows.groupby(keys, sort=False):
         n = int(group["n_train"].iloc[0])
         ends = [*(n + more for more in MARKS), int(group["trained"].max())]
         for trained in sorted(set(ends) & set(group["trained"])):
             at = group[group["trained"] == trained].pivot(index="seed", columns="search", values="accuracy")
-            row = {"table": data_set, "scored": scored, "learnt from": n, "trained": trained, "n": len(at)}
+            place = {"table": data_set, "scored": scored, "trained": trained}
+            row = {"table": data_set, "accuracy on": scored, "learnt from": n, "trained": trained, "n": len(at)}
             for name in (RANDOM_SEARCH, *(s for s in at if s not in (RANDOM_SEARCH, ORACLE)), ORACLE):
                 row[str(name)] = f"{at[name].mean():.2f} ± {at[name].std() if at[name].nunique() > 1 else 0:.2f}"
-            for rival, short in RIVALS.items():
-                if rival in at:
-                    lead = interval_of(at[PREDICTOR] - at[rival])
-                    row |= {f"{PREDICTOR} − {short}": difference_said(lead), f"better than {rival}": verdict(lead)}
-            both = interval_of(at[WITH_CLASSIFIER] - at[RANDOM_SEARCH])
-            row |= {f"{WITH_CLASSIFIER} − random": difference_said(both)}
+            for rival, predictor in ((r, p) for r in RIVALS if r in at for p in PREDICTORS):
+                lead = interval_of(at[predictor] - at[rival])
+                row |= {f"{predictor} − {RIVALS[rival]}": f"{difference_said(lead)}, {verdict(lead)}"}
+                leads.append(place | {"predictor": predictor, "rival": rival, "verdict": verdict(lead)})
             found.append(row)
-    return pd.DataFrame(found)
+    return pd.DataFrame(found), pd.DataFrame(leads)
 
 
 def verdict(lead: Interval) -> str:

@@ -111,17 +111,20 @@ def _guesses(found: Tables) -> str:
             beaten.append(where)
     said = ["**Which way of choosing a depth?**"]
     where = "; ".join(f"{guesses}, on {' and '.join(names)}" for guesses, names in unbeaten.items())
-    said += [f"No search is seen to beat these guesses: {where}."] if unbeaten else []
+    said += (
+        [f"No search is seen to beat these guesses, corrected for all comparisons (Holm): {where}."] if unbeaten else []
+    )
     said += [f"Every guess is beaten by a strategy on {' and '.join(beaten)}."] if beaten else []
     said += [f"Undecided on {' and '.join(undecided)}: needs {FEWEST} repeats."] if undecided else []
     return " ".join(said)
 
 
 HOW_TO_READ = """Runs: repeats x angles. Chosen depth: mean; the one chosen most often, in what share of runs (normal
-starts at D/2, and has chosen nothing where it stays there). Regret: test log-likelihood lost against the best fixed
-depth, after training the chosen one from scratch. Passes: blocks run forward, relative to LDN's; of a guess those of
-its network. Seen below the best: the whole 95 % interval of a paired difference is; for AUROC what is not seen above
-chance, 0.5, is not listed either. [Learning rates](results/strategies.md#learning-rates) are tuned for all but one.
+starts at D/2, the others uniform: where the weights of depths stay there, nothing is chosen). Regret: test
+log-likelihood lost against the best fixed depth, after training the chosen one from scratch. Passes: blocks run
+forward, relative to LDN's; of a guess those of its network. Seen below the best: the whole 95 % interval of a paired
+difference is, not corrected; for AUROC what is not seen above chance, 0.5, is not listed either.
+[Learning rates](results/strategies.md#learning-rates) are tuned on spirals, for all but DARTS (paper).
 [All twelve strategies, three guesses, images, intervals](results/README.md#ways-of-choosing-a-depth)."""
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.reporting.judging.claims import image_claims, spiral_claims
+from depthsearch.reporting.judging.claims import image_claims, spiral_claims, with_most_repeats
 from depthsearch.reporting.judging.rules import FEWEST, SELECTED_AT, rules_table
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import (
@@ -18,9 +18,9 @@ from depthsearch.reporting.pages.images import (
     test_metrics,
 )
 from depthsearch.reporting.pages.spirals import bends, spirals_part, told
-from depthsearch.reporting.parts import cohorts, first_cohorts
+from depthsearch.reporting.parts import cohorts, first_cohorts, ldn_and_ddn
 from depthsearch.reporting.tables.schema import FAIR, RUNS, Tables, stacked
-from depthsearch.reporting.words import markdown, not_shown
+from depthsearch.reporting.words import listed, markdown, not_shown
 from depthsearch.studies.spirals import Spirals
 
 
@@ -38,7 +38,8 @@ def results_page(tables: Tables, every: Tables, others: Sequence[str], strategie
 
 Generated from the saved runs by `make figures` (tables, this page and the figures); no number here is typed. The exact
 versions of all packages behind the committed results are in [requirements.lock](../requirements.lock); benchmarks name
-theirs. Runs that do not say when they started were made before 2026-11-28, with torch 2.15.0 instead.
+theirs. All figures: [figures](figures). Runs that do not say when they started were made before 2026-11-28, with torch
+2.15.0 instead.
 
 Cells: [what DARTS and DrNAS find](cells.md) on NAS-Bench-201, [in the DARTS space](genotypes.md). The
 [neural predictor](predictor.md). [What could make a learnt depth err less](learnt_depth.md).
@@ -78,8 +79,9 @@ def _claims(tables: Tables, every: Tables) -> str:
 
 *LDN*: a learnt depth network of at most D blocks. *LDN-full* predicts with all of them, marginalised over depth;
 *LDN-95* is cut at *d_opt*, the first depth whose probability is above 0.95 of the largest; *LDN-E* at the mean depth.
-*DDN*: a deterministic network of D blocks; the best is sought among the depths that have the most repeats. The
-*reference D* is the paper's 20 on spirals; on images the paper's 50, where it was run, else the largest that both have.
+*DDN*: a deterministic network of D blocks; the best by the metric compared, for ECE by log-likelihood, is sought among
+the depths that have the most repeats. The *reference D* is the paper's 20 on spirals; on images the paper's 50, where
+it was run, else the largest of those that both have in the most repeats.
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
 95 % t-interval; n is the number of repeats. A claim is "reproduced" where the whole interval lies where its rule says,
@@ -94,7 +96,8 @@ started, count among these; the networks of the pool, which strategies share, do
 ### On spirals
 
 Networks are kept by their training ELBO, which no test point enters. The best DDN is chosen on test points, as in the
-paper, but of other repeats than it is judged on. What could make LDN err less: [learnt_depth.md](learnt_depth.md).
+paper, but of other repeats than it is judged on, among D = {_sought(tables)}. What could make LDN err less:
+[learnt_depth.md](learnt_depth.md).
 
 {markdown(spiral_claims(tables))}
 
@@ -105,6 +108,12 @@ paper, but of other repeats than it is judged on. What could make LDN err less: 
 {markdown(image_claims(tables))}
 
 {calibration_of_depths(tables)}{protocol_gap(tables)}"""
+
+
+def _sought(tables: Tables) -> str:
+    """Among which depths the best DDN on spirals is sought."""
+    _, ddn = ldn_and_ddn(tables["runs"], "spirals")
+    return listed(sorted(with_most_repeats(ddn)["max_depth"].unique())) or "(none run)"
 
 
 def _fair(tables: Tables, every: Tables) -> str:
@@ -172,10 +181,10 @@ def _runs(tables: Tables, others: Sequence[str]) -> str:
 
 The spiral settings are the paper's: D = {paper.max_depth}, width {paper.width}, {paper.n} points, of which a tenth for
 training, arms that turn by {paper.stop_angle:g} degrees, noise of {paper.noise:g}; varied as listed, and with a noise
-of 0.15 where the number of points or the angle is. A batch has at most {paper.training.batch_size} points: where more
-are trained on, an epoch is two steps. A grid shorter than its script's was thinned to the machine at hand. Minutes are
-the wall time of training on the hardware named, divided among the repeats trained side by side and summed. Beside some
-scans other work ran, so they are upper bounds. A name that ends in `{FAIR}` is of `--protocol fair`.
+of 0.15 where the number of points or the angle is varied. A batch has at most {paper.training.batch_size} points: where
+more are trained on, an epoch is two steps. A grid shorter than its script's was thinned to the machine at hand. Minutes
+are the wall time of training on the hardware named, divided among the repeats trained side by side and summed. Beside
+some scans other work ran, so they are upper bounds. A name that ends in `{FAIR}` is of `--protocol fair`.
 
 {markdown(costs(tables))}{not_shown(others)}"""
 

@@ -26,31 +26,47 @@ from depthsearch.reporting.tables.schema import Tables, stacked
 from depthsearch.reporting.words import difference_said, markdown, most_often, not_shown, span, spread
 from depthsearch.strategies import METHODS
 from depthsearch.strategies.drnas import better_half
-from depthsearch.studies.choices import ImageChoice
+from depthsearch.studies.choices import ImageChoice, SpiralChoice
 from depthsearch.studies.seeds import CHOOSING
 
 REFERENCE = "LDN"
-HOW_TO_READ = """
+
+
+def _sizes() -> str:
+    spirals, shares = SpiralChoice().spirals, (SpiralChoice.SHARE, ImageChoice.SHARE)
+    trained_on = spirals.split(0).y_train.shape[-1]
+    held_out = round(shares[0] * trained_on)
+    return (
+        f"A spiral has {trained_on - held_out} training, {held_out} validation and {spirals.n - trained_on} test "
+        f"points, noise {spirals.noise:g};\nof images {shares[1]:.0%} of the training points are for validation."
+    )
+
+
+HOW_TO_READ = f"""
 Every strategy sees the same training and validation points; epochs are chosen by validation log-likelihood, and the
 test points are touched once. LDN and the other posteriors over depth (marginal likelihood to normal) choose the first
 depth whose probability is above 0.95 of the largest, DARTS and DrNAS the depth of the largest weight, manual search,
 random search and the predictor the depth (the last two a width too) of the best validation log-likelihood; a uniform
 guess is the mean over all D + 1 depths. [What each is](../experiments/README.md#ways-of-choosing-a-depth). *Searched*:
 as the search leaves it, with all depths mixed; *truncated*: the network of the chosen depth alone, weights inherited;
-*retrained*: a deterministic network of the chosen depth trained from scratch on training and validation points. Regret:
-log-likelihood lost, retrained, against the best deterministic depth of the preset width, picked on the test points
-(another width can do better: negative). Searches are charged the seconds, block evaluations (blocks run forward x
-points, but for the passes of image networks that estimate batch norm's statistics, alike for all) and networks of what
-they would have trained, a guess those of the one network that it takes, which stands for it as searched; other work on
-the machine may be in the seconds, it is not in the block evaluations. Mean ± standard deviation over data sets and
-repeats; differences are paired over repeats, mean and 95 % t-interval. DARTS and DrNAS give half of the training points
-to the weights of depths: as searched and truncated, their networks have learnt from the other half.
+*retrained*: a deterministic network of the chosen depth trained from scratch on training and validation points, its
+epoch the one of the best training loss, since no points are left to choose it by. Regret: log-likelihood lost,
+retrained, against the best deterministic depth of the preset width, picked on the test points (another width can do
+better: negative). Searches are charged the seconds, block evaluations (blocks run forward x points, but for the passes
+of image networks that estimate batch norm's statistics, alike for all) and networks of what they would have trained, a
+guess those of its one network, by which it is judged as searched too; other work on the machine may be in the seconds,
+it is not in the block evaluations. Mean ± standard deviation over data sets and repeats; differences are paired over
+repeats, mean and 95 % t-interval. DARTS and DrNAS give half of the training points to the weights of depths: as
+searched and truncated, their networks have learnt from the other half. {_sizes()}
 """
 
-WHICH = """When to use which. "Below" the best: the whole 95 % interval of the paired difference is, of one comparison,
-not corrected for how many there are; of few repeats it is wide, and little lies below."""
-REGRET = """Regret of a repeat, its mean over the data sets, and how far it lies above that of three guesses. "Better"
-or "worse": the interval excludes 0, and p, corrected for all strategies (Holm), is below 0.05 too:"""
+REDUCED = f"""Reduced: {ImageChoice.MOST_IMAGES} training images; D and the epochs were set beforehand by deterministic
+networks on seeds 100 and 101."""
+WHICH = """When to use which. "Below" the best: the whole 95 % interval of the paired difference lies below 0, not
+corrected for how many comparisons there are; of few repeats it is wide, and little lies below."""
+REGRET = """Regret of a repeat, its mean over the data sets, and the same minus that of three guesses (below 0: better
+than the guess). "Better" or "worse": the interval excludes 0, and p, corrected for all strategies (Holm), is below 0.05
+too:"""
 
 OLDER = """Compared before this rule, and not run again since: {}. There the weights of depths had a rate of 0.02,
 chosen without a record, and a network of the pool stopped as soon as its validation points were fitted, where the
@@ -104,7 +120,7 @@ def moved_table(curves: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         if len(ends):
             row = {"strategy": name, "entropy (nats)": spread(ends["depth_entropy"])}
             row |= {"mean depth": spread(ends["expected_depth"])}
-            table.append(row | {"chosen most often": f"{most_often(runs['depth'])} of runs"})
+            table.append(row | {"chosen most often, in a share of runs": most_often(runs["depth"])})
     return pd.DataFrame(table)
 
 
@@ -116,8 +132,8 @@ def _starts(deepest: int) -> str:
         f"{deepest / 2:g}), but for exact posterior and marginal likelihood, which start at the prior "
         f"({prior.entropy():.2f} nats, {prior.probs @ depths.double():.3g}), and Poisson and normal, which start "
         "around the middle. What stays at its start has chosen nothing. DrNAS drops half of the depths on the way: "
-        f"where the {kept} that it keeps are alike, it ends at ln {kept} = {np.log(kept):.2f} nats, and only what it "
-        "has less is learnt after that:"
+        f"where the {kept} that it keeps are alike, it ends at ln {kept} = {np.log(kept):.2f} nats, and only what "
+        "is below that was learnt afterwards:"
     )
 
 
@@ -263,19 +279,19 @@ def _looked_for_again(rows: pd.DataFrame, again: pd.DataFrame) -> str:
 
     return (
         f"These are repeats {rows['seed'].min()} to {rows['seed'].max()}, which the comparison has too: of the "
-        f"same draws and starts, at other angles. Looked for again on repeats {seeds.min()} to {seeds.max()}, used for "
-        f"nothing else, the rule takes {found(again)}, over all of these runs {found(stacked([rows, again]))}: so much "
-        "hangs on the seeds. The comparison has what was taken first."
+        f"same draws and starts, at other angles. Looked for again on repeats {seeds.min()} to {seeds.max()}, which "
+        f"it does not have, the rule takes {found(again)}, over all of these runs {found(stacked([rows, again]))}: so "
+        "much hangs on the seeds. The comparison has what was taken first."
     )
 
 
 def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame) -> str:
     sets = ", ".join(sorted(rows["data_set"].unique(), key=lambda name: (len(name), name)))
     counts = rows.groupby(["data_set", "strategy"])["seed"].nunique()
-    reduced = "" if not is_reduced(family) else f" Reduced: {ImageChoice.MOST_IMAGES} training images."
+    reduced = "" if not is_reduced(family) else f" {REDUCED}"
     own = rows[rows["strategy"].isin(list(METHODS))]  # searches train no networks but those of the pool
     trained = stacked([part[["seconds", "device"]] for part in (own, pool)])
-    minutes, where = trained["seconds"].sum() / 60, ", ".join(sorted(trained["device"].unique()))
+    minutes, where = trained["seconds"].sum() / 60, "; ".join(sorted(trained["device"].unique()))
     included = "" if pool.empty else ", the pool of deterministic networks included"
     return (
         f"{sets}; {span(counts)} repeats, at most {rows['epochs_limit'].max()} epochs; {minutes:.0f} minutes of "

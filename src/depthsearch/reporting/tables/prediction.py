@@ -11,10 +11,10 @@ from depthsearch.measuring.yardsticks import NAMES
 from depthsearch.reporting.tables.files import cohort_of, known_runs, nonempty, read_runs
 from depthsearch.reporting.tables.schema import PREDICTIONS, Tables, frames
 from depthsearch.reporting.tables.shown import shown
-from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED
+from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONE_STEP, PUBLISHED
 from depthsearch.studies.trained_pools import POOLS
 
-ORDER = (*NAMES, PUBLISHED, ONCE, CHOSEN, ENSEMBLE, CLASSIFIER)  # of predictors
+ORDER = (*NAMES, PUBLISHED, *ONE_STEP, CHOSEN, ENSEMBLE, CLASSIFIER)  # of predictors
 SELECTION = "selection"  # how the `split` of a run of that study begins
 MARKS = (1, 10, 50)  # networks that a predictor has trained, at which curves are kept whatever they are thinned to
 
