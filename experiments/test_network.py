@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=Path, metavar="FILE.pt", help="state dict to test instead of the run's")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the data files (default %(default)s)")
     TrainGenotype.add_options(parser)  # for a genotype that comes without a run
-    parser.set_defaults(quick=False, epochs=None)
+    parser.set_defaults(quick=False, epochs=None, slurm=None)
     return parser
 
 

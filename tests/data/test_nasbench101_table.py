@@ -137,6 +137,12 @@ def test_labels_follow_the_original_s_rule(file: Path) -> None:
     mean = labels_of(table, "mean")  # of the runs that did not blow up
     np.testing.assert_allclose(mean.percent, [91, 93.5, 0], rtol=1e-6)
     assert mean.known.tolist() == [True, True, False]
+    unknown = table.validation_runs.copy()
+    unknown[1, -1] = [np.nan, 0.93, 0.94]
+    for which, said in (("best", 94), ("mean", 93.5)):
+        some = labels_of(replace(table, validation_runs=unknown), which)
+        np.testing.assert_allclose(some.percent[1], said, rtol=1e-6)
+        assert some.known.tolist() == [True, True, False]
     plain = labels_of(table)
     assert plain.known.tolist() == [True, False, False] and "2 cells below 20 %" in plain.caption
     single = replace(table, validation_runs=None, label="best of three seeds")

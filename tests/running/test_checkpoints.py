@@ -156,6 +156,25 @@ def test_a_gpu_without_memory_is_one_line_and_the_run_goes_on(error, tmp_path, m
     assert_same(contents(cut), contents(whole), but="num_batches_tracked")
 
 
+def test_a_gpu_that_fails_is_one_line_and_a_bug_is_not(tmp_path, monkeypatch):
+    options = ("0", "--depths", 2, "--epochs", 20, "--repeats", 1, "--workers", 1, "--results", tmp_path)
+    for error, said in (
+        ("CUDA error: uncorrectable ECC error encountered\nmore", "failed: CUDA error: uncorrectable ECC error"),
+        ("CUDA error: device-side assert triggered", None),
+    ):
+
+        def fails(*_, error=error):
+            raise RuntimeError(error)
+
+        monkeypatch.setattr(Spirals, "evaluate", fails)
+        if said is None:
+            with pytest.raises(RuntimeError, match="device-side assert"):
+                scan_script(*options)
+        else:
+            out = scan_script(*options)
+            assert out.returncode == 2 and said in out.stderr.splitlines()[-1]
+
+
 def test_seconds_are_those_of_all_stretches_shared_by_who_learnt_together(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(jobs.time, "perf_counter", lambda: now[0])

@@ -282,6 +282,11 @@ def test_a_run_that_went_on_elsewhere_names_all_its_hardware(tmp_path):
         reservation.save({"epoch": 1})  # or the folder is removed
         reservation.release()
     assert in_words(config["device"]) == "Card, then CPU, 1 thread"
+    reservation = runs.reserve(folder)
+    assert reservation is not None
+    reservation.set_aside("is damaged")  # it begins anew: what was before is not in it
+    assert reservation.begin({"configuration": {}, "device": card})["device"] == card
+    reservation.release()
 
 
 def test_precision_is_that_of_all_devices(monkeypatch):

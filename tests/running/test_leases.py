@@ -124,6 +124,18 @@ def test_what_a_file_server_calls_stale_is_gone(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, stale)
             assert leases.holder(tmp_path) is None
+    opened, came = os.open, []
+
+    def stale_once(*arguments, **options):
+        if not came:
+            came.append(arguments)
+            raise told
+        return opened(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", stale_once)
+        leases.take(tmp_path / "new").release()
+    assert came
     told.errno = errno.EIO
     monkeypatch.setattr(os, "listdir", stale)
     with pytest.raises(OSError):

@@ -48,11 +48,15 @@ class Reservation:
         return int(self.folder.name.removeprefix("version_"))
 
     def begin(self, config: dict) -> dict:
-        """Writes `config.json`, with the time at which the run started (UTC); returns it."""
+        """Writes `config.json`, with the time at which the run started (UTC); returns it.
+
+        Where the run goes on from a checkpoint, its device names what it had before, too (`went_on`).
+        """
         before = _read_json(self.folder / CONFIG) or {}
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         config = config | {"seed": self.seed, "started": before.get("started", now)}
-        config |= {"device": went_on(before.get("device"), config["device"])} if "device" in config else {}
+        if "device" in config and (self.folder / CHECKPOINT).exists():
+            config["device"] = went_on(before.get("device"), config["device"])
         write_json(self.folder / CONFIG, config)
         self.log.tags = {k: v for k, v in config["configuration"].items() if not isinstance(v, Mapping)}
         return config

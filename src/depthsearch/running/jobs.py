@@ -57,7 +57,7 @@ def train_missing(job: Job, tell: Tell, stop: Stop) -> str | None:
 
     Raises:
         KeyboardInterrupt: it was stopped, and its runs stand at a checkpoint.
-        Problem: a GPU has no memory left.
+        Problem: a GPU has no memory left, or failed.
     """
     if stop():
         raise KeyboardInterrupt
@@ -72,19 +72,21 @@ def train_missing(job: Job, tell: Tell, stop: Stop) -> str | None:
     except LeaseLost as lost:
         return f"{job}: {lost}"
     except RuntimeError as error:
-        if not _no_memory(error):
+        if (why := _of_device(error)) is None:
             raise
-        why = f"{job}: {job.device} has no memory left; with fewer --workers, or nothing beside it, it may go on"
-        raise Problem(why) from None
+        raise Problem(f"{job}: {job.device} {why}") from None
     finally:
         for reservation in reservations:
             reservation.release()
 
 
-def _no_memory(error: RuntimeError) -> bool:
-    # Beside torch's own error: CUDA's when a context or a library's workspace does not fit.
-    cuda = re.search(r"CUDA error: out of memory|(CUBLAS|CUDNN|CUSOLVER)_STATUS_ALLOC_FAILED", str(error))
-    return isinstance(error, torch.OutOfMemoryError) or cuda is not None
+def _of_device(error: RuntimeError) -> str | None:
+    # What a GPU did that no code here is to blame for. Memory may lack for a context or a library's workspace, too.
+    said = str(error)
+    memory = re.search(r"CUDA error: out of memory|(CUBLAS|CUDNN|CUSOLVER)_STATUS_ALLOC_FAILED", said)
+    if memory or isinstance(error, torch.OutOfMemoryError):
+        return "has no memory left; with fewer --workers, or nothing beside it, it may go on"
+    return f"failed: {said.splitlines()[0]}" if "CUDA error" in said and "assert" not in said else None
 
 
 def outcome(job: Job, summaries: Sequence[dict]) -> str:
@@ -122,9 +124,9 @@ def _train_group(
     study, reservations = job.study, [reservation for reservation, _ in group]
     config = {"scan": job.scan, "swept": job.swept, "hash": asked, "configuration": study.configuration()}
     config |= {"required": sorted(study.required), "replicates": len(group), "device": describe(job.device)}
-    configs = [reservation.begin(config) for reservation in reservations]
     resume = [saved["learner"] for _, saved in group if saved]
     learner = study.learner([r.seed for r in reservations], job.device, job.data, resume)
+    configs = [reservation.begin(config | learner.about()) for reservation in reservations]
     kept, which = _Kept(learner, group, asked, study), str(job)
     for epoch in learner.epochs():
         stopping = stop()
@@ -137,7 +139,8 @@ def _train_group(
         summary = study.evaluate(learned, reservation.seed, job.device, job.data)
         summary["seconds"] = summary.get("seconds", {}) | {"training_seconds": spent}
         study.show(learned.history, reservation.folder)
-        reservation.finish(own | learner.about(), as_plain(summary), learned.history, learned.state())
+        about = learner.about() | {"device": own["device"]}
+        reservation.finish(own | about, as_plain(summary), learned.history, learned.state())
         summaries.append(summary)
     return summaries
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 EXPIRY, RENEWAL = 60.0, 10.0  # seconds
+GONE = (errno.ENOENT, errno.ESTALE)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -70,7 +71,8 @@ class Lease:
         with _lock:
             _held.discard(self)
         if self._is_there():
-            self.path.unlink()
+            with _if_gone():
+                self.path.unlink()
         os.close(self._descriptor)
 
     def _is_there(self) -> bool:
@@ -101,8 +103,10 @@ def take(folder: Path) -> Lease | None:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         except FileExistsError:  # somebody was faster
             return None
-        except FileNotFoundError:  # removed just now
-            continue
+        except OSError as error:
+            if error.errno in GONE:  # removed just now
+                continue
+            raise
         lease = None
         try:
             # Somebody may have been faster: gone on to a higher number, or begun anew in a folder that was empty for a
@@ -115,7 +119,8 @@ def take(folder: Path) -> Lease | None:
                 return lease
         finally:
             if lease is None:  # also where the disk is full
-                path.unlink(missing_ok=True)
+                with _if_gone():
+                    path.unlink()
                 os.close(descriptor)
 
 
@@ -154,7 +159,7 @@ def _if_gone() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ESTALE, errno.ENOTDIR):
+        if error.errno not in (*GONE, errno.ENOTDIR):
             raise
 
 

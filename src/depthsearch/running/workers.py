@@ -167,8 +167,10 @@ def _supervise(jobs: Sequence[Job], devices: Sequence[torch.device], board: _Boa
                     start(device)
                 elif status == FULL:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                elif status != OK:  # the others go on, with its runs too
+                elif status == FAILED:  # its device: the others go on, with its runs too
                     failed = True
+                elif status != OK:
+                    raise WorkerFailed("a worker failed, as said above")
         if failed:
             raise WorkerFailed("a worker failed, as said above")
         board.look()

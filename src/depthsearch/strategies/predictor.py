@@ -37,7 +37,8 @@ def fit_ensemble(
     """Fits networks of a recommended setting, one a seed; a call of what is returned predicts.
 
     Which of `CANDIDATES` they have, labels as they are or by how far they lie below a bound, is chosen by cross
-    validation within these graphs, if there are ten or more: what the page of results calls "chosen, ensemble".
+    validation within these graphs, if there are ten or more (ten networks more are trained then): what the page of
+    results calls "chosen, ensemble".
 
     `predict(adjacency, operations, n_vertices)` is the mean of the networks (B,) in the unit of the labels, and
     `predict.members(...)` what each of them says (S, B): their spread is the ensemble's uncertainty.
@@ -51,11 +52,11 @@ def fit_ensemble(
         seeds: of initialisation, order of the graphs and dropout.
 
     Raises:
-        ValueError: shapes do not fit, labels are not finite, or there are fewer than two graphs.
+        ValueError: shapes do not fit, labels are not finite, or there are fewer than two graphs or no seeds.
     """
     graphs, setting = as_graphs(adjacency, operations, n_vertices), RECOMMENDED
-    n = len(graphs.n_vertices)
-    if n >= 2 * FOLDS:
+    seeds, n = list(seeds), len(graphs.n_vertices)
+    if seeds and n >= 2 * FOLDS:
         setting = min(CANDIDATES.values(), key=lambda s: cross_validated(graphs, labels, [torch.arange(n)], s)[0])
     return fit(graphs, labels, seeds, setting)
 

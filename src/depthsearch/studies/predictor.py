@@ -157,6 +157,7 @@ class PredictorStudy:
             "folds": {"n": FOLDS},
         }
         how["training"] = {"epochs": epochs, "precision": "float32"}
+        how |= {"mean": "of the runs that did not blow up"} if self.label == "mean" else {}
         if self.table is not None:
             how["pool"] = self._at_hand(Path(self.table)).digest
         return json.loads(json.dumps({"study": self.name, **own, **how}))

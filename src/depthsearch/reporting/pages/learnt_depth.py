@@ -77,7 +77,7 @@ def in_words(choosing: pd.DataFrame, confirming: pd.DataFrame) -> str:
     said += f" Test error, minus the paper's: {difference_said(interval, 100, 'points')}, "
     said += words.get(REPAIR.judge(interval, 0.0), "undecided")
     said += f"; on the seeds that chose it {difference_said(gap(choosing, *best, 'test_error'), 100, 'points')}."
-    if best[1] != FITS[0]:
+    if best[1] != FITS[0] and best[0] != AS_IS:
         alone = gap(confirming, best[0], FITS[0], "test_error")
         said += f" These are two changes; the first alone, q as learnt: {difference_said(alone, 100, 'points')}."
     for column, name in OFF.items():
@@ -110,7 +110,8 @@ def trained_again(rows: pd.DataFrame, ldn: pd.DataFrame) -> str:
     all_seeds = gap(rows, *best, "test_error")
     others = interval_of(ours - again)
     other_said, all_said = (
-        difference_said(interval, 100, "points") + ("" if interval.high < 0 < interval.n else ", no difference seen")
+        difference_said(interval, 100, "points")
+        + (", no difference seen" if interval.low <= 0 <= interval.high else "")
         for interval in (others, all_seeds)
     )
     return (

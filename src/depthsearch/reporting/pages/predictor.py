@@ -180,9 +180,9 @@ def _same_graphs(tables: Tables) -> str:
     """Which share of the cells of NAS-Bench-201 is not scored because a predictor has learnt from their graph."""
     rows = tables["predictor"]
     rows = rows[rows["data_set"].isin(list(ON)) & (rows["evaluated"] == "all")]
-    if rows.empty:
+    shares = (100 * (1 - rows["n"] / (5**6 - rows["n_train"]))).round()
+    if not shares.any():
         return ""
-    shares = 100 * (1 - rows["n"] / (5**6 - rows["n_train"]))
     return (
         f"- Of the other cells of NAS-Bench-201 {span(shares, '.0f')} % are the same graph as one that was learnt "
         "from, and not scored.\n"
