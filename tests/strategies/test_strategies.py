@@ -682,7 +682,7 @@ def test_where_the_weights_of_depths_end():
         "strategy": "LDN",
         "entropy (nats)": "1.5 ± 0.71",
         "mean depth": "6 ± 0",
-        "chosen most often": "4 in 67 % of runs",
+        "chosen most often, in a share of runs": "4 in 67 %",
     }
     assert page.moved_table(empty("strategies_curves"), runs).empty
 
