@@ -137,9 +137,7 @@ def _clear(folder: Path) -> None:
     # All but what an unfinished run goes on from, and what a file server keeps of a file that is open elsewhere (.nfs).
     kept = (CHECKPOINT, CONFIG) if (folder / CHECKPOINT).exists() else ()
     for entry in folder.iterdir():
-        if not (
-            entry.name in kept or entry.name.startswith((ASIDE, ".nfs")) or is_claim(entry)
-        ):  # .nfs: open elsewhere
+        if not (entry.name in kept or entry.name.startswith((ASIDE, ".nfs")) or is_claim(entry)):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 

@@ -139,8 +139,7 @@ def _train_group(
         summary = study.evaluate(learned, reservation.seed, job.device, job.data)
         summary["seconds"] = summary.get("seconds", {}) | {"training_seconds": spent}
         study.show(learned.history, reservation.folder)
-        about = learner.about() | {"device": own["device"]}
-        reservation.finish(own | about, as_plain(summary), learned.history, learned.state())
+        reservation.finish(own, as_plain(summary), learned.history, learned.state())
         summaries.append(summary)
     return summaries
 

@@ -71,8 +71,7 @@ class Lease:
         with _lock:
             _held.discard(self)
         if self._is_there():
-            with _if_gone():
-                self.path.unlink()
+            _remove(self.path)
         os.close(self._descriptor)
 
     def _is_there(self) -> bool:
@@ -115,12 +114,11 @@ def take(folder: Path) -> Lease | None:
             if not any(claim > path or _alive(claim) for claim in others):
                 lease = Lease(path, descriptor, _machine(descriptor) if _lock_file(descriptor) else "")
                 for dead in others:
-                    dead.unlink(missing_ok=True)
+                    _remove(dead)
                 return lease
         finally:
             if lease is None:  # also where the disk is full
-                with _if_gone():
-                    path.unlink()
+                _remove(path)
                 os.close(descriptor)
 
 
@@ -139,7 +137,7 @@ def remove_dead(folder: Path) -> None:
     """Removes the claims of a folder that nobody works on any more."""
     for path in _claims(folder):
         if not _alive(path):
-            path.unlink(missing_ok=True)
+            _remove(path)
 
 
 def _lock_file(descriptor: int) -> bool:
@@ -161,6 +159,11 @@ def _if_gone() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (*GONE, errno.ENOTDIR):
             raise
+
+
+def _remove(path: Path) -> None:
+    with _if_gone():
+        path.unlink()
 
 
 def _claims(folder: Path) -> list[Path]:

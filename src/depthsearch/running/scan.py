@@ -101,19 +101,16 @@ def _run(scan: _Scan, options: argparse.Namespace) -> list[Job]:
     if jobs:
         if options.devices[0].type == "cpu":
             print("no CUDA device here: running on the CPU", file=sys.stderr)
-        run_jobs(_in_order(jobs, options), for_processes(options, scan.studies))
+        processes = for_processes(options, scan.studies)
+        if len(processes) > 1 or options.jobs > 1:  # the long ones first: nobody begins one when the others are done
+            jobs.sort(key=lambda job: -job.study.cost)
+        run_jobs(jobs, processes)
     else:
         _say_finished(scan, options)
     _tell_of_others(wanted)
     if next_scan := _then(scan, wanted, data):
         _run(next_scan, options)
     return []
-
-
-def _in_order(jobs: Sequence[Job], options: argparse.Namespace) -> list[Job]:
-    # Where many share them, the long ones first, so that nobody begins one when the others are done.
-    shared = options.jobs > 1 or len(options.devices) * (options.workers or 1) > 1
-    return sorted(jobs, key=lambda job: -job.study.cost) if shared else list(jobs)
 
 
 def _then(scan: _Scan, wanted: Sequence[Wanted], data: Path) -> _Scan | None:

@@ -48,7 +48,7 @@ def run_jobs(jobs: Sequence[Job], devices: Sequence[torch.device]) -> None:
             keep_freed_memory()
             _work_through(_on(devices[0], jobs), board.show, stop)
         else:
-            _supervise(sorted(jobs, key=lambda job: -job.study.cost), devices, board, stop)
+            _supervise(jobs, devices, board, stop)
 
 
 class _Board:

@@ -20,9 +20,6 @@ from depthsearch.studies.predictor import LIMIT, PredictorStudy, rounded
 PUBLISHED, ONCE = "as published", "as published, transpose normalised once"
 XAVIER, SCALED = "as published, Xavier uniform throughout", "as published, labels normalised by those learnt from"
 CHOSEN, ENSEMBLE, CLASSIFIER = "chosen", "chosen, ensemble", "chosen, ensemble, classifier in front"
-NETWORKS = dict.fromkeys(
-    (PUBLISHED, ONCE, XAVIER, SCALED, CHOSEN), 1
-)  # else those of an ensemble; yardsticks have none
 SPLIT = re.compile(r"(91-)?(nested-)?([1-9]\d*)")
 POINTS = 500  # of a scatter
 AS_PUBLISHED = replace(PAPER, xavier_head=False)  # as the reproduction by ultmaster starts it
@@ -31,6 +28,7 @@ ONE_STEP = {  # other in one thing; labels have no published scale where they ar
     XAVIER: replace(AS_PUBLISHED, xavier_head=True),
     SCALED: AS_PUBLISHED,
 }
+NETWORKS = dict.fromkeys(NAMES, 0) | dict.fromkeys((PUBLISHED, *ONE_STEP, CHOSEN), 1)  # else those of an ensemble
 ONE_STEP_UP_TO = 200  # graphs from which the effect of these is measured: more cost more
 
 
@@ -149,8 +147,7 @@ class Prediction(PredictorStudy):
         """The scores of predictions (n,) by name, and some of the points of a scatter, after what was found."""
         rows = [*found.get("rows", [])]
         for name, values in predicted.items():
-            networks = 0 if name in NAMES else NETWORKS.get(name, self.ensemble)
-            about = {"predictor": name, "networks": networks}
+            about = {"predictor": name, "networks": NETWORKS.get(name, self.ensemble)}
             rows += [about | row for row in scored(pool, train, values, self.evaluated(pool))]
         new = np.flatnonzero(pool.unseen(train))
         shown = new[:: math.ceil(len(new) / POINTS)]

@@ -116,7 +116,7 @@ def costs(tables: Tables) -> Figure | None:
         regret.set_xticks([t for t in [*ticks, 0] if low <= t <= high])
         regret.set_xlim(low, high)
         regret.tick_params(axis="x", labelsize="small")
-        regret.set_xlabel("regret, retrained (nats); grey, linear: below 0.02", fontsize="small")
+        regret.set_xlabel(f"regret, retrained (nats); grey, linear: below {LIKELIHOOD_MARGIN:g}", fontsize="small")
         cost.set_xscale("log")
         cost.set_xlabel("cost of the search (blocks run forward x points)", fontsize="small")
         cost.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -133,15 +133,15 @@ def _of_data(name: str, rows: pd.DataFrame) -> list[str]:
         markdown(rules_table(rows, [measure.rule])),
         "Every cell:",
         markdown(cells_table(cells, measure)),
-        *([DRAWINGS.format(name, measure.short, _drawn(rows, measure))] if len(best_of_each(rows)) == 2 else []),
+        *_drawings(name, rows, measure),
     ]
 
 
-def _drawn(rows: pd.DataFrame, measure: Measure) -> str:
-    """Which cells are drawn, and how well they do."""
-    values = {row["cell"]: row for row in best_of_each(rows).values()}
-    of = [f"{row['kind']}, {cell}, {measure.scale * row[measure.column]:.2f}" for cell, row in values.items()]
-    return "; ".join(of)
+def _drawings(name: str, rows: pd.DataFrame, measure: Measure) -> list[str]:
+    """The drawings of a cell that was found and of a random one, and which these are; none where one is missing."""
+    best = best_of_each(rows)
+    which = [f"{row['kind']}, {row['cell']}, {measure.scale * row[measure.column]:.2f}" for row in best.values()]
+    return [DRAWINGS.format(name, measure.short, "; ".join(which))] if len(best) == 2 else []
 
 
 def _trained(rows: pd.DataFrame) -> str:

@@ -4,11 +4,14 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from depthsearch.data.nasbench_official import N_CELLS
 from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.pages.predictor_tables import (
     compared,
     cost_table,
+    from_what,
     lead_over_yardsticks,
+    selection_leads,
     selection_table,
     split_table,
     step_table,
@@ -70,7 +73,7 @@ Difference of the mean squared error, paired over repeats, mean and 95 % t-inter
 
 {SELECTION.strip()}
 
-{markdown(selection_table(tables)[0])}
+{markdown(selection_table(tables))}
 
 {_pictures(tables)}
 
@@ -147,13 +150,12 @@ def outcome(tables: Tables) -> str:
     for key, errors in compared(tables):
         differences = lead_over_yardsticks(errors)[1], interval_of(errors[ENSEMBLE] - errors[PUBLISHED])
         for found, difference in zip(leads.values(), differences, strict=True):
-            place = (key["data_set"], f"{key['split']} → {key['evaluated']}")
-            found.setdefault(verdict(difference.negated()), []).append(place)
+            found.setdefault(verdict(difference.negated()), []).append((key["data_set"], from_what(key)))
     lines = [
         f"- Mean squared error of *{ENSEMBLE}* less than that of {other} (whole 95 % interval below 0): {_said(found)}."
         for other, found in leads.items()
     ]
-    _, picks = selection_table(tables)
+    picks = selection_leads(tables)
     lines += [
         f"- Selection: the cell that the {predictor} picks is better than that of {rival} of equal cost (whole "
         f"interval above 0): {_said(_picked(own))}."
@@ -180,7 +182,7 @@ def _same_graphs(tables: Tables) -> str:
     """Which share of the cells of NAS-Bench-201 is not scored because a predictor has learnt from their graph."""
     rows = tables["predictor"]
     rows = rows[rows["data_set"].isin(list(ON)) & (rows["evaluated"] == "all")]
-    shares = (100 * (1 - rows["n"] / (5**6 - rows["n_train"]))).round()
+    shares = (100 * (1 - rows["n"] / (N_CELLS - rows["n_train"]))).round()
     if not shares.any():
         return ""
     return (

@@ -1,5 +1,7 @@
 """What the page of the neural predictor shows in tables: errors beside yardsticks, single steps, selection, costs."""
 
+from collections.abc import Iterator, Mapping
+
 import pandas as pd
 
 from depthsearch.measuring.yardsticks import NAMES
@@ -21,6 +23,7 @@ PUBLISHED_ERRORS = {  # mean squared error (percent squared): of the paper, of i
 
 
 KEYS = ["data_set", "split", "evaluated"]
+FROM = "train → evaluation"
 LEAD = f"{ENSEMBLE}, minus best yardstick"
 
 
@@ -32,6 +35,11 @@ def compared(tables: Tables) -> list[tuple[dict, pd.DataFrame]]:
         (dict(zip(KEYS, key, strict=True)), group.pivot(index="seed", columns="predictor", values="mse"))
         for key, group in groups
     ]
+
+
+def from_what(key: Mapping[str, str]) -> str:
+    """`172 → denoise-91`: what is learnt from, and what is predicted."""
+    return f"{key['split']} → {key['evaluated']}"
 
 
 def lead_over_yardsticks(errors: pd.DataFrame) -> tuple[str, Interval]:
@@ -50,7 +58,7 @@ def yardstick_table(tables: Tables) -> pd.DataFrame:
         found.append(
             {
                 "table": key["data_set"],
-                "train → evaluation": f"{key['split']} → {key['evaluated']}",
+                FROM: from_what(key),
                 "paper": paper,
                 "reproduction": reproduction,
                 "n": len(errors),
@@ -94,8 +102,8 @@ STEPS = {
 def step_table(tables: Tables) -> pd.DataFrame:
     """Paired differences between predictors that differ in one step, or in all of those of the chosen one."""
     found = []
-    for row, errors in compared(tables):
-        row = {"table": row["data_set"], "train → evaluation": f"{row['split']} → {row['evaluated']}", "n": len(errors)}
+    for key, errors in compared(tables):
+        row = {"table": key["data_set"], FROM: from_what(key), "n": len(errors)}
         for step, (new, old) in STEPS.items():
             row[step] = difference_said(interval_of(errors[new] - errors[old])) if {new, old} <= set(errors) else ""
         found.append(row)
@@ -106,30 +114,47 @@ RIVALS = {RANDOM_SEARCH: "random", EVOLUTION: "evolution"}  # of the predictors,
 PREDICTORS = (PREDICTOR, WITH_CLASSIFIER)
 
 
-def selection_table(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Accuracy of each search after as many trained cells, and the lead of the `PREDICTORS` over their `RIVALS`.
+def selection_table(tables: Tables) -> pd.DataFrame:
+    """Accuracy of each search after as many trained cells, and the lead of the `PREDICTORS` over their `RIVALS`."""
+    found = []
+    for place, n, at in _stages(tables):
+        row = {"table": place["table"], "accuracy on": place["scored"], "learnt from": n}
+        row |= {"trained": place["trained"], "n": len(at)}
+        for name in (RANDOM_SEARCH, *(s for s in at if s not in (RANDOM_SEARCH, ORACLE)), ORACLE):
+            row[str(name)] = f"{at[name].mean():.2f} ± {at[name].std() if at[name].nunique() > 1 else 0:.2f}"
+        for rival, predictor, lead in _leads(at):
+            row[f"{predictor} − {RIVALS[rival]}"] = f"{difference_said(lead)}, {verdict(lead)}"
+        found.append(row)
+    return pd.DataFrame(found)
 
-    Returns:
-        the table of a page, and a row a lead: `table`, `scored`, `trained`, `predictor`, `rival`, `verdict`.
-    """
+
+def selection_leads(tables: Tables) -> pd.DataFrame:
+    """The leads of `selection_table`, a row each: `table`, `scored`, `trained`, `rival`, `predictor`, `verdict`."""
+    return pd.DataFrame(
+        [
+            place | {"rival": rival, "predictor": predictor, "verdict": verdict(lead)}
+            for place, _, at in _stages(tables)
+            for rival, predictor, lead in _leads(at)
+        ]
+    )
+
+
+def _stages(tables: Tables) -> Iterator[tuple[dict, int, pd.DataFrame]]:
+    """The numbers of trained cells at which searches are compared: where that is, how many cells a predictor learnt
+    from, and accuracies, a row a repeat, a column a search."""
     rows = tables["predictor_selection"]
-    found, leads = [], []
-    keys = ["data_set", "split", "scored"]
-    for (data_set, _, scored), group in rows.groupby(keys, sort=False):
+    for (data_set, _, scored), group in rows.groupby(["data_set", "split", "scored"], sort=False):
         n = int(group["n_train"].iloc[0])
         ends = [*(n + more for more in MARKS), int(group["trained"].max())]
         for trained in sorted(set(ends) & set(group["trained"])):
             at = group[group["trained"] == trained].pivot(index="seed", columns="search", values="accuracy")
-            place = {"table": data_set, "scored": scored, "trained": trained}
-            row = {"table": data_set, "accuracy on": scored, "learnt from": n, "trained": trained, "n": len(at)}
-            for name in (RANDOM_SEARCH, *(s for s in at if s not in (RANDOM_SEARCH, ORACLE)), ORACLE):
-                row[str(name)] = f"{at[name].mean():.2f} ± {at[name].std() if at[name].nunique() > 1 else 0:.2f}"
-            for rival, predictor in ((r, p) for r in RIVALS if r in at for p in PREDICTORS):
-                lead = interval_of(at[predictor] - at[rival])
-                row |= {f"{predictor} − {RIVALS[rival]}": f"{difference_said(lead)}, {verdict(lead)}"}
-                leads.append(place | {"predictor": predictor, "rival": rival, "verdict": verdict(lead)})
-            found.append(row)
-    return pd.DataFrame(found), pd.DataFrame(leads)
+            yield {"table": data_set, "scored": scored, "trained": trained}, n, at
+
+
+def _leads(at: pd.DataFrame) -> Iterator[tuple[str, str, Interval]]:
+    for rival in (name for name in RIVALS if name in at):
+        for predictor in PREDICTORS:
+            yield rival, predictor, interval_of(at[predictor] - at[rival])
 
 
 def verdict(lead: Interval) -> str:

@@ -111,9 +111,8 @@ def _guesses(found: Tables) -> str:
             beaten.append(where)
     said = ["**Which way of choosing a depth?**"]
     where = "; ".join(f"{guesses}, on {' and '.join(names)}" for guesses, names in unbeaten.items())
-    said += (
-        [f"No search is seen to beat these guesses, corrected for all comparisons (Holm): {where}."] if unbeaten else []
-    )
+    seen = "No search is seen to beat these guesses, corrected for all comparisons (Holm)"
+    said += [f"{seen}: {where}."] if unbeaten else []
     said += [f"Every guess is beaten by a strategy on {' and '.join(beaten)}."] if beaten else []
     said += [f"Undecided on {' and '.join(undecided)}: needs {FEWEST} repeats."] if undecided else []
     return " ".join(said)

@@ -2,6 +2,7 @@
 use which (`purposes`)."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -30,19 +31,7 @@ from depthsearch.studies.choices import ImageChoice, SpiralChoice
 from depthsearch.studies.seeds import CHOOSING
 
 REFERENCE = "LDN"
-
-
-def _sizes() -> str:
-    spirals, shares = SpiralChoice().spirals, (SpiralChoice.SHARE, ImageChoice.SHARE)
-    trained_on = spirals.split(0).y_train.shape[-1]
-    held_out = round(shares[0] * trained_on)
-    return (
-        f"A spiral has {trained_on - held_out} training, {held_out} validation and {spirals.n - trained_on} test "
-        f"points, noise {spirals.noise:g};\nof images {shares[1]:.0%} of the training points are for validation."
-    )
-
-
-HOW_TO_READ = f"""
+HOW_TO_READ = """
 Every strategy sees the same training and validation points; epochs are chosen by validation log-likelihood, and the
 test points are touched once. LDN and the other posteriors over depth (marginal likelihood to normal) choose the first
 depth whose probability is above 0.95 of the largest, DARTS and DrNAS the depth of the largest weight, manual search,
@@ -57,8 +46,7 @@ of image networks that estimate batch norm's statistics, alike for all) and netw
 guess those of its one network, by which it is judged as searched too; other work on the machine may be in the seconds,
 it is not in the block evaluations. Mean ± standard deviation over data sets and repeats; differences are paired over
 repeats, mean and 95 % t-interval. DARTS and DrNAS give half of the training points to the weights of depths: as
-searched and truncated, their networks have learnt from the other half. {_sizes()}
-"""
+searched and truncated, their networks have learnt from the other half."""
 
 REDUCED = f"""Reduced: {ImageChoice.MOST_IMAGES} training images; D and the epochs were set beforehand by deterministic
 networks on seeds 100 and 101."""
@@ -74,6 +62,17 @@ others were given half of the epochs."""
 
 AT_AN_EDGE = """At an edge of what was tried: {}. Another rate may do better: their rows are no bound of what these ways
 can do."""
+
+
+def how_to_read() -> str:
+    """What the tables of strategies mean, and on how many points they stand."""
+    study = SpiralChoice()
+    spiral = study.split(0, Path())
+    train, valid, test = (len(y) for y in (spiral.y_train, spiral.y_valid, spiral.y_test))  # type: ignore[arg-type]
+    return (
+        f"{HOW_TO_READ.strip()} A spiral has {train} training, {valid} validation and {test} test points, noise "
+        f"{study.spirals.noise:g};\nof images {ImageChoice.SHARE:.0%} of the training points are for validation."
+    )
 
 
 def differences(rows: pd.DataFrame, column: str) -> dict[str, Interval]:
@@ -192,7 +191,7 @@ def strategies_part(tables: Tables, others: Sequence[str]) -> str:
         tables: what is shown of the comparison.
         others: a line for each cohort of runs that is not.
     """
-    text = [HOW_TO_READ.strip()]
+    text = [how_to_read()]
     if tables["strategies"]["regret"].notna().any():
         text.append("![Regret of each strategy, and what it costs](figures/strategies_cost.png)")
     for family, rows in families(tables["strategies"]):
@@ -221,7 +220,7 @@ def details(tables: Tables, rates: pd.DataFrame) -> str:
     """The text of results/strategies.md: the other metrics, what happens off the data, how rates were chosen."""
     text = [
         "# Ways of choosing a depth: all metrics",
-        "Generated, as [the verdict](README.md) is. " + HOW_TO_READ.strip(),
+        "Generated, as [the verdict](README.md) is. " + how_to_read(),
     ]
     for family, rows in families(tables["strategies"]):
         shift, pool = (of_family(tables[name], family) for name in ("strategies_shift", "strategies_pool"))
