@@ -8,20 +8,20 @@ from pathlib import Path
 
 from depthsearch.reporting.figures.predictor import save_scatter
 from depthsearch.running.scan import Wanted, run_scan
-from depthsearch.studies.predictor_selection import Selection
+from depthsearch.studies.predictor_selection import PredictorSelection
 from depthsearch.studies.predictor_table import Prediction
 from depthsearch.studies.trained_pools import MADE_UP, NB101, NB201, ON
 
 SPLITS = ("172", "91-172", "nested-172", "334", "860")
 GRID = [
     *(Prediction(data_set=NB101, split=split) for split in SPLITS),
-    Selection(data_set=NB101, n_train=172, budget=300),
+    PredictorSelection(data_set=NB101, n_train=172, budget=300),
     *(Prediction(data_set=name, split="nested-100") for name in ON),
-    Selection(data_set=NB201, n_train=100, budget=200),
+    PredictorSelection(data_set=NB201, n_train=100, budget=200),
 ]
 QUICK = [
     *(Prediction(data_set=MADE_UP, split=split, epochs=30, ensemble=2) for split in ("80", "91-nested-80")),
-    Selection(data_set=MADE_UP, n_train=60, budget=90, epochs=30, ensemble=2),
+    PredictorSelection(data_set=MADE_UP, n_train=60, budget=90, epochs=30, ensemble=2),
 ]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from depthsearch.measuring.choices import METRICS
+from depthsearch.measuring.choices import SHOWN_METRICS
 from depthsearch.reporting.intervals import Interval, holm
 from depthsearch.reporting.judging.guesses import against_baselines, as_good
 from depthsearch.reporting.judging.rules import LIKELIHOOD_MARGIN, difference_seen
@@ -22,7 +22,7 @@ def made_up(deepest=3, seeds=4):
     """Networks whose log-likelihood is -1 at depth 0 and better by 0.1 with each block; LDN takes depth 1."""
     pool = [
         {"data_set": "digits", "seed": s, "cohort": "c", "started": "", "max_depth": d, "width": 8, "points": points}
-        | {f"test_{m}": d / 10 - 1 + s / 100 for m in METRICS}
+        | {f"test_{m}": d / 10 - 1 + s / 100 for m in SHOWN_METRICS}
         | {"seconds": 1.0 + d, "epochs": 5, "block_evaluations": 10 * d, "networks": 1, "step_bytes": 8, "device": "x"}
         for s in range(seeds)
         for d in range(deepest + 1)

@@ -25,8 +25,14 @@ from depthsearch.reporting.words import difference_said
 from depthsearch.running import folders as runs
 from depthsearch.running import workers
 from depthsearch.running.study import Problem, folder_name
-from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
-from depthsearch.studies.predictor_selection import Selection as Selecting
+from depthsearch.studies.predictor_selection import (
+    EVOLUTION,
+    ORACLE,
+    PREDICTOR,
+    RANDOM_SEARCH,
+    WITH_CLASSIFIER,
+    PredictorSelection,
+)
 from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONE_STEP, PUBLISHED, Prediction
 from depthsearch.studies.saved import study_of
 from depthsearch.studies.trained_pools import MADE_UP, pool_of
@@ -88,7 +94,7 @@ def test_repeats_of_nested_splits_have_cells_of_their_own(finished):
 def test_a_run_of_selection(finished):
     pool = pool_of(MADE_UP, finished)
     for config, summary in summaries(finished, "selection60"):
-        assert isinstance(study_of(config["configuration"]), Selecting)
+        assert isinstance(study_of(config["configuration"]), PredictorSelection)
         trained = {name: np.array(rows) for name, rows in summary["trained"].items()}
         assert set(trained) == {PREDICTOR, WITH_CLASSIFIER, RANDOM_SEARCH, EVOLUTION, ORACLE}
         assert all(len(set(rows.tolist())) == 90 for rows in trained.values())
@@ -125,7 +131,7 @@ def test_the_grid_is_the_issue_s_and_no_two_share_a_folder():
 
 def test_a_label_is_of_nasbench101_alone(tmp_path):
     out = scan("--label", "mean", "--only", "selection", "--repeats", 1, "--dry-run", "--results", tmp_path)
-    asked = {study.group: study for study in load("predictor").GRID if isinstance(study, Selecting)}
+    asked = {study.group: study for study in load("predictor").GRID if isinstance(study, PredictorSelection)}
     mean = replace(asked["NAS-Bench-101"], label="mean")
     expected = {folder_name(mean), folder_name(asked["NAS-Bench-201"])}
     assert {line.split("/")[-2] for line in out.stdout.splitlines() if "version_" in line} == expected
@@ -170,7 +176,10 @@ def test_runs_of_other_tables_are_other_runs(table, tmp_path):
 @pytest.mark.parametrize(
     ("study", "said"),
     [
-        (Selecting(data_set=MADE_UP, n_train=10, budget=20), "of the 10 of made-up to learn from only 9 have a label"),
+        (
+            PredictorSelection(data_set=MADE_UP, n_train=10, budget=20),
+            "of the 10 of made-up to learn from only 9 have a label",
+        ),
         (Prediction(data_set=MADE_UP, split="91-12"), "have a label, and 5 folds need 10"),
     ],
 )

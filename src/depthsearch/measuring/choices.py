@@ -17,7 +17,7 @@ from depthsearch.learning.replicates import average_norms
 from depthsearch.learning.trained import Trained
 from depthsearch.measuring.metrics import metrics
 
-METRICS = ("error", "log_likelihood", "brier", "ece")  # that tables of choices show
+SHOWN_METRICS = ("error", "log_likelihood", "brier", "ece")  # that tables of choices show
 DEGREES = tuple(range(0, 181, 15))
 DISTANCES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0)  # in standard deviations of the training points
 SHIFTED, BATCH = 2000, 2048  # test points moved, at most, and points predicted at once

@@ -10,7 +10,7 @@ from depthsearch.strategies.bayesian import ExactPosterior, MarginalLikelihood, 
 from depthsearch.strategies.darts import Darts
 from depthsearch.strategies.drnas import DrNAS
 from depthsearch.strategies.mixing import Mixing
-from depthsearch.strategies.search import SEARCHES
+from depthsearch.strategies.pool_search import SEARCHES
 
 TUNED = 0.003  # learning rate of alpha on spirals, by `scan_strategy_rates.py`; the papers have 3e-4 and 6e-4
 

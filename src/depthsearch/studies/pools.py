@@ -11,11 +11,11 @@ from pathlib import Path
 
 from depthsearch.hardware import in_words
 from depthsearch.learning.method import PAPER
-from depthsearch.measuring.choices import METRICS, under_shift
+from depthsearch.measuring.choices import SHOWN_METRICS, under_shift
 from depthsearch.running.folders import Reservation, as_plain, finished, load_weights, read_run, reserve
 from depthsearch.running.scan import Wanted
 from depthsearch.running.study import fingerprint, folder_name
-from depthsearch.strategies.search import LABEL, SEARCHES, Found
+from depthsearch.strategies.pool_search import LABEL, SEARCHES, Picked
 from depthsearch.studies.choices import Choice
 from depthsearch.studies.saved import study_of
 
@@ -65,7 +65,7 @@ def _search(study: Choice, place: Path, pool: Sequence[Path], data: Path) -> Non
         reservation.release()
 
 
-def _save(reservation: Reservation, study: Choice, found: Found, data: Path) -> None:
+def _save(reservation: Reservation, study: Choice, found: Picked, data: Path) -> None:
     at = Path(found.chosen["folder"])
     config, summary = _finished(at)
     chosen = study_of(config["configuration"])
@@ -98,6 +98,6 @@ def pool_row(config: dict, summary: dict) -> dict:
     row |= {"device": in_words(config["device"])}
     row |= {k: asked[k] for k in ("data_set", "max_depth", "width", "points")}
     found = summary.get("variants", {}).get("searched", {})  # nothing of one that diverged
-    row |= {f"{name}_{m}": found.get(f"{name}_{m}") for name in ("valid", "test") for m in METRICS}
+    row |= {f"{name}_{m}": found.get(f"{name}_{m}") for name in ("valid", "test") for m in SHOWN_METRICS}
     spent = {"seconds": summary["seconds"]["training_seconds"], "epochs": summary["epochs"]}
     return row | spent | summary.get("costs", {})

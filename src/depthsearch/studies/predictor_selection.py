@@ -20,7 +20,7 @@ PREDICTOR, WITH_CLASSIFIER = "predictor", "predictor with classifier"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection(PredictorStudy):
+class PredictorSelection(PredictorStudy):
     """How good an architecture is found for how many trained ones: predictor, random search, evolution, oracle.
 
     Attributes:

@@ -8,7 +8,7 @@ from depthsearch.studies.darts_cells import DartsCell
 from depthsearch.studies.genotypes import TrainGenotype
 from depthsearch.studies.images import Images
 from depthsearch.studies.nasbench201 import NASBench201Cell
-from depthsearch.studies.predictor_selection import Selection
+from depthsearch.studies.predictor_selection import PredictorSelection
 from depthsearch.studies.predictor_table import Prediction
 from depthsearch.studies.recurrent_cells import RecurrentCell
 from depthsearch.studies.recurrent_genotypes import TrainRecurrent
@@ -27,7 +27,7 @@ KINDS: tuple[Any, ...] = (
     TrainGenotype,
     TrainRecurrent,
     Prediction,
-    Selection,
+    PredictorSelection,
     Variation,
 )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
-from depthsearch.measuring.choices import METRICS
+from depthsearch.measuring.choices import SHOWN_METRICS
 
 # The depths of which one is taken, each as likely as the others, where the deepest is D.
 BASELINES: dict[str, Callable[[int], Iterable[int]]] = {
@@ -37,8 +37,8 @@ def with_baselines(strategies: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame
                 continue
             row = asked.to_dict() | {"strategy": name, "depth": float(np.mean(of)), "width": asked["preset_width"]}
             row |= {k: looked[k].mean() for k in COSTS} | {"device": looked["device"].iloc[0]}
-            row |= {f"searched_{m}": looked[f"test_{m}"].mean() for m in METRICS}
-            row |= {f"retrained_{m}": again[f"test_{m}"].mean() for m in METRICS}
+            row |= {f"searched_{m}": looked[f"test_{m}"].mean() for m in SHOWN_METRICS}
+            row |= {f"retrained_{m}": again[f"test_{m}"].mean() for m in SHOWN_METRICS}
             row["regret"] = asked["best_log_likelihood"] - row["retrained_log_likelihood"]
             rows.append(row)
     return pd.concat([strategies, pd.DataFrame(rows)], ignore_index=True) if rows else strategies

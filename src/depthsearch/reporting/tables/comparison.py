@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from depthsearch.hardware import in_words
-from depthsearch.measuring.choices import METRICS
+from depthsearch.measuring.choices import SHOWN_METRICS
 from depthsearch.reporting.tables.baselines import BASELINES, with_baselines
 from depthsearch.reporting.tables.files import cohort_of, known_runs, nonempty, read_runs, thin
 from depthsearch.reporting.tables.schema import CHOICES, POOL, Tables, frames
@@ -78,7 +78,7 @@ def _found(summary: Mapping, width: int) -> dict:
     row |= {"expected_depth": summary["expected_depth"], "epochs": summary["epochs"]}
     row |= _spent(summary)
     for mode, found in summary["variants"].items():
-        row |= {f"{mode}_{m}": found[f"test_{m}"] for m in METRICS}
+        row |= {f"{mode}_{m}": found[f"test_{m}"] for m in SHOWN_METRICS}
     return row | summary.get("extra", {})
 
 
@@ -99,9 +99,11 @@ def with_retrained(tables: Tables) -> Tables:
     keys = ["data_set", "seed", "cohort"]
     columns = [*keys, "depth", "width"]
     retrained = pool[pool["points"] == "all"].sort_values("started", kind="stable")
-    retrained = retrained.rename(columns={f"test_{m}": f"retrained_{m}" for m in METRICS} | {"max_depth": "depth"})
+    retrained = retrained.rename(
+        columns={f"test_{m}": f"retrained_{m}" for m in SHOWN_METRICS} | {"max_depth": "depth"}
+    )
     retrained = retrained.drop_duplicates(columns, keep="last")
-    table = strategies.merge(retrained[columns + [f"retrained_{m}" for m in METRICS]], on=columns, how="left")
+    table = strategies.merge(retrained[columns + [f"retrained_{m}" for m in SHOWN_METRICS]], on=columns, how="left")
     at_preset = retrained.merge(strategies[[*keys, "preset_width"]].drop_duplicates(), on=keys)
     at_preset = at_preset[at_preset["width"] == at_preset["preset_width"]].dropna(subset="retrained_log_likelihood")
     best = at_preset.loc[at_preset.groupby(keys)["retrained_log_likelihood"].idxmax()]

@@ -20,7 +20,7 @@ LABEL = "valid_log_likelihood"
 
 
 @dataclass(frozen=True)
-class Found:
+class Picked:
     """What a search chose: the row of the pool, the rows it had trained, and what else is to be reported."""
 
     chosen: "pd.Series"
@@ -32,22 +32,22 @@ class Found:
         return {name: float(self.trained[name].sum()) for name in COSTS}
 
 
-def _best_of(trained: "pd.DataFrame", **extra: float) -> Found:
+def _best_of(trained: "pd.DataFrame", **extra: float) -> Picked:
     # The first of equals, and the pool is in order of depth: the shallower.
-    return Found(trained.iloc[int(trained[LABEL].to_numpy().argmax())], trained, extra)
+    return Picked(trained.iloc[int(trained[LABEL].to_numpy().argmax())], trained, extra)
 
 
-def manual(pool: "pd.DataFrame", width: int, seed: int) -> Found:
+def manual(pool: "pd.DataFrame", width: int, seed: int) -> Picked:
     """Every depth at the width that all other strategies use."""
     return _best_of(pool[pool["width"] == width])
 
 
-def random(pool: "pd.DataFrame", width: int, seed: int) -> Found:
+def random(pool: "pd.DataFrame", width: int, seed: int) -> Picked:
     """As many networks of any depth and width as the predictor has trained."""
     return _best_of(_draw(pool, _sample(pool) + TOP, seed))
 
 
-def predictor(pool: "pd.DataFrame", width: int, seed: int) -> Found:
+def predictor(pool: "pd.DataFrame", width: int, seed: int) -> Picked:
     """Trains a sample, fits the predictor to its labels normalised by the sample, trains the best by prediction.
 
     Extra: Kendall's tau and the mean squared error (labels normalised) on the networks not in the sample, of the
@@ -86,8 +86,8 @@ def _draw(pool: "pd.DataFrame", n: int, seed: int) -> "pd.DataFrame":
     return pool.iloc[np.sort(rows)]
 
 
-Search = Callable[["pd.DataFrame", int, int], Found]  # pool, width, seed
-SEARCHES: dict[str, Search] = {
+PoolSearch = Callable[["pd.DataFrame", int, int], Picked]  # pool, width, seed
+SEARCHES: dict[str, PoolSearch] = {
     "manual": manual,
     "random": random,
     "predictor": predictor,
