@@ -28,6 +28,7 @@ from depthsearch.running import leases, options, scan, slurm, status, workers
 from depthsearch.running.jobs import Job
 from depthsearch.running.study import Problem, fingerprint
 from depthsearch.studies.images import Images
+from depthsearch.studies.predictor_selection import PredictorSelection
 from depthsearch.studies.spirals import Spirals
 
 SMALL = ("0", "--depths", 2, "--epochs", 20, "--repeats", 2, "--workers", 1)
@@ -174,6 +175,22 @@ def test_several_devices_get_a_worker_each(monkeypatch):
         picked("0,4")
     with pytest.raises(Problem, match="'' is not a CUDA device index"):
         picked("0,")
+
+
+def test_work_that_is_not_for_a_gpu_has_the_cores(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(options, "cores", lambda: 3)
+    study = PredictorSelection()
+    parser = options.parser_of("scan_predictor", [study], "group", "datasets")
+    asked = parser.parse_args(["1"])
+    asked.devices = options.devices_of(asked)
+    assert [str(device) for device in options.for_processes(asked, [study])] == ["cpu"] * 3
+    asked = parser.parse_args(["--slurm", "cluster", "--cpus-per-job", "3"])
+    options.settle(asked)
+    assert (asked.gpus_per_job, options.devices_of(asked)) == (0, [torch.device("cpu")])
+    asked = parser.parse_args(["--slurm", "cluster", "--gpus-per-job", "1"])
+    with pytest.raises(Problem, match="uses no GPU: leave --gpus-per-job out"):
+        options.settle(asked)
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ def parser_of(
     parser = argparse.ArgumentParser(
         prog=f"{scan}.py", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.set_defaults(uses_gpu=example.uses_gpu)
     parser.add_argument(
         "device", nargs="?", default="0", help="CUDA device index, or several as 0,1,2 (default 0; without GPU the CPU)"
     )
@@ -49,7 +50,8 @@ def parser_of(
     cluster.add_argument("--slurm", metavar="PARTITION", help="submit the scan to it")
     cluster.add_argument("--jobs", type=int, metavar="N", help="that share the scan (default 1)")
     cluster.add_argument("--time", type=int, metavar="MINUTES", help="of a job (default 1440)")
-    cluster.add_argument("--gpus-per-job", type=int, metavar="N", help="0 for the CPU (default 1)")
+    gpus = f"0 for the CPU (default {int(example.uses_gpu)})"
+    cluster.add_argument("--gpus-per-job", type=int, metavar="N", help=gpus)
     cluster.add_argument("--cpus-per-job", type=int, metavar="N", help="(default 1)")
     return parser
 
@@ -72,7 +74,9 @@ def settle(options: argparse.Namespace) -> None:
             instead = "; here --workers says how many processes share the scan" if name == "jobs" else ""
             raise Problem(f"--{name.replace('_', '-')} is for --slurm PARTITION{instead}")
         if getattr(options, name) is None:
-            setattr(options, name, value)
+            setattr(options, name, 0 if name == "gpus_per_job" and not options.uses_gpu else value)
+    if options.slurm is not None and options.gpus_per_job and not options.uses_gpu:
+        raise Problem("this scan uses no GPU: leave --gpus-per-job out, and say --cpus-per-job N")
 
 
 def check(grid: Sequence[Study]) -> None:
@@ -127,14 +131,16 @@ def check_writable(results: Path) -> None:
 
 
 def devices_of(options: argparse.Namespace) -> list[torch.device]:
-    """Those of the command line; of a scan that is handed to a cluster, the kind that its jobs have.
+    """Those of the command line, or the CPU for work that is not for a GPU; of a scan that is handed to a cluster, the
+    kind that its jobs have.
 
     Raises:
         Problem: a name is no index, or no such device exists.
     """
     if options.slurm is not None:
         return [torch.device("cuda" if options.gpus_per_job else "cpu")]
-    return list(dict.fromkeys(pick_device(name) for name in options.device.split(",")))
+    named = list(dict.fromkeys(pick_device(name) for name in options.device.split(",")))
+    return named if options.uses_gpu else [torch.device("cpu")]
 
 
 def for_processes(options: argparse.Namespace, studies: Sequence[Study]) -> list[torch.device]:

@@ -99,7 +99,7 @@ def _run(scan: _Scan, options: argparse.Namespace) -> list[Job]:
         return jobs
     _check_data(jobs, data)
     if jobs:
-        if options.devices[0].type == "cpu":
+        if options.uses_gpu and options.devices[0].type == "cpu":
             print("no CUDA device here: running on the CPU", file=sys.stderr)
         processes = for_processes(options, scan.studies)
         if len(processes) > 1 or options.jobs > 1:  # the long ones first: nobody begins one when the others are done

@@ -68,6 +68,7 @@ class Study(Protocol):
 
     Attributes:
         required: keys of a sound summary.
+        uses_gpu: whether its work is for a GPU where there is one; if not, a scan has the cores of the CPU.
         side_by_side: repeats that learn together, at most.
         threads: how many its work takes on a CPU, so that its numbers are the same however it is launched; None for as
             many as the machine has for it, where numbers may differ in their last digits.
@@ -77,6 +78,7 @@ class Study(Protocol):
     """
 
     required: ClassVar[frozenset[str]]
+    uses_gpu: ClassVar[bool]
 
     @property
     def side_by_side(self) -> int: ...

@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Alone:
     """A study of one network on one data set, in part what the running wing asks of a study."""
 
     data_set: str
+    uses_gpu: ClassVar[bool] = True
 
     @property
     def side_by_side(self) -> int:

@@ -88,6 +88,8 @@ class DepthStudy:
 
     # What the running wing asks.
 
+    uses_gpu: ClassVar[bool] = True
+
     @property
     def side_by_side(self) -> int:
         return 1

@@ -134,6 +134,7 @@ class PredictorStudy:
 
     # What the running wing asks.
 
+    uses_gpu: ClassVar[bool] = False
     side_by_side: ClassVar[int] = 10
     threads: ClassVar[int] = 1
 
