@@ -73,7 +73,7 @@ paper:
 
 bench: $(VENV)/ready
 	mkdir -p results/benchmarks
-	cd results/benchmarks && for name in spirals images precision overhead start predictor nasbench201 cells recurrent; do \
+	cd results/benchmarks && for name in spirals images precision overhead start predictor nasbench201 cells recurrent second_order; do \
 		$(BIN)/python ../../benchmarks/$$name.py > $$name.tmp && mv $$name.tmp $$name.txt || exit; cat $$name.txt; done
 
 clean:

@@ -16,9 +16,9 @@ HERE = Path(__file__).parent
 EXPERIMENTS = HERE.parent / "experiments"
 
 
-def load(name, prefix="scan_"):
-    """The scan script of that name as a module, not run; with no prefix any script of `experiments`."""
-    spec = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{prefix}{name}.py")
+def load(name, prefix="scan_", folder=EXPERIMENTS):
+    """The scan script of that name as a module, not run; with no prefix any script of `experiments` or `folder`."""
+    spec = importlib.util.spec_from_file_location(name, folder / f"{prefix}{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
         ("gpu", "--depth 2 --batch 8 --steps 1", "NAS-Bench-201 space"),
         ("nasbench201", "--quick --rounds 1", "times as fast"),
         ("recurrent", "--quick", "times as fast"),
+        ("second_order", "--quick --seeds 2 --pairs 1", "n = 2 searches"),
         ("predictor", "--seeds 2 --epochs 1 --graphs 20 --loop-seeds 1", "times as fast"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import HERE
+from conftest import HERE, load
 from torch import nn
 
 from depthsearch.cells import darts_search_network, recurrent_search_network
@@ -134,6 +134,24 @@ def test_finite_difference_equals_double_differentiation_with_smooth_activations
     assert distance(first, exact) > 0.05, "so the second order is worth a test"
     monkeypatch.setattr(bilevel, "HALF_WIDTH", 1e-6)
     assert_all_close(second_order(problem, ahead)[1], exact, rtol=0, atol=1e-9)
+
+
+def test_what_the_benchmark_sets_beside_the_gradients():
+    benchmark = load("second_order", "", HERE.parent / "benchmarks")
+    problem = smooth_problem()
+    ahead = look_ahead(problem.network)
+    ask = after_the_step(problem, ahead)
+    for reach in (1e-5, 0.3):
+        assert_all_close(benchmark.slopes(problem, ahead, reach), numeric(problem, ask, reach), rtol=0, atol=1e-9)
+    still = LookAhead(0.0)  # a step of no length: nothing to correct
+    assert_all_close(benchmark.without_correction(problem, still), first_order(problem)[1], rtol=0, atol=1e-12)
+    _, exact = exact_second_order(problem, ahead)
+    rest = benchmark.without_correction(problem, ahead)
+    rows = {row["way"]: row for row in benchmark.compared(problem, ahead, reach=1e-5)}
+    assert rows["exact"]["share"] == pytest.approx(distance(exact, rest))
+    assert rows["exact"]["to the slope"] == pytest.approx(1, abs=1e-7)
+    assert rows["0.01 / |v|"]["size"] == pytest.approx(1, abs=1e-3)  # its activations are smooth
+    assert rows["no correction"]["to the slope"] < 0.9995
 
 
 def test_first_order_is_the_numeric_derivative_at_the_present_weights():
@@ -301,7 +319,7 @@ def numbers(name):
         return {key: torch.from_numpy(file[key]) for key in file.files if file[key].dtype.kind in "fi"}
 
 
-def load(network, z):
+def put_into(network, z):
     with torch.no_grad():
         for i, p in enumerate(network.parameters()):
             p.copy_(z[f"param:{i:03d}"])
@@ -315,7 +333,7 @@ CLOSE = {"rtol": 0, "atol": 1e-9}
 @pytest.mark.parametrize("momentum", ["zero_momentum", "with_momentum"])
 def test_second_order_of_darts_is_the_originals(momentum):
     z = numbers("darts_second_order")
-    network = load(darts_search_network(channels=2, layers=4, n_classes=10).double(), z)
+    network = put_into(darts_search_network(channels=2, layers=4, n_classes=10).double(), z)
     mixing = SoftmaxWeights(network.choices).double()
     for name, alpha in mixing.alphas.items():
         alpha.copy_(z[f"alphas_{name}"])
@@ -339,7 +357,7 @@ def test_second_order_of_darts_is_the_originals(momentum):
 @pytest.mark.parametrize("clipping", ["clipped", "unclipped"])
 def test_second_order_of_the_recurrent_space_is_the_originals(clipping):
     z = numbers("darts_rnn_second_order")
-    space = load(recurrent_search_network(11, 6).double(), z)
+    space = put_into(recurrent_search_network(11, 6).double(), z)
     mixing = SoftmaxWeights(space.choices).double()
     mixing.alphas["recurrent"].copy_(z["weights"])
 

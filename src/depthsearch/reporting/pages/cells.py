@@ -50,6 +50,7 @@ def cells_page(tables: Tables, others: Sequence[str]) -> str:
     if len(searched):
         text += [f"## How far the searches went, and what they cost: {NASBench201Cell.name}", sizes(searched), MOVED]
         text.append(markdown(moved_table(searched)))
+        text.append(SECOND_ORDER)
     text += chains_part(tables)
     text += _tuning(tuning) if len(tuning) else []
     text += ["## What is not here", NO_ELBO] if len(known) else []
@@ -72,6 +73,8 @@ channels counts 1/K. The progressive search leaves alpha alone for a fifth of ea
 few epochs has more, and opens its new channels nearly at once. Seconds are wall time beside other work on the machine,
 so they are upper bounds, and far apart from run to run; random search trains many small networks, whose stems,
 classifiers and steps are in its seconds and not in its evaluations."""
+SECOND_ORDER = """How near the second order of DARTS comes to the gradient that it stands for, and both to what alpha
+does over a step of its own: `benchmarks/second_order.py`."""
 
 
 def _worth(rows: pd.DataFrame) -> list[str]:
