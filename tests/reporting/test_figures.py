@@ -9,6 +9,7 @@ import pytest
 
 from depthsearch.reporting.figures import images
 from depthsearch.reporting.figures import spirals as figures
+from depthsearch.reporting.figures.style import log_ticks, reliability_diagrams
 from depthsearch.reporting.pages.spirals import _astray
 from depthsearch.reporting.tables.depth_scans import overflowed_last
 from depthsearch.reporting.words import spread
@@ -77,6 +78,41 @@ def test_a_network_whose_logits_overflow_comes_last():
     assert (overflowed_last(runs.assign(DDN_test_error=math.nan))["DDN_test_log_likelihood"] == -math.inf).sum() == 2
     kept = losses("LDN", "LDN-95", [math.nan]).assign(**{"LDN-95_test_error": math.nan})
     assert overflowed_last(kept)["LDN-95_test_log_likelihood"].isna().all()  # there was no such network
+
+
+def test_q_is_drawn_at_the_depth_of_the_claims():
+    """Not at the deepest of LDN, where no DDN stands beside it."""
+    key = {"data_set": "MNIST", "protocol": "fair", "precision": "float32", "epochs_limit": 5, "seed": 0}
+    runs, depths = [], []
+    for kind, scan, deepest in (("LDN", "max_depth", 4), ("LDN", "max_depth", 2), ("DDN", "deterministic_depth", 2)):
+        own = key | {"scan": f"scan_{scan}_images", "kind": kind, "max_depth": deepest, "pruned_depth": 1}
+        runs.append(own | {"LDN-95_test_log_likelihood": -0.1, "DDN_test_log_likelihood": -0.2})
+        depths += [own | {"depth": depth, "q": 1 / (deepest + 1), "prior": 0.3} for depth in range(deepest + 1)]
+    figure = images.image_posteriors({"runs": pd.DataFrame(runs), "depths": pd.DataFrame(depths)})
+    assert figure is not None and figure.axes[0].get_title() == "MNIST, D = 2"
+    assert len(figure.axes[0].patches) == 2 + 1 + 1  # bars and the band
+    plt.close(figure)
+
+
+def test_bins_of_few_points_are_left_out_of_a_reliability_diagram():
+    bins = pd.DataFrame({"variant": "DDN", "bin": [3, 8, 14] * 2, "count": [1, 999, 4000] * 2, "seed": [0, 1] * 3})
+    bins = bins.assign(confidence=bins["bin"] / 15, accuracy=[0, 0.5, 0.9, 0, 0.7, 0.9])
+    figure = reliability_diagrams(bins, pd.DataFrame({"DDN_test_ece": [0.01, 0.03]}), least=0)
+    line = figure.axes[0].lines[1]
+    assert line.get_xdata() == pytest.approx([8 / 15, 14 / 15]) and line.get_ydata() == pytest.approx([0.6, 0.9])
+    assert figure.axes[0].get_legend_handles_labels()[1] == ["DDN, ECE 2.00 ± 1.41 %"]
+    assert all(len(ax.lines) == 1 for ax in figure.axes[1:])
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(("low", "high"), [(9.2, 11), (8, 30), (0.02, 3), (0.001, 90)])
+def test_a_logarithmic_axis_has_ticks_to_read_it_by(low, high):
+    figure, ax = plt.subplots()
+    ax.plot([0, 1], [low, high])
+    ax.set_yscale("log")
+    log_ticks(ax.yaxis, (1, 2, 5))
+    assert sum(low <= tick <= high for tick in ax.get_yticks()) >= 3
+    plt.close(figure)
 
 
 def test_curves_of_images_are_means_of_repeats_that_were_logged_at_epochs_of_their_own():

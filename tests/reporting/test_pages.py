@@ -147,7 +147,7 @@ def regrets(repeats, data_set="digits", **others):
     )
 
 
-UNBEATEN = "No search is seen to beat these guesses, corrected for all comparisons (Holm)"
+UNBEATEN = "No search is seen to beat these guesses, each corrected for all strategies (Holm)"
 
 
 def test_guesses_are_not_said_to_be_beaten_by_too_few_repeats():

@@ -28,12 +28,12 @@ class Graphs(NamedTuple):
 
 
 def as_graphs(adjacency: Values, operations: Values, n_vertices: Values, dtype: torch.dtype = torch.float32) -> Graphs:
-    """Tensors or arrays as `Graphs`.
+    """Tensors or arrays as `Graphs`, on the CPU, where predictors work.
 
     Raises:
         ValueError: their shapes do not fit together, or an edge does not go from an earlier to a later vertex.
     """
-    a, o, n = (torch.as_tensor(part) for part in (adjacency, operations, n_vertices))
+    a, o, n = (torch.as_tensor(part).cpu() for part in (adjacency, operations, n_vertices))
     a, o = a.to(dtype), o.to(dtype)
     if a.ndim != 3 or o.ndim != 3 or n.ndim != 1 or a.shape[1] != a.shape[2] or a.shape[:2] != o.shape[:2]:
         raise ValueError(

@@ -239,7 +239,7 @@ def fit_classifier(
 
 
 def _checked(graphs: Graphs, labels: Values, seeds: Iterable[int], rows: Sequence[Tensor] | None):
-    seeds, y = list(seeds), torch.as_tensor(labels).double()
+    seeds, y = list(seeds), torch.as_tensor(labels).cpu().double()
     rows = [torch.arange(len(y))] * len(seeds) if rows is None else list(rows)
     if not seeds or len(rows) != len(seeds):
         raise ValueError("one seed or more is needed, and as many rows as seeds")

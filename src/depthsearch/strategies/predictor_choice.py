@@ -35,7 +35,7 @@ def cross_validated(
     Raises:
         ValueError: a set has fewer graphs than twice the folds, or folds is below 2.
     """
-    y, n = torch.as_tensor(labels).double(), len(rows[0])
+    y, n = torch.as_tensor(labels).cpu().double(), len(rows[0])
     if folds < 2 or n < 2 * folds:
         raise ValueError(f"{n} graphs are too few for {folds} folds: 2 folds or more, of 2 graphs or more")
     generator, everything = torch.Generator().manual_seed(seed), torch.arange(n)

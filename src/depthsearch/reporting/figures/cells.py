@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from depthsearch.cells.nasbench201_strings import OPERATIONS
 from depthsearch.data.nasbench import SETS
 from depthsearch.measuring.cells import DRAWN
 from depthsearch.reporting.figures.style import legend_beside, panels, titled
@@ -95,7 +96,11 @@ def accuracies(tables: Tables) -> Figure | None:
 
 
 def entropies(tables: Tables) -> Figure | None:
-    """Entropy of the mixing weights and validation loss over the epochs, means over repeats."""
+    """Entropy of the mixing weights and validation loss over the epochs, means over repeats.
+
+    Dotted: the entropy where all options that an edge has are alike. Epochs in which alpha is left alone have no
+    validation loss.
+    """
     rows = _judged(tables["cells_history"])
     if rows["entropy"].isna().all():
         return None
@@ -104,12 +109,17 @@ def entropies(tables: Tables) -> Figure | None:
     labels = {"entropy": "entropy of the mixing weights (nats)", "valid_loss": "validation loss (nats)"}
     for ax, (column, label) in zip(axes, labels.items(), strict=True):
         for kind in _kinds(rows):
-            mean = rows[rows["kind"] == kind].groupby("epoch")[column].mean().dropna()
+            mean = rows[rows["kind"] == kind].groupby("epoch")[column].mean()
             ax.plot(mean.index, mean, "o-", ms=2.5, lw=1.2, color=COLOURS.get(kind), label=kind)
         ax.set(xlabel="epoch", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    stages = [stage for kind in _kinds(rows) if kind in NASBENCH201 for stage in NASBENCH201[kind].stages()]
+    kept = {len(OPERATIONS), *(stage.keep for stage in stages if stage.keep is not None)}
+    for n in kept:
+        axes[0].axhline(np.log(n), color="k", lw=0.8, ls=":")
+    alike = f"dotted: all options of an edge alike, of {' or '.join(map(str, sorted(kept, reverse=True)))}"
     legend_beside(axes[-1])
-    return titled(figure, f"searches at the reduced size, {_n(rows)}")
+    return titled(figure, f"searches at the reduced size, {_n(rows)}: means; {alike}")
 
 
 def depths(tables: Tables) -> Figure | None:
@@ -126,7 +136,8 @@ def depths(tables: Tables) -> Figure | None:
     left.set_yticks(range(len(order)), [names.get(cell, cell) for cell in order], fontsize="small")
     left.set_xlabel("test error (%)")
     left.legend(frameon=False, fontsize="x-small")
-    q = tables["chains_depths"].pivot_table(index="cell", columns="depth", values="q").loc[order]
+    believed = tables["chains_depths"].merge(runs[["cell", "seed"]])
+    q = believed.pivot_table(index="cell", columns="depth", values="q").loc[order]
     image = right.imshow(q, aspect="auto", cmap="Blues", vmin=0)
     found = runs.groupby("cell")["depth"].mean().loc[order]
     right.plot(found, range(len(order)), "o", ms=4, mfc="none", color="tab:orange")

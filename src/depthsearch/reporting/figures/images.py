@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from depthsearch.reporting.figures.style import (
     COLOURS,
+    FEW_LEFT_OUT,
     LABELS,
     depth_posterior,
     legend_above,
@@ -16,13 +17,13 @@ from depthsearch.reporting.figures.style import (
     log_ticks,
     panels,
     points,
-    reliability,
+    reliability_diagrams,
     repeats,
     scale_of,
     titled,
 )
 from depthsearch.reporting.judging.claims import best_ddn, chosen_on, depths_of, is_search
-from depthsearch.reporting.parts import ldn_and_ddn, reference_depth, timed_runs
+from depthsearch.reporting.parts import claimed_depth, ldn_and_ddn, reference_depth, timed_runs
 from depthsearch.reporting.tables.schema import Tables
 
 SETTING = ["data_set", "kind", "max_depth"]
@@ -33,7 +34,7 @@ MEASURED = {  # label, metric, scale
 
 
 def image_posteriors(tables: Tables) -> Figure | None:
-    """q(d) of LDN with a band at d_opt; below it, on the same depths, test log-likelihood of LDN-95 and of each DDN.
+    """q(d) of LDN of the `claimed_depth`, d_opt as a band; below it, at the same depths, likelihoods of LDN-95 and DDN.
 
     The paper's `image_depth_dist_exps`.
     """
@@ -45,7 +46,7 @@ def image_posteriors(tables: Tables) -> Figure | None:
     figure, axes = plt.subplots(2, len(sets), figsize=(4.2 * len(sets), 5.2), sharex="col", squeeze=False)
     for (ax, likelihood), name in zip(axes.T, sets, strict=True):
         here, rows, other = (t[t["data_set"] == name] for t in (ldn, depths, ddn))
-        max_depth = reference_depth(here)
+        max_depth = claimed_depth(here, other)
         here, rows = (t[t["max_depth"] == max_depth] for t in (here, rows))
         drawn.append(here)
         depth_posterior(ax, rows)
@@ -64,9 +65,8 @@ def image_posteriors(tables: Tables) -> Figure | None:
         for part in (ax, likelihood):
             legend_above(part)
     beside = f"; DDN {repeats(ddn)}" if len(ddn) else ""
-    beside += ", that of depth 0, which lies far below, left out" if (ddn["max_depth"] == 0).any() else ""
     bands = "red: range of d_opt; blue: one standard deviation of LDN-95"
-    return titled(figure, f"q(d) of LDN, {_made(pd.concat(drawn))}{beside}; {bands}")
+    return titled(figure, f"q(d) of LDN, {_made(pd.concat(drawn))}{beside}; {bands}{_without(ddn)}")
 
 
 def image_depths(tables: Tables) -> Figure | None:
@@ -86,7 +86,7 @@ def image_depths(tables: Tables) -> Figure | None:
         column[0].plot([0, here["max_depth"].max()], [0, here["max_depth"].max()], "k:", lw=1, label="d = D")
         column[0].set_title(name, pad=16)
         column[0].set_ylabel("chosen depth")
-        column[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        column[0].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         column[-1].set_xlabel(LABELS["max_depth"])
         for ax, metric, variants in (
             (column[1], "test_log_likelihood", ("DDN", "LDN-95")),
@@ -102,14 +102,13 @@ def image_depths(tables: Tables) -> Figure | None:
             if "DDN" in variants and is_search(other):
                 best = best_ddn(other, metric.removeprefix("test_"))
                 value = scale_of(metric) * best[f"DDN_{metric}"].mean()
-                label = f"best DDN (D = {depths_of(best)})"
+                label = f"manual search (D = {depths_of(best)})"
                 ax.axhline(value, color=COLOURS["DDN"], ls="--", lw=1, label=label)
             ax.set_ylabel(LABELS[metric])
         for ax in column:
             legend_above(ax)
-    left_out = "; D = 0, the stem alone, is far off and left out" if (ldn["max_depth"] == 0).any() else ""
-    best = f"; the best DDN is chosen on {chosen_on(ddn)}" if is_search(ddn) else ""
-    return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}{best}{left_out}")
+    search = f"; manual search: the DDN chosen on {chosen_on(ddn)}" if is_search(ddn) else ""
+    return titled(figure, f"LDN {_made(ldn)}, DDN {repeats(ddn)}{search}{_without(ldn, ddn)}")
 
 
 def image_curves(tables: Tables) -> Figure | None:
@@ -118,7 +117,8 @@ def image_curves(tables: Tables) -> Figure | None:
     A mean ends where the first repeat does. Circles and diamonds: of each run the epoch that was kept, and what it had
     there. The scales are logarithmic, log-likelihoods negated.
     """
-    runs, curves = (with_blocks(pd.concat(ldn_and_ddn(tables[name], "images"))) for name in ("runs", "curves"))
+    every = pd.concat(ldn_and_ddn(tables["runs"], "images"))
+    runs, curves = with_blocks(every), with_blocks(pd.concat(ldn_and_ddn(tables["curves"], "images")))
     if runs.empty or curves.empty:
         return None
     which = "test" if runs["protocol"].iloc[0] == "paper" else "validation"
@@ -142,7 +142,7 @@ def image_curves(tables: Tables) -> Figure | None:
     legend_beside(axes[0, -1])
     marks = "circles, of LDN diamonds: the epoch that each kept"
     said = f"on {which} points, {_made(runs)}: means while all repeats train; {marks}"
-    return titled(figure, said)
+    return titled(figure, said + _without(every))
 
 
 def _curve(ax: Axes, curves: pd.DataFrame, runs: pd.DataFrame, y: str, scale: int, label: str, colour) -> None:
@@ -165,36 +165,42 @@ def image_calibration(tables: Tables, data_set: str) -> Figure | None:
     if max_depth is None:
         return None
     bins, runs = (t[t["max_depth"] == max_depth] for t in (bins, runs))
-    figure, axes = panels(3, width=3.2)
-    for ax, variant in zip(axes, ("DDN", "LDN-95", "LDN-full"), strict=True):
-        reliability(ax, bins, runs, (variant,))
-        ax.set_xlim(0, 1.02)
-    return titled(figure, f"calibration on {data_set}, D = {max_depth}, {_made(runs)}")
+    figure = reliability_diagrams(bins, runs, least=0)
+    return titled(figure, f"calibration on {data_set}, D = {max_depth}, {_made(runs)}; {FEW_LEFT_OUT}")
 
 
 def image_speedups(tables: Tables) -> Figure | None:
-    """100 (1 - t_pruned / t_DDN) against D, predicting the whole test set: the time that pruning saves."""
+    """100 (1 - t_pruned / t_DDN) against D, predicting the whole test set: the time that pruning saves.
+
+    Both networks of a run were timed on one machine; depths may have been run on different ones.
+    """
     ldn, _ = ldn_and_ddn(tables["runs"], "images")
     ldn = timed_runs(ldn)
     sets = ldn["data_set"].unique()
     if not len(sets):
         return None
-    figure, axes = panels(len(sets))
+    figure, axes = panels(len(sets), sharey=True)
     colours = {device: f"C{i}" for i, device in enumerate(sorted(ldn["device"].unique()))}
     for ax, name in zip(axes, sets, strict=True):
-        for device, rows in ldn[ldn["data_set"] == name].groupby("device"):
-            points(ax, rows, "max_depth", "saved", str(device), colours[device])
+        here = ldn[ldn["data_set"] == name]
+        for device, colour in colours.items():
+            points(ax, here[here["device"] == device], "max_depth", "saved", str(device), colour)
         ax.set_xlim(-0.1 * ldn["max_depth"].max(), 1.1 * ldn["max_depth"].max())
-        title = "LDN-95 against DDN, on"
-        ax.legend(frameon=False, fontsize="xx-small", title=title, title_fontsize="xx-small")
         ax.axhline(0, color="k", lw=0.8, ls=":")
         ax.set(xlabel=LABELS["max_depth"], ylabel="time saved (%)", title=name)
-    return titled(figure, f"prediction of the test set, {_made(ldn)}")
+    legend_beside(axes[-1])
+    return titled(figure, f"time to predict the test set, LDN-95 against DDN on one machine each, {_made(ldn)}")
 
 
 def _made(runs: pd.DataFrame) -> str:
     protocol, precision, epochs = (runs[column].iloc[0] for column in ("protocol", "precision", "epochs_limit"))
     return f"{protocol} protocol, {precision}, at most {epochs} epochs, {repeats(runs)}"
+
+
+def _without(*runs: pd.DataFrame) -> str:
+    """What a title says of networks without blocks, where there are some."""
+    without = any((table["max_depth"] == 0).any() for table in runs)
+    return "; D = 0, the stem alone, is far off and left out" if without else ""
 
 
 def with_blocks(runs: pd.DataFrame) -> pd.DataFrame:

@@ -68,7 +68,8 @@ def _scatter(points: Mapping[str, np.ndarray], title: str, label: str) -> Figure
         ax.scatter(points["true"], points[name].clip(low, high), s=5, lw=0, alpha=0.6, color=colour)
         ax.set(xlabel="true accuracy (%)", ylabel="predicted accuracy (%)", title=name)
         ax.set(xlim=(low, high), ylim=(low, high))
-    inside = f"{(points['true'] >= low).sum()} of {len(points['true'])} other cells, those above {low:.1f} %"
+    n = len(points["true"])
+    inside = f"of a sample of {n} other cells the {(points['true'] >= low).sum()} above {low:.1f} %"
     return titled(figure, f"{title}: {inside}; predictions beyond the edge stand at it; {label}")
 
 
@@ -115,12 +116,15 @@ def selection(tables: Tables, data_set: str, split: str) -> Figure | None:
 
 
 def _curves(ax: Axes, rows: pd.DataFrame) -> None:
+    first = rows["n_train"].iloc[0]
     for name, colour in SEARCHES.items():
         own = rows[rows["search"] == name]
+        if name in (PREDICTOR, WITH_CLASSIFIER):  # before, both are the random search
+            own = own[own["trained"] >= first]
         low, middle, high = three_quartiles(own["accuracy"], own["trained"])
         ax.plot(middle.index, middle, lw=1.2, color=colour, ls=":" if name == ORACLE else "-", label=name)
         if name != ORACLE:
             ax.fill_between(middle.index, low, high, color=colour, alpha=0.12, lw=0)
-    ax.axvline(rows["n_train"].iloc[0], color="k", lw=0.6, ls="--")  # from here on the predictor chooses
+    ax.axvline(first, color="k", lw=0.6, ls="--", label="from here the predictor chooses")
     # From where anything is to be seen: the first networks that any search trains are as good as drawn.
     ax.set_ylim(rows[rows["trained"] >= 50].groupby(["search", "trained"])["accuracy"].mean().min() - 0.2)

@@ -10,6 +10,7 @@ from matplotlib.ticker import MultipleLocator, SymmetricalLogLocator
 
 from depthsearch.reporting.figures.style import (
     COLOURS,
+    FEW_LEFT_OUT,
     LABELS,
     chosen_depth,
     depth_posterior,
@@ -19,7 +20,7 @@ from depthsearch.reporting.figures.style import (
     per_depth,
     probability_map,
     quartiles,
-    reliability,
+    reliability_diagrams,
     repeats,
     titled,
 )
@@ -82,7 +83,7 @@ def spiral_depth_functions(maps: Mapping[str, np.ndarray] | None) -> Figure | No
 
 
 def spiral_calibration(tables: Tables, max_depth: int = 20) -> Figure | None:
-    """Reliability of LDN, pruned and full, and of the DDN of the same maximum depth."""
+    """Reliability of the DDN, and of LDN, pruned and full, of the same maximum depth."""
     bins, runs = (
         pd.concat(
             [_at(tables[t], s, max_depth) for s in ("scan_max_depth_spirals", "scan_deterministic_depth_spirals")]
@@ -91,9 +92,8 @@ def spiral_calibration(tables: Tables, max_depth: int = 20) -> Figure | None:
     )
     if bins.empty:
         return None
-    figure, axes = panels(1, width=4.2)
-    reliability(axes[0], bins, runs, ("LDN-95", "LDN-full", "DDN"))
-    return titled(figure, f"calibration on spirals, D = {max_depth}, {repeats(runs)}")
+    figure = reliability_diagrams(bins, runs, least=0.45)
+    return titled(figure, f"calibration on spirals, D = {max_depth}, {repeats(runs)}; {FEW_LEFT_OUT}")
 
 
 def spiral_depths(tables: Tables, family: str = "spirals") -> Figure | None:
@@ -126,8 +126,8 @@ def spiral_depths(tables: Tables, family: str = "spirals") -> Figure | None:
         ax.legend(frameon=False, fontsize="small")
     return titled(
         figure,
-        f"spirals{held_out(family)}, LDN {repeats(ldn)}, DDN {repeats(ddn)}; losses: median, quartiles, depths "
-        "linear to 10, then logarithmic",
+        f"spirals{held_out(family)}, LDN {repeats(ldn)}, DDN {repeats(ddn)}; chosen depth: mean, standard "
+        "deviation; losses: median, quartiles, their depths D linear to 10, then logarithmic",
     )
 
 
@@ -182,8 +182,8 @@ def spiral_scan(tables: Tables, scan: str, swept: str) -> Figure | None:
         for ax in axes:
             ax.set_xscale("log")
             apart: list[float] = []  # widths whose names do not run into each other
-            for v in sorted(runs["width"].unique()):
-                if not apart or v > 1.8 * apart[-1]:
+            for v in sorted(runs["width"].unique(), reverse=True):
+                if not apart or v < apart[-1] / 1.8:
                     apart.append(v)
             ax.set_xticks(apart, [f"{v:g}" for v in apart])
             ax.minorticks_off()

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, MultipleLocator, NullFormatter, SymmetricalLogLocator
 
 from depthsearch.reporting.figures.style import (
     LABELS,
@@ -22,7 +22,7 @@ from depthsearch.reporting.words import span
 from depthsearch.strategies import METHODS, SEARCHES
 
 COLOURS = dict(zip(ORDER, (*plt.get_cmap("tab10").colors, *plt.get_cmap("Dark2").colors), strict=False))  # type: ignore[attr-defined]
-DRAWN = dict(zip(ONE_OF_A_KIND, ("C0", "C2", "C1", "C4", "k"), strict=True))
+DRAWN = dict(zip((*ONE_OF_A_KIND, "marginal likelihood"), ("C0", "C2", "C1", "C4", "k", "C3"), strict=True))
 COLUMNS = 4  # data sets side by side
 SHIFTS = {"log_likelihood": "log-likelihood (nats)", "ece": "ECE (%)", "auroc": "AUROC of entropy"}
 
@@ -81,6 +81,9 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
             ax.set_xscale("log")
         elif wide:
             ax.set_xscale("symlog", linthresh=1)  # an error may be 0
+            ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=[1, 3]))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.set_xlabel(f"{ax.get_xlabel()}, linear below 1")
         ax.set_yticks(range(len(names)), names, fontsize="small")
     axes[0].invert_yaxis()
     legend_beside(axes[-1])
@@ -143,7 +146,8 @@ def entropies(tables: Tables) -> Figure | None:
                 ax.plot(mean.index, mean, lw=1.2, color=COLOURS[name], label=name)
         ax.set(xlabel="epoch", ylabel="entropy over depth (nats)", title=data_set)
     legend_beside(axes[-1])
-    return titled(figure, f"entropy of the weights of the depths, {_n(curves)}: mean")
+    said = "means; repeats that have stopped stay as they were"
+    return titled(figure, f"entropy of the weights of the depths, {_n(curves)}: {said}")
 
 
 def shifts(tables: Tables, family: str) -> Figure | None:
@@ -153,7 +157,7 @@ def shifts(tables: Tables, family: str) -> Figure | None:
         return None
     figure, axes = panels(len(SHIFTS), width=4)
     for ax, (metric, label) in zip(axes, SHIFTS.items(), strict=True):
-        # Twelve colours can not be told apart: one a kind, the others in gray behind them.
+        # Twelve colours can not be told apart: one a kind, and what lies apart; the others in gray behind them.
         for name in sorted(set(rows["strategy"]), key=lambda name: (name in DRAWN, ORDER.index(name))):
             runs = rows[rows["strategy"] == name]
             middle = scale_of(metric) * runs.groupby("shift")[metric].median()
@@ -167,7 +171,7 @@ def shifts(tables: Tables, family: str) -> Figure | None:
     if family == "spirals":  # whose points can be moved far
         axes[0].set_yscale("symlog", linthresh=1)
     legend_beside(axes[-1])
-    return titled(figure, f"{family} under shift, {_n(rows)}: medians over repeats{angles}")
+    return titled(figure, f"{family} under shift, as searched, {_n(rows)}: medians over repeats{angles}")
 
 
 def _n(rows: pd.DataFrame) -> str:

@@ -37,6 +37,9 @@ LABELS = {
     "log_likelihood": "log-likelihood (nats)",
 }
 
+FEW = 1e-3  # of the test points: a bin with fewer says nothing of calibration
+FEW_LEFT_OUT = f"repeats pooled, bins of less than {100 * FEW:g} % of the points left out; ECE: a mean over runs"
+
 
 def scale_of(column: str) -> int:
     """By what a column is multiplied to have the unit of its label: shares are stored, errors drawn in percent."""
@@ -102,22 +105,29 @@ def per_depth(ax: Axes, depths: pd.DataFrame, metric: str) -> None:
     ax.legend(frameon=False)
 
 
-def reliability(ax: Axes, bins: pd.DataFrame, runs: pd.DataFrame, variants: Sequence[str]) -> None:
-    """Reliability diagram of the test set, all repeats pooled; top-label ECE in the legend."""
-    ax.plot([0, 1], [0, 1], "k:", lw=1)
-    for variant in variants:
+def reliability_diagrams(bins: pd.DataFrame, runs: pd.DataFrame, least: float) -> Figure:
+    """Reliability of DDN, LDN up to d_opt and LDN up to D on the test set, confidence from `least` on.
+
+    The repeats are pooled, bins with too few points to say anything (`FEW`) are not drawn; in the legend the top-label
+    ECE of the runs.
+    """
+    figure, axes = panels(3, width=3.2)
+    for ax, variant in zip(axes, ("DDN", "LDN-95", "LDN-full"), strict=True):
+        ax.plot([0, 1], [0, 1], "k:", lw=1)
         rows = bins[bins["variant"] == variant]
-        if rows.empty:
-            continue
-        weights = rows.groupby("bin")["count"].sum()
-        pooled = {k: (rows[k] * rows["count"]).groupby(rows["bin"]).sum() / weights for k in ("confidence", "accuracy")}
-        ece = 100 * runs[f"{variant}_test_ece"].dropna()
-        label = f"{variant}, ECE {spread(ece, '.2f', '.2f')} %"
-        ax.plot(pooled["confidence"], pooled["accuracy"], lw=0.8, color=COLOURS[variant])
-        area = 3 + 120 * (weights / weights.sum()).loc[pooled["confidence"].index]
-        ax.scatter(pooled["confidence"], pooled["accuracy"], s=area, color=COLOURS[variant], alpha=0.7, label=label)
-    ax.set(xlabel="confidence (area: share of the points)", ylabel="accuracy", xlim=(0.45, 1.02))
-    ax.legend(frameon=False, fontsize="small")
+        if len(rows):
+            count = rows.groupby("bin")["count"].sum()
+            share = count[count > FEW * count.sum()] / count.sum()
+            x, y = (
+                ((rows[k] * rows["count"]).groupby(rows["bin"]).sum() / count).loc[share.index]
+                for k in ("confidence", "accuracy")
+            )
+            ece = spread(100 * runs[f"{variant}_test_ece"].dropna(), ".2f", ".2f")
+            ax.plot(x, y, lw=0.8, color=COLOURS[variant])
+            ax.scatter(x, y, s=3 + 120 * share, color=COLOURS[variant], alpha=0.7, label=f"{variant}, ECE {ece} %")
+            ax.legend(frameon=False, fontsize="small")
+        ax.set(xlabel="confidence (area: share of the points)", ylabel="accuracy", xlim=(least, 1.02))
+    return figure
 
 
 def probability_map(ax: Axes, probs: np.ndarray, extent: float) -> AxesImage:
@@ -168,8 +178,12 @@ def legend_above(ax: Axes) -> None:
 
 
 def log_ticks(axis: Axis, subs: Sequence[int]) -> None:
-    """Ticks of a logarithmic axis at so many times each power of ten, as plain numbers."""
-    axis.set_major_locator(LogLocator(subs=subs))
+    """Ticks of a logarithmic axis at so many times each power of ten, as plain numbers; of what is drawn already.
+
+    Where it ends before it is five times as large as where it begins, there would be hardly any: then evenly spaced.
+    """
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(MaxNLocator(5) if high < 5 * low else LogLocator(subs=subs))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_locator(NullLocator())
 

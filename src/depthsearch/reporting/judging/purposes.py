@@ -38,10 +38,10 @@ class _Purpose:
 def _purposes(rows: pd.DataFrame, shift: pd.DataFrame) -> list[_Purpose]:
     """All but retraining at the chosen depth."""
     cut, calibrated = rows[rows["strategy"].isin(list(METHODS))], rows.assign(x=-rows["searched_ece"])
-    searched, kept = "To predict with what the search itself leaves", "To cut the searched network at the chosen depth"
+    searched, kept = "To predict with what the search itself leaves", "To keep of it the chosen depth alone, one head"
     found = [
         _Purpose("predicting as searched", searched, rows, "searched_log_likelihood"),
-        _Purpose("cutting", f"{kept} and keep it", cut, "truncated_log_likelihood"),
+        _Purpose("keeping the chosen depth alone", kept, cut, "truncated_log_likelihood"),
         _Purpose("calibration", "For calibration as searched", calibrated, "x", -100, "% ECE"),
     ]
     if len(shift):
@@ -65,7 +65,7 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
         if guesses:
             none = f"no strategy is seen to be better than {' or '.join(guesses)}. Least regret of a strategy"
         elif set(BASELINES) & set(regret.index):
-            none = "a strategy is better than each guess. Least regret"
+            none = "each guess is beaten by a strategy. Least regret"
         manual = f" against {cost['manual']:.2g} of manual search" if "manual" in cost else ""
         said.append(
             f"To choose a depth and retrain at it: {none}: {best}, {here[best]:.3g} nats, "
@@ -78,11 +78,12 @@ def when_to_use_which(rows: pd.DataFrame, shift: pd.DataFrame) -> list[str]:
 
 
 def _always_the_same(rows: pd.DataFrame, strategy: str) -> str:
-    """Says so where a strategy chose one depth in all runs: it has told nothing of one from another."""
+    """Says so where a strategy chose one depth in all runs, or one of two: it has told little of one from another."""
     depths = rows[rows["strategy"] == strategy]["depth"].dropna()  # one that diverged chose nothing
-    if len(depths) < 2 or depths.nunique() > 1:
+    chosen = sorted(depths.unique())
+    if len(depths) < 2 * len(chosen) or len(chosen) > 2:
         return ""
-    return f"; {strategy} chose {depths.iloc[0]:g} in all {len(depths)} runs"
+    return f"; {strategy} chose {' or '.join(f'{depth:g}' for depth in chosen)} in all {len(depths)} runs"
 
 
 def good_for(rows: pd.DataFrame, shift: pd.DataFrame) -> dict[str, list[str]]:

@@ -25,6 +25,7 @@ YARDSTICKS_SAID = """Yardsticks are looked up in the table, nothing is trained f
 validation accuracy of a cell after 12 epochs at full size: ten looks are ten such trainings, far more than a reduced
 search spends. "Most parameters" and "all 3x3" take no look; "best on CIFAR-10" is the best by the accuracies shown, out
 of reach for any search. They are shown beside; the rule below judges searches against each other alone."""
+ACCURACIES = "![True accuracies of the cells found](figures/cells_accuracy.png)"
 FIGURE = "![Trajectories of the searches](figures/cells_trajectory_c10.png)"
 
 
@@ -85,6 +86,7 @@ def _worth(rows: pd.DataFrame) -> list[str]:
         + (f"{sizes(searched)} {REDUCED}" if len(searched) else "No search was run yet."),
         YARDSTICKS_SAID,
         markdown(worth_table(rows)),
+        ACCURACIES,
         _in_words(own),
         _cost_of_random_search(own),
         BY_MEANS,

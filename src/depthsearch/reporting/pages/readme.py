@@ -111,7 +111,7 @@ def _guesses(found: Tables) -> str:
             beaten.append(where)
     said = ["**Which way of choosing a depth?**"]
     where = "; ".join(f"{guesses}, on {' and '.join(names)}" for guesses, names in unbeaten.items())
-    seen = "No search is seen to beat these guesses, corrected for all comparisons (Holm)"
+    seen = "No search is seen to beat these guesses, each corrected for all strategies (Holm)"
     said += [f"{seen}: {where}."] if unbeaten else []
     said += [f"Every guess is beaten by a strategy on {' and '.join(beaten)}."] if beaten else []
     said += [f"Undecided on {' and '.join(undecided)}: needs {FEWEST} repeats."] if undecided else []

@@ -30,6 +30,8 @@ LDN-95: mean ± standard deviation over repeats, test set.
 
 {_picture(tables, "scan_max_depth_spirals", "spiral_depths", "Chosen depth, log-likelihood, error against D")}
 
+{_pictures_of_depths(tables)}
+
 ## Spirals: DDN at each depth
 
 From depth {ALL_TO} on every tenth; the others are in `tables/runs.csv`.
@@ -154,6 +156,16 @@ def _batches(tables: Tables) -> str:
         f"A batch has at most {batch} points. Where more are trained on, an epoch takes two steps: "
         f"from {', from '.join(said)}. Batch norm takes its statistics from a batch, and few points say little."
     )
+
+
+def _pictures_of_depths(tables: Tables) -> str:
+    """Figures of the paper's protocol alone: what pruning costs, and calibration at the preset D."""
+    runs, drawn = of_scan(tables["runs"], "scan_max_depth_spirals"), []
+    if len(runs):
+        drawn.append("![What pruning costs, against D](figures/spiral_variants.png)")
+    if (runs["max_depth"] == Spirals().max_depth).any():
+        drawn.append("![Reliability of DDN and LDN](figures/spiral_calibration.png)")
+    return "\n\n".join(drawn)
 
 
 def _picture(tables: Tables, scan: str, figure: str, title: str) -> str:

@@ -37,16 +37,19 @@ test points are touched once. LDN and the other posteriors over depth (marginal 
 depth whose probability is above 0.95 of the largest, DARTS and DrNAS the depth of the largest weight, manual search,
 random search and the predictor the depth (the last two a width too) of the best validation log-likelihood; a uniform
 guess is the mean over all D + 1 depths. [What each is](../experiments/README.md#ways-of-choosing-a-depth). *Searched*:
-as the search leaves it, with all depths mixed; *truncated*: the network of the chosen depth alone, weights inherited;
-*retrained*: a deterministic network of the chosen depth trained from scratch on training and validation points, its
-epoch the one of the best training loss, since no points are left to choose it by. Regret: log-likelihood lost,
-retrained, against the best deterministic depth of the preset width, picked on the test points (another width can do
-better: negative). Searches are charged the seconds, block evaluations (blocks run forward x points, but for the passes
-of image networks that estimate batch norm's statistics, alike for all) and networks of what they would have trained, a
-guess those of its one network, by which it is judged as searched too; other work on the machine may be in the seconds,
-it is not in the block evaluations. Mean ± standard deviation over data sets and repeats; differences are paired over
-repeats, mean and 95 % t-interval. DARTS and DrNAS give half of the training points to the weights of depths: as
-searched and truncated, their networks have learnt from the other half."""
+as the search leaves it, with all depths mixed; *truncated*: the head of the chosen depth alone, weights inherited, for
+all strategies alike (the paper's own cut of LDN, LDN-95, is another: it still mixes the heads up to that depth, and
+claim 1 is about it); *retrained*: a deterministic network of the chosen depth trained from scratch on training and
+validation points, its epoch the one of the best training loss, since no points are left to choose it by. Regret:
+log-likelihood lost, retrained, against the best deterministic depth of the preset width, picked on the test points
+(another width can do better: negative). Searches are charged the seconds, block evaluations (blocks run forward x
+points) and networks of what they would have trained, a guess those of its one network, by which it is judged as
+searched too; other work on the machine may be in the seconds, it is not in the block evaluations. Neither are the
+passes of image networks that estimate batch norm's statistics, as many for a network and epoch of any strategy: on
+images costs are nearer to each other than the block evaluations say. Memory of a step is counted once training is over:
+of DrNAS with the half of the depths that it keeps. Mean ± standard deviation over data sets and repeats; differences
+are paired over repeats, mean and 95 % t-interval. DARTS and DrNAS give half of the training points to the weights of
+depths: as searched and truncated, their networks have learnt from the other half."""
 
 REDUCED = f"""Reduced: {ImageChoice.MOST_IMAGES} training images; D and the epochs were set beforehand by deterministic
 networks on seeds 100 and 101."""
@@ -106,7 +109,7 @@ def cost_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def moved_table(curves: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Where the weights of depths of each method end, and which depth it chose most often.
+    """Where the weights of depths of each method were last logged, and which depth it chose most often.
 
     Args:
         curves: entropy and expected depth of each run and logged epoch.
@@ -127,8 +130,9 @@ def _starts(deepest: int) -> str:
     """Says with what weights of depths each method starts, so that one sees which moved."""
     prior, depths, kept = geometric_prior(deepest), torch.arange(deepest + 1.0), better_half(deepest)
     return (
-        f"Where the weights of depths end. They start uniform ({np.log(deepest + 1):.2f} nats, mean depth "
-        f"{deepest / 2:g}), but for exact posterior and marginal likelihood, which start at the prior "
+        "The weights of depths as last logged, at the epoch that is kept or after it. They start uniform "
+        f"({np.log(deepest + 1):.2f} nats, mean depth {deepest / 2:g}), but for exact posterior and marginal "
+        "likelihood, which start at the prior "
         f"({prior.entropy():.2f} nats, {prior.probs @ depths.double():.3g}), and Poisson and normal, which start "
         "around the middle. What stays at its start has chosen nothing. DrNAS drops half of the depths on the way: "
         f"where the {kept} that it keeps are alike, it ends at ln {kept} = {np.log(kept):.2f} nats, and only what "
@@ -194,6 +198,10 @@ def strategies_part(tables: Tables, others: Sequence[str]) -> str:
     text = [how_to_read()]
     if tables["strategies"]["regret"].notna().any():
         text.append("![Regret of each strategy, and what it costs](figures/strategies_cost.png)")
+    if len(tables["strategies"]):
+        text.append("![Log-likelihood of each strategy in the three modes](figures/strategies_log_likelihood.png)")
+    if len(of_family(tables["strategies"], "spirals")):
+        text.append("![Chosen depth against the angle of the spirals](figures/strategies_depth.png)")
     for family, rows in families(tables["strategies"]):
         shift, pool, curves = (
             of_family(tables[name], family) for name in ("strategies_shift", "strategies_pool", "strategies_curves")

@@ -52,7 +52,8 @@ def _found(found: Mapping) -> dict:
     row = {name: found[name] for name in ("pruned_depth", "expected_depth")}
     row |= {f"test_{name}": found["variants"]["LDN-95"][f"test_{name}"] for name in ("error", "log_likelihood")}
     moved = [point for point in found["shift"] if point["shift"] > 0]
-    return row | {f"shift_{name}": sum(point[name] for point in moved) / len(moved) for name in SHIFTED}
+    averages = pd.DataFrame(moved)[list(SHIFTED)].astype(float).mean()  # of a point whose logits overflowed some lack
+    return row | {f"shift_{name}": float(averages[name]) for name in SHIFTED}
 
 
 def drawn_depth(rows: pd.DataFrame) -> int:
