@@ -432,10 +432,12 @@ def test_the_gap_between_protocols_is_the_largest_rise_of_validation_error():
 
 def test_a_rise_is_one_of_the_whole_history_whose_curve_is_thinned_in_tables():
     history = [{"epoch": epoch, "valid_error": 0.1} for epoch in range(1, 201)]
-    history[102]["valid_error"] = 0.4  # no row of `curves`
-    assert 103 not in [row["epoch"] for row in thin(history)]
+    history[103]["valid_error"] = 0.4  # no row of `curves`
+    kept = [row["epoch"] for row in thin(history)]
+    assert 104 not in kept and kept[-1] == 200 and len(kept) <= 40
+    assert thin(history[:40]) == history[:40] and thin(history[:1]) == history[:1] and thin([]) == []
     assert largest_rise(history) == pytest.approx(0.3)
-    assert largest_rise([*history[:50], *history[102:]]) == 0  # epochs that do not follow each other
+    assert largest_rise([*history[:50], *history[103:]]) == 0  # epochs that do not follow each other
     assert math.isnan(largest_rise([{"epoch": 1}, {"epoch": 2}]))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,9 @@ def test_a_point_whose_logits_overflowed_is_left_out_of_means():
     best = {"LDN-95": {"test_error": 0.1, "test_log_likelihood": -0.2}}
     row = variations._found({"pruned_depth": 1, "expected_depth": 1.0, "variants": best, "shift": points})
     assert (row["shift_auroc"], row["shift_log_likelihood"]) == (0.7, -2.0)
+    points[-1]["log_likelihood"] = None  # as a summary has it
+    row = variations._found({"pruned_depth": 1, "expected_depth": 1.0, "variants": best, "shift": points})
+    assert (row["shift_auroc"], row["shift_log_likelihood"]) == (0.7, -math.inf)
 
 
 def made(values):

@@ -25,9 +25,10 @@ def parser_of(
         prog=f"{scan}.py", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.set_defaults(uses_gpu=example.uses_gpu)
-    parser.add_argument(
-        "device", nargs="?", default="0", help="CUDA device index, or several as 0,1,2 (default 0; without GPU the CPU)"
+    device = (
+        "CUDA device index, or several as 0,1,2 (default 0; without GPU the CPU)" if example.uses_gpu else "not used"
     )
+    parser.add_argument("device", nargs="?", default="0", help=device)
     type(example).add_options(parser)
     parser.add_argument("--data", default=str(DATA), help="folder of the data files (default %(default)s)")
     parser.add_argument(

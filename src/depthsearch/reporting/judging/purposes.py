@@ -81,7 +81,7 @@ def _always_the_same(rows: pd.DataFrame, strategy: str) -> str:
     """Says so where a strategy chose one depth in all runs, or one of two: it has told little of one from another."""
     depths = rows[rows["strategy"] == strategy]["depth"].dropna()  # one that diverged chose nothing
     chosen = sorted(depths.unique())
-    if len(depths) < 2 * len(chosen) or len(chosen) > 2:
+    if not 1 <= len(chosen) <= 2 or len(depths) < 2 * len(chosen):
         return ""
     return f"; {strategy} chose {' or '.join(f'{depth:g}' for depth in chosen)} in all {len(depths)} runs"
 

@@ -109,7 +109,7 @@ def cost_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def moved_table(curves: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Where the weights of depths of each method were last logged, and which depth it chose most often.
+    """Where the weights of depths of each method are towards the end, and which depth it chose most often.
 
     Args:
         curves: entropy and expected depth of each run and logged epoch.
@@ -130,7 +130,7 @@ def _starts(deepest: int) -> str:
     """Says with what weights of depths each method starts, so that one sees which moved."""
     prior, depths, kept = geometric_prior(deepest), torch.arange(deepest + 1.0), better_half(deepest)
     return (
-        "The weights of depths as last logged, at the epoch that is kept or after it. They start uniform "
+        "The weights of depths towards the end of training (the epoch that is kept may be before). They start uniform "
         f"({np.log(deepest + 1):.2f} nats, mean depth {deepest / 2:g}), but for exact posterior and marginal "
         "likelihood, which start at the prior "
         f"({prior.entropy():.2f} nats, {prior.probs @ depths.double():.3g}), and Poisson and normal, which start "

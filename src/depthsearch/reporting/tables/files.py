@@ -61,8 +61,15 @@ def cohort_of(config: Mapping, *varied: str, of_training: Collection[str] = ()) 
 
 
 def thin(history: list[dict], most: int = 40) -> list[dict]:
-    """Every so many of the evaluations of a run, that at most so many are left."""
-    return history[:: math.ceil(len(history) / most)] if history else []
+    """Every so many of the evaluations of a run, and its last, that at most so many are left."""
+    every = math.ceil(max(len(history) - 1, 1) / (most - 1))
+    return history[:-1:every] + history[-1:]
+
+
+def off_the_data_rows(points: Sequence[Mapping]) -> list[dict]:
+    """What a run says of points moved off the data, row by row; a log-likelihood that overflowed comes last: -inf."""
+    worst = {"log_likelihood": -math.inf}
+    return [{**point, **(worst if point["log_likelihood"] is None else {})} for point in points]
 
 
 def known_runs(results: Path, collect: Callable[[Path], Tables]) -> Tables:
