@@ -182,6 +182,20 @@ def test_the_first_pass_is_not_timed_and_only_the_heads_needed_are(learnt, monke
     assert seen == [5, 5, 5]
 
 
+def test_a_posterior_is_cut_as_that_of_the_paper():
+    """Truncated: what LDN-95 says, the heads up to the chosen depth mixed and not the last of them alone."""
+    split = spiral_split(400, 360.0, 0.2, 0).hold_out(0.25, 0)
+    depth = CategoricalDepth(geometric_prior(6), q_logits=torch.tensor([0.0, 1.0, 1.0, 3.0, 2.9, 0.0, 1.0]))
+    training = Training(8, learning_rate=0.2)
+    (trained,) = train([mlp_resnet(6, 20)], [depth], [split], training, [0])
+    found, of_depths = evaluate_choice(PAPER, trained, split, training), evaluate(trained.network, trained.depth, split)
+    cut, last = found["variants"]["truncated"], of_depths["depths"][found["pruned_depth"]]
+    assert 0 < cut["depth"] == found["pruned_depth"] < 6
+    for metric in METRICS:
+        assert cut[f"test_{metric}"] == pytest.approx(of_depths["variants"]["LDN-95"][f"test_{metric}"], abs=1e-6)
+    assert abs(cut["test_log_likelihood"] - last["test_log_likelihood"]) > 1e-3
+
+
 def test_a_cut_mixture_of_depths_by_hand():
     """Truncated at its largest weight, statistics of the head estimated anew, costs of both halves."""
     torch.manual_seed(0)

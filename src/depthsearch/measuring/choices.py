@@ -10,7 +10,7 @@ from depthsearch.data.split import Split
 from depthsearch.depth.convolutional import DepthBatchNorm
 from depthsearch.depth.networks import DepthNetwork
 from depthsearch.depth.posteriors import DepthPosterior, FixedDepth
-from depthsearch.depth.pruning import expected_depth
+from depthsearch.depth.pruning import expected_depth, prune
 from depthsearch.hardware import products_in
 from depthsearch.learning.method import PAPER, Method, Training
 from depthsearch.learning.replicates import average_norms
@@ -28,8 +28,9 @@ def evaluate_choice(method: Method, trained: Trained, split: Split, training: Tr
 
     Returns:
         `pruned_depth`, the chosen one, `expected_depth` and `q`; `variants`: the metric sets of the test and validation
-        points as `searched`, with the weights of all depths, and `truncated`, the network of the chosen depth alone
-        with the weights that it has; `shift`: rows of the test points moved, as searched; `costs`: `block_evaluations`
+        points as `searched`, with the weights of all depths, and `truncated`, cut at the chosen depth with the weights
+        that there are: a posterior moves its mass beyond onto that depth (`prune`), of a mixture that depth alone is
+        kept; `shift`: rows of the test points moved, as searched; `costs`: `block_evaluations`
         (blocks run forward x points, selection included, but for `Training.norm_batches`), `networks` trained,
         `step_bytes`; `seconds`, empty.
     """
@@ -37,8 +38,10 @@ def evaluate_choice(method: Method, trained: Trained, split: Split, training: Tr
     q = depth().probs.detach()
     chosen = method.chosen_depth(q)
     predictors = {"searched": (method, network, depth)}
-    if not isinstance(depth, FixedDepth):
-        alone = network if method.depthwise else with_statistics_per_depth(network, split, training.batch_size)
+    if method.depthwise and not isinstance(depth, FixedDepth):
+        predictors["truncated"] = (method, *prune(network, depth, chosen))
+    elif not isinstance(depth, FixedDepth):
+        alone = with_statistics_per_depth(network, split, training.batch_size)
         predictors["truncated"] = (PAPER, alone, FixedDepth(network.max_depth, chosen).to(q.device))
     variants = {}
     for mode, predictor in predictors.items():

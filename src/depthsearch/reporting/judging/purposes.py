@@ -38,10 +38,10 @@ class _Purpose:
 def _purposes(rows: pd.DataFrame, shift: pd.DataFrame) -> list[_Purpose]:
     """All but retraining at the chosen depth."""
     cut, calibrated = rows[rows["strategy"].isin(list(METHODS))], rows.assign(x=-rows["searched_ece"])
-    searched, kept = "To predict with what the search itself leaves", "To keep of it the chosen depth alone, one head"
+    searched, kept = "To predict with what the search itself leaves", "To cut the searched network at the chosen depth"
     found = [
         _Purpose("predicting as searched", searched, rows, "searched_log_likelihood"),
-        _Purpose("keeping the chosen depth alone", kept, cut, "truncated_log_likelihood"),
+        _Purpose("cutting", f"{kept} and keep it", cut, "truncated_log_likelihood"),
         _Purpose("calibration", "For calibration as searched", calibrated, "x", -100, "% ECE"),
     ]
     if len(shift):

@@ -37,19 +37,19 @@ test points are touched once. LDN and the other posteriors over depth (marginal 
 depth whose probability is above 0.95 of the largest, DARTS and DrNAS the depth of the largest weight, manual search,
 random search and the predictor the depth (the last two a width too) of the best validation log-likelihood; a uniform
 guess is the mean over all D + 1 depths. [What each is](../experiments/README.md#ways-of-choosing-a-depth). *Searched*:
-as the search leaves it, with all depths mixed; *truncated*: the head of the chosen depth alone, weights inherited, for
-all strategies alike (the paper's own cut of LDN, LDN-95, is another: it still mixes the heads up to that depth, and
-claim 1 is about it); *retrained*: a deterministic network of the chosen depth trained from scratch on training and
-validation points, its epoch the one of the best training loss, since no points are left to choose it by. Regret:
-log-likelihood lost, retrained, against the best deterministic depth of the preset width, picked on the test points
-(another width can do better: negative). Searches are charged the seconds, block evaluations (blocks run forward x
-points) and networks of what they would have trained, a guess those of its one network, by which it is judged as
-searched too; other work on the machine may be in the seconds, it is not in the block evaluations. Neither are the
-passes of image networks that estimate batch norm's statistics, as many for a network and epoch of any strategy: on
-images costs are nearer to each other than the block evaluations say. Memory of a step is counted once training is over:
-of DrNAS with the half of the depths that it keeps. Mean ± standard deviation over data sets and repeats; differences
-are paired over repeats, mean and 95 % t-interval. DARTS and DrNAS give half of the training points to the weights of
-depths: as searched and truncated, their networks have learnt from the other half."""
+as the search leaves it, with all depths mixed; *truncated*: cut at the chosen depth, weights inherited: a posterior
+moves its mass beyond onto that depth and mixes the heads up to it (of LDN that is LDN-95), of DARTS and DrNAS the one
+depth is kept; *retrained*: a deterministic network of the chosen depth trained from scratch on training and validation
+points, its epoch the one of the best training loss, since no points are left to choose it by. Regret: log-likelihood
+lost, retrained, against the best deterministic depth of the preset width, picked on the test points (another width can
+do better: negative). Searches are charged the seconds, block evaluations (blocks run forward x points) and networks of
+what they would have trained, a guess those of its one network, by which it is judged as searched too; other work on the
+machine may be in the seconds, it is not in the block evaluations. Neither are the passes of image networks that
+estimate batch norm's statistics, as many for a network and epoch of any strategy: on images costs are nearer to each
+other than the block evaluations say. Memory of a step is counted once training is over: of DrNAS with the half of the
+depths that it keeps. Mean ± standard deviation over data sets and repeats; differences are paired over repeats, mean
+and 95 % t-interval. DARTS and DrNAS give half of the training points to the weights of depths: as searched and
+truncated, their networks have learnt from the other half."""
 
 REDUCED = f"""Reduced: {ImageChoice.MOST_IMAGES} training images; D and the epochs were set beforehand by deterministic
 networks on seeds 100 and 101."""
