@@ -79,6 +79,8 @@ def test_the_setting_of_the_lowest_validation_loss_is_taken():
     rows = [("DARTS", 0.01, 1.0), ("DARTS", 0.01, 2.0), ("DARTS", 0.1, 1.4), ("DARTS", 0.1, 1.5)]
     rows += [("DrNAS", 0.01, 1.0), ("DrNAS", 0.1, 1.0)]
     assert tuned(pd.DataFrame(rows, columns=["kind", "setting", "end_loss"])) == {"DARTS": 0.1, "DrNAS": 0.01}
+    rows += [("DrNAS", 0.1, math.nan), ("PC", 0.1, math.nan)]  # searches that diverged
+    assert tuned(pd.DataFrame(rows, columns=["kind", "setting", "end_loss"])) == {"DARTS": 0.1, "DrNAS": 0.01}
     history = [{"epoch": epoch, "valid_loss": 1 / epoch} for epoch in range(1, 9)]
     assert end_loss(history) == pytest.approx((1 / 7 + 1 / 8) / 2)
     assert end_loss([{"epoch": 1}]) is None

@@ -33,7 +33,7 @@ from depthsearch.studies.predictor_selection import (
     WITH_CLASSIFIER,
     PredictorSelection,
 )
-from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONE_STEP, PUBLISHED, Prediction
+from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONE_STEP, PUBLISHED, XAVIER, Prediction
 from depthsearch.studies.saved import study_of
 from depthsearch.studies.trained_pools import MADE_UP, pool_of
 
@@ -310,7 +310,8 @@ def test_errors_stand_beside_the_best_yardstick_and_published_numbers():
 def test_the_outcome_says_where_the_predictor_is_better():
     yardsticks = {"mean": [6.0] * 4, "ridge": [2.0, 2.1, 2.2, 2.3]}
     better, worse = [1.0, 1.2, 1.1, 1.4], [3.0, 3.2, 3.1, 3.4]
-    rows = errors_of(yardsticks | {ENSEMBLE: better, PUBLISHED: worse})
+    between = [2.0, 2.2, 2.1, 2.4]  # a network, and a variant of the one as published, that lie between
+    rows = errors_of(yardsticks | {ENSEMBLE: better, PUBLISHED: worse, XAVIER: between, CHOSEN: worse})
     rows += errors_of(yardsticks | {ENSEMBLE: worse, PUBLISHED: better}, "denoise-80")
     picks = [
         {"data_set": "T", "split": "s", "scored": "test", "n_train": 5, "trained": trained, "search": name}
@@ -322,10 +323,14 @@ def test_the_outcome_says_where_the_predictor_is_better():
     said = outcome({"predictor": pd.DataFrame(rows), "predictor_selection": pd.DataFrame(picks)}).splitlines()
     for line in said[:2]:
         assert "**yes** for NAS-Bench-101 (172 → all); **no** for NAS-Bench-101 (172 → denoise-80)." in line
-    assert "the cell that the predictor picks is better than that of random search" in said[2]
-    assert said[2].endswith("**yes** for T (test after 6); **undecided** for T (test after 15).")
-    assert "the cell that the predictor with classifier picks" in said[3]
-    assert said[3].endswith("**undecided** for T (test after 15); **no** for T (test after 6).")
+    assert said[2].startswith(
+        "- Mean squared error of *chosen, one network* less than that of the network as published"
+    )
+    assert said[2].endswith("**no** for NAS-Bench-101 (172 → all).")  # the variant is better than the network here
+    assert "the cell that the predictor picks is better than that of random search" in said[3]
+    assert said[3].endswith("**yes** for T (test after 6); **undecided** for T (test after 15).")
+    assert "the cell that the predictor with classifier picks" in said[4]
+    assert said[4].endswith("**undecided** for T (test after 15); **no** for T (test after 6).")
 
 
 def test_words_of_differences():

@@ -42,8 +42,13 @@ TUNING_BELOW = (
 
 
 def tuned(runs: pd.DataFrame) -> dict[str, float]:
-    """The setting of each strategy by the rule: {kind: rate}, from rows with `kind`, `setting`, `end_loss`."""
-    means = runs.groupby(["kind", "setting"], sort=True, as_index=False)["end_loss"].mean()
+    """The setting of each strategy by the rule: {kind: rate}, from rows with `kind`, `setting`, `end_loss`.
+
+    One of which some run has no loss, because it diverged, is not taken; a strategy may have none then.
+    """
+    losses = runs.groupby(["kind", "setting"])["end_loss"]
+    known = losses.transform("count") == losses.transform("size")
+    means = runs[known].groupby(["kind", "setting"], sort=True, as_index=False)["end_loss"].mean()
     best = means.loc[means.groupby("kind")["end_loss"].idxmin()]
     return {str(kind): float(setting) for kind, setting in zip(best["kind"], best["setting"], strict=True)}
 

@@ -11,7 +11,7 @@ from depthsearch.reporting.tables.prediction import MARKS, ORDER
 from depthsearch.reporting.tables.schema import Tables
 from depthsearch.reporting.words import difference_said, span
 from depthsearch.studies.predictor_selection import EVOLUTION, ORACLE, PREDICTOR, RANDOM_SEARCH, WITH_CLASSIFIER
-from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, PUBLISHED, SCALED, XAVIER
+from depthsearch.studies.predictor_table import CHOSEN, CLASSIFIER, ENSEMBLE, ONCE, ONE_STEP, PUBLISHED, SCALED, XAVIER
 from depthsearch.studies.trained_pools import NB101
 
 PUBLISHED_ERRORS = {  # mean squared error (percent squared): of the paper, of its reproduction by ultmaster
@@ -46,6 +46,12 @@ def lead_over_yardsticks(errors: pd.DataFrame) -> tuple[str, Interval]:
     """The yardstick with the least mean error (repeats,), and the paired difference of the ensemble to it."""
     best = str(errors[[name for name in NAMES if name in errors]].mean().idxmin())
     return best, interval_of(errors[ENSEMBLE] - errors[best])
+
+
+def lead_over_published(errors: pd.DataFrame, ours: str) -> Interval:
+    """The paired difference of ours to the network as published, or to the best that differs from it in one thing."""
+    theirs = errors[[name for name in (PUBLISHED, *ONE_STEP) if name in errors]]
+    return interval_of(errors[ours] - theirs[theirs.mean().idxmin()])
 
 
 def yardstick_table(tables: Tables) -> pd.DataFrame:

@@ -33,7 +33,8 @@ SEARCHED = {
 
 def searches_part(searched: pd.DataFrame) -> list[str]:
     """How far the searches on a text went, of rows of the table `cells`."""
-    size = f"Searches: {counts_said(searched, SEARCHED)}; the mixing weights are learnt on the whole validation part."
+    size = f"Searches: {counts_said(searched, SEARCHED)}; the mixing weights are learnt on the validation part, from "
+    "its beginning in every epoch, as far as the words for the other weights reach."
     return ["### How far the searches went, and what they cost", size, MOVED, markdown(moved_table(searched))]
 
 

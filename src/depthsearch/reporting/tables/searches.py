@@ -61,8 +61,10 @@ def _row(config: Mapping, summary: Mapping) -> dict:
 
 
 def _loss(summary: Mapping) -> float | None:
-    """`end_loss`, of random search that of the cell that it chose."""
+    """`end_loss`, of random search that of the cell that it chose; None of a search that diverged."""
     history = summary["history"]
+    if summary["diverged_epoch"] is not None:
+        return None
     if "trials" in summary:
         return history[-1]["valid_loss"]
     return end_loss(history)
