@@ -81,6 +81,8 @@ def test_the_setting_of_the_lowest_validation_loss_is_taken():
     assert tuned(pd.DataFrame(rows, columns=["kind", "setting", "end_loss"])) == {"DARTS": 0.1, "DrNAS": 0.01}
     rows += [("DrNAS", 0.1, math.nan), ("PC", 0.1, math.nan)]  # searches that diverged
     assert tuned(pd.DataFrame(rows, columns=["kind", "setting", "end_loss"])) == {"DARTS": 0.1, "DrNAS": 0.01}
+    text = [("DARTS", 0.03, 1.0, 0.05), ("DARTS", 0.3, 0.5, 0.2), ("DARTS", 0.3, math.nan, math.nan)]
+    assert tuned_text(pd.DataFrame(text, columns=["kind", "setting", "end_loss", "fall"])) == {"DARTS": 0.03}
     history = [{"epoch": epoch, "valid_loss": 1 / epoch} for epoch in range(1, 9)]
     assert end_loss(history) == pytest.approx((1 / 7 + 1 / 8) / 2)
     assert end_loss([{"epoch": 1}]) is None

@@ -234,14 +234,14 @@ def test_a_long_table_is_written_as_it_was_read(tmp_path):
 # The comparison of strategies.
 
 
-def make_choice(results, kind, seed, value, started="2026-01-01", depth=1, **how):
+def make_choice(results, kind, seed, value, started="2026-01-01", depth=1, heads={"heads": 2}, **how):  # noqa: B006
     preset = SpiralChoice(kind=kind, max_depth=depth if kind == "DDN" else 2, **how)
     found = {f"{name}_{m}": -value if m == "log_likelihood" else value for name in ("valid", "test") for m in METRICS}
     modes = ("searched",) if kind == "DDN" else ("searched", "truncated")
     costs = {"block_evaluations": 10, "networks": 1, "step_bytes": 5}
     shift = [{"shift": s, "log_likelihood": -1, "error": 0.5, "ece": 0.1, "auroc": 0.5} for s in (0, 1)]
     history = [{"epoch": 1, "depth_entropy": 0, "expected_depth": 1, "pruned_depth": 1, "valid_log_likelihood": -1}]
-    more = {"variants": {mode: found for mode in modes}, "costs": costs, "shift": shift}
+    more = {"variants": {mode: found | heads for mode in modes}, "costs": costs, "shift": shift}
     more |= {"history": history}
     make_run(results, preset, seed, scan="scan_strategies", swept="group", started=started, **more)
 
@@ -252,6 +252,17 @@ def compare(results, worse=0.0, seeds=(0, 1), **how):
         make_choice(results, "LDN", seed, 0.3, **how)
         for depth in (1, 2):
             make_choice(results, "DDN", seed, 0.5 + worse * (depth == 1), depth=depth, points="all", **how)
+
+
+def test_a_cut_to_the_last_head_alone_is_not_known(tmp_path):
+    """So versions before cut a posterior; under the same configuration, so that its other numbers stand."""
+    make_choice(tmp_path, "LDN", 0, 0.3)
+    make_choice(tmp_path, "LDN", 1, 0.4, heads={})
+    make_choice(tmp_path, "DARTS", 0, 0.5, heads={})  # a mixture is cut as before
+    rows = comparison.collect(tmp_path)["strategies"].set_index(["strategy", "seed"])
+    assert rows["searched_log_likelihood"].to_dict() == {("LDN", 0): -0.3, ("LDN", 1): -0.4, ("DARTS", 0): -0.5}
+    known = rows["truncated_log_likelihood"].dropna()
+    assert known.to_dict() == {("LDN", 0): -0.3, ("DARTS", 0): -0.5}
 
 
 def test_the_comparison_adds_up_too(tmp_path, capsys):

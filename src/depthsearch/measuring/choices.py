@@ -30,9 +30,9 @@ def evaluate_choice(method: Method, trained: Trained, split: Split, training: Tr
         `pruned_depth`, the chosen one, `expected_depth` and `q`; `variants`: the metric sets of the test and validation
         points as `searched`, with the weights of all depths, and `truncated`, cut at the chosen depth with the weights
         that there are: a posterior moves its mass beyond onto that depth (`prune`), of a mixture that depth alone is
-        kept; `shift`: rows of the test points moved, as searched; `costs`: `block_evaluations`
-        (blocks run forward x points, selection included, but for `Training.norm_batches`), `networks` trained,
-        `step_bytes`; `seconds`, empty.
+        kept; how many `heads` are mixed then; `shift`: rows of the test points moved, as searched; `costs`:
+        `block_evaluations` (blocks run forward x points, selection included, but for `Training.norm_batches`),
+        `networks` trained, `step_bytes`; `seconds`, empty.
     """
     network, depth = trained.network, trained.depth
     q = depth().probs.detach()
@@ -46,6 +46,8 @@ def evaluate_choice(method: Method, trained: Trained, split: Split, training: Tr
     variants = {}
     for mode, predictor in predictors.items():
         variants[mode] = {"depth": chosen}
+        if mode == "truncated":
+            variants[mode]["heads"] = chosen + 1 if method.depthwise else 1
         for name in ("valid", "test"):
             x, y = getattr(split, f"x_{name}"), getattr(split, f"y_{name}")
             if x is not None:

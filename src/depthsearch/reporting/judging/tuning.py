@@ -46,14 +46,19 @@ def tuned(runs: pd.DataFrame) -> dict[str, float]:
 
     One of which some run has no loss, because it diverged, is not taken; a strategy may have none then.
     """
-    losses = runs.groupby(["kind", "setting"])["end_loss"]
-    known = losses.transform("count") == losses.transform("size")
-    means = runs[known].groupby(["kind", "setting"], sort=True, as_index=False)["end_loss"].mean()
+    means = _known(runs).groupby(["kind", "setting"], sort=True, as_index=False)["end_loss"].mean()
     best = means.loc[means.groupby("kind")["end_loss"].idxmin()]
     return {str(kind): float(setting) for kind, setting in zip(best["kind"], best["setting"], strict=True)}
 
 
 def tuned_text(runs: pd.DataFrame) -> dict[str, float]:
     """As `tuned`, of recurrent cells: from rows with the `fall` of the entropy (nats), too."""
+    runs = _known(runs)
     moved = runs[runs["fall"] >= LEAST_FALL]
     return {str(kind): float(own["setting"].max()) for kind, own in runs.groupby("kind")} | tuned(moved)
+
+
+def _known(runs: pd.DataFrame) -> pd.DataFrame:
+    """The rows of settings all of whose runs have a loss."""
+    losses = runs.groupby(["kind", "setting"])["end_loss"]
+    return runs[losses.transform("count") == losses.transform("size")]

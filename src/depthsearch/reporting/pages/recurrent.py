@@ -33,8 +33,10 @@ SEARCHED = {
 
 def searches_part(searched: pd.DataFrame) -> list[str]:
     """How far the searches on a text went, of rows of the table `cells`."""
-    size = f"Searches: {counts_said(searched, SEARCHED)}; the mixing weights are learnt on the validation part, from "
-    "its beginning in every epoch, as far as the words for the other weights reach."
+    size = (
+        f"Searches: {counts_said(searched, SEARCHED)}; the mixing weights are learnt on the validation part, from its "
+        "beginning in every epoch, as far as the words for the other weights reach."
+    )
     return ["### How far the searches went, and what they cost", size, MOVED, markdown(moved_table(searched))]
 
 
@@ -61,11 +63,11 @@ def tuning_part(trained: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
     if len(searched):
         entropies = {"entropy, start": ("entropy_start", 3), **TUNED_BY, "fall of the entropy": ("fall", 3)}
         text += [f"Of alpha, in searches of {counts_said(searched, SEARCHED)}:"]
-        text.append(markdown(tuning_table(searched, tuned_text(searched.dropna(subset="end_loss")), KINDS, entropies)))
+        text.append(markdown(tuning_table(searched, tuned_text(searched), KINDS, entropies)))
     if len(networks):
         by = {"validation perplexity": ("end_loss", 2)}
         text += ["Of training; these networks are left out of what is said above, and of its figures:"]
-        text.append(markdown(tuning_table(networks, tuned(networks.dropna(subset="end_loss")), (), by)))
+        text.append(markdown(tuning_table(networks, tuned(networks), (), by)))
     return text
 
 

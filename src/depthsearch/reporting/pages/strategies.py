@@ -45,11 +45,11 @@ lost, retrained, against the best deterministic depth of the preset width, picke
 do better: negative). Searches are charged the seconds, block evaluations (blocks run forward x points) and networks of
 what they would have trained, a guess those of its one network, by which it is judged as searched too; other work on the
 machine may be in the seconds, it is not in the block evaluations. Neither are the passes of image networks that
-estimate batch norm's statistics, as many for a network and epoch of any strategy: on images costs are nearer to each
-other than the block evaluations say. Memory of a step is counted once training is over: of DrNAS with the half of the
-depths that it keeps. Mean ± standard deviation over data sets and repeats; differences are paired over repeats, mean
-and 95 % t-interval. DARTS and DrNAS give half of the training points to the weights of depths: as searched and
-truncated, their networks have learnt from the other half."""
+estimate batch norm's statistics, as many for a network and epoch of any strategy: on images strategies of more than one
+pass an epoch are nearer to the others than the block evaluations say. Memory of a step is counted once training is
+over: of DrNAS with the half of the depths that it keeps. Mean ± standard deviation over data sets and repeats;
+differences are paired over repeats, mean and 95 % t-interval. DARTS and DrNAS give half of the training points to the
+weights of depths: as searched and truncated, their networks have learnt from the other half."""
 
 REDUCED = f"""Reduced: {ImageChoice.MOST_IMAGES} training images; D and the epochs were set beforehand by deterministic
 networks on seeds 100 and 101."""

@@ -60,7 +60,7 @@ def collect(results: Path) -> Tables:
         if diverged is not None:
             rows["strategies"].append(row | _spent(summary))
             continue
-        rows["strategies"].append(row | _found(summary, asked["width"]))
+        rows["strategies"].append(row | _found(summary, asked["kind"], asked["width"]))
         rows["strategies_shift"] += [key | point for point in off_the_data_rows(summary["shift"])]
         for point in thin(summary["history"]) if asked["kind"] in METHODS else []:
             columns = ("epoch", "depth_entropy", "expected_depth", "pruned_depth", "valid_log_likelihood")
@@ -73,11 +73,13 @@ def shared_by_strategies(config: Mapping) -> str:
     return cohort_of(config, *OF_A_STRATEGY, of_training=("learning_rate",))
 
 
-def _found(summary: Mapping, width: int) -> dict:
+def _found(summary: Mapping, kind: str, width: int) -> dict:
     row = {"depth": summary["pruned_depth"], "width": summary.get("width", width)}
     row |= {"expected_depth": summary["expected_depth"], "epochs": summary["epochs"]}
     row |= _spent(summary)
     for mode, found in summary["variants"].items():
+        if mode == "truncated" and METHODS[kind].depthwise and "heads" not in found:
+            continue  # a run of a version that kept the last head alone
         row |= {f"{mode}_{m}": found[f"test_{m}"] for m in SHOWN_METRICS}
     return row | summary.get("extra", {})
 
