@@ -112,7 +112,8 @@ def test_a_run_is_measured_as_learnt_and_refitted(tmp_path):
 
 def test_a_point_whose_logits_overflowed_is_left_out_of_means():
     points = [
-        {"shift": shift, "log_likelihood": -shift, "auroc": auroc} for shift, auroc in ((0, 0.5), (1, 0.7), (3, None))
+        {"shift": shift, "log_likelihood": -shift, "auroc": auroc, "error": 0.5}
+        for shift, auroc in ((0, 0.5), (1, 0.7), (3, None))
     ]
     best = {"LDN-95": {"test_error": 0.1, "test_log_likelihood": -0.2}}
     row = variations._found({"pruned_depth": 1, "expected_depth": 1.0, "variants": best, "shift": points})

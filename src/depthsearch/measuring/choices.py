@@ -38,16 +38,15 @@ def evaluate_choice(method: Method, trained: Trained, split: Split, training: Tr
     q = depth().probs.detach()
     chosen = method.chosen_depth(q)
     predictors = {"searched": (method, network, depth)}
-    if method.depthwise and not isinstance(depth, FixedDepth):
-        predictors["truncated"] = (method, *prune(network, depth, chosen))
-    elif not isinstance(depth, FixedDepth):
-        alone = with_statistics_per_depth(network, split, training.batch_size)
-        predictors["truncated"] = (PAPER, alone, FixedDepth(network.max_depth, chosen).to(q.device))
-    variants = {}
+    variants: dict[str, dict] = {"searched": {"depth": chosen}}
+    if not isinstance(depth, FixedDepth):
+        if method.depthwise:
+            cut, heads = (method, *prune(network, depth, chosen)), chosen + 1
+        else:
+            alone = with_statistics_per_depth(network, split, training.batch_size)
+            cut, heads = (PAPER, alone, FixedDepth(network.max_depth, chosen).to(q.device)), 1
+        predictors["truncated"], variants["truncated"] = cut, {"depth": chosen, "heads": heads}
     for mode, predictor in predictors.items():
-        variants[mode] = {"depth": chosen}
-        if mode == "truncated":
-            variants[mode]["heads"] = chosen + 1 if method.depthwise else 1
         for name in ("valid", "test"):
             x, y = getattr(split, f"x_{name}"), getattr(split, f"y_{name}")
             if x is not None:

@@ -72,6 +72,11 @@ def claimed_depth(ldn: pd.DataFrame, ddn: pd.DataFrame) -> int | None:
     return reference_depth(ldn) if shared is None else shared
 
 
+def shared_depth(runs: pd.DataFrame) -> int | None:
+    """The `reference_depth` of LDN and DDN, of the runs of one data set: where they can be held against each other."""
+    return reference_depth(*(runs[runs["kind"] == kind] for kind in ("LDN", "DDN")))
+
+
 def reference_depth(*tables: pd.DataFrame) -> int | None:
     """Of the depths that all tables have, in most repeats: the one of the paper's image figures, 50, or the deepest."""
     repeats = [table.groupby("max_depth")["seed"].nunique() for table in tables]

@@ -23,7 +23,7 @@ from depthsearch.reporting.figures.style import (
     titled,
 )
 from depthsearch.reporting.judging.claims import best_ddn, chosen_on, depths_of, is_search
-from depthsearch.reporting.parts import claimed_depth, ldn_and_ddn, reference_depth, timed_runs
+from depthsearch.reporting.parts import claimed_depth, ldn_and_ddn, shared_depth, timed_runs
 from depthsearch.reporting.tables.schema import Tables
 
 SETTING = ["data_set", "kind", "max_depth"]
@@ -161,7 +161,7 @@ def _curve(ax: Axes, curves: pd.DataFrame, runs: pd.DataFrame, y: str, scale: in
 def image_calibration(tables: Tables, data_set: str) -> Figure | None:
     """Reliability of DDN, LDN up to d_opt and LDN up to D; the paper's `calibration_<data set>`."""
     bins, runs = (t[t["data_set"] == data_set] for t in (tables["reliability"], tables["runs"]))
-    max_depth = reference_depth(*(runs[runs["kind"] == kind] for kind in ("LDN", "DDN")))
+    max_depth = shared_depth(runs)
     if max_depth is None:
         return None
     bins, runs = (t[t["max_depth"] == max_depth] for t in (bins, runs))

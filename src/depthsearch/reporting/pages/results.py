@@ -18,7 +18,7 @@ from depthsearch.reporting.pages.images import (
     test_metrics,
 )
 from depthsearch.reporting.pages.spirals import bends, spirals_part, told
-from depthsearch.reporting.parts import cohorts, first_cohorts, ldn_and_ddn, reference_depth
+from depthsearch.reporting.parts import cohorts, first_cohorts, ldn_and_ddn, shared_depth
 from depthsearch.reporting.tables.schema import FAIR, RUNS, Tables, stacked
 from depthsearch.reporting.words import listed, markdown, not_shown
 from depthsearch.studies.spirals import Spirals
@@ -162,7 +162,7 @@ def _images(tables: Tables) -> str:
         if (curves["max_depth"] > 0).any():
             links.append(f"![Error and log-likelihood over the epochs, {name}](figures/image_curves_{name}.png)")
     for data_set, (name, runs) in first_cohorts(tables).items():
-        if reference_depth(*(runs[runs["kind"] == kind] for kind in ("LDN", "DDN"))) is not None:
+        if shared_depth(runs) is not None:
             links.append(f"![Reliability on {data_set}, {name}](figures/calibration_{data_set}_{name}.png)")
     figures = "\n\n".join(links)
     return f"""## Images: one LDN run against manual search

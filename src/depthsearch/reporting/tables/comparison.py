@@ -10,7 +10,8 @@ import pandas as pd
 from depthsearch.hardware import in_words
 from depthsearch.measuring.choices import SHOWN_METRICS
 from depthsearch.reporting.tables.baselines import BASELINES, with_baselines
-from depthsearch.reporting.tables.files import cohort_of, known_runs, nonempty, off_the_data_rows, read_runs, thin
+from depthsearch.reporting.tables.depth_scans import overflowed_last
+from depthsearch.reporting.tables.files import cohort_of, known_runs, nonempty, read_runs, thin
 from depthsearch.reporting.tables.schema import CHOICES, POOL, Tables, frames
 from depthsearch.reporting.tables.shown import shown
 from depthsearch.strategies import METHODS, SEARCHES
@@ -61,11 +62,12 @@ def collect(results: Path) -> Tables:
             rows["strategies"].append(row | _spent(summary))
             continue
         rows["strategies"].append(row | _found(summary, asked["kind"], asked["width"]))
-        rows["strategies_shift"] += [key | point for point in off_the_data_rows(summary["shift"])]
+        rows["strategies_shift"] += [key | point for point in summary["shift"]]
         for point in thin(summary["history"]) if asked["kind"] in METHODS else []:
             columns = ("epoch", "depth_entropy", "expected_depth", "pruned_depth", "valid_log_likelihood")
             rows["strategies_curves"].append(key | {k: point[k] for k in columns})
-    return frames(rows)
+    tables = frames(rows)
+    return tables | {"strategies_shift": overflowed_last(tables["strategies_shift"])}
 
 
 def shared_by_strategies(config: Mapping) -> str:

@@ -66,12 +66,6 @@ def thin(history: list[dict], most: int = 40) -> list[dict]:
     return history[:-1:every] + history[-1:]
 
 
-def off_the_data_rows(points: Sequence[Mapping]) -> list[dict]:
-    """What a run says of points moved off the data, row by row; a log-likelihood that overflowed comes last: -inf."""
-    worst = {"log_likelihood": -math.inf}
-    return [{**point, **(worst if point["log_likelihood"] is None else {})} for point in points]
-
-
 def known_runs(results: Path, collect: Callable[[Path], Tables]) -> Tables:
     """What one `collect`s, with what `results/tables` knows besides; a run that is at hand is taken as it is."""
     collected = collect(results)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.hardware import in_words
-from depthsearch.reporting.tables.files import cohort_of, known_runs, off_the_data_rows, read_runs
+from depthsearch.reporting.tables.depth_scans import overflowed_last
+from depthsearch.reporting.tables.files import cohort_of, known_runs, read_runs
 from depthsearch.reporting.tables.schema import Tables, frames
 from depthsearch.reporting.tables.shown import VARIED, shown
 from depthsearch.studies.variations import Variation
@@ -51,8 +52,8 @@ def _cohort(asked: Mapping) -> str:
 def _found(found: Mapping) -> dict:
     row = {name: found[name] for name in ("pruned_depth", "expected_depth")}
     row |= {f"test_{name}": found["variants"]["LDN-95"][f"test_{name}"] for name in ("error", "log_likelihood")}
-    moved = [point for point in off_the_data_rows(found["shift"]) if point["shift"] > 0]
-    averages = pd.DataFrame(moved)[list(SHIFTED)].astype(float).mean()  # of the AUROC that are known
+    points = overflowed_last(pd.DataFrame(found["shift"]))
+    averages = points.loc[points["shift"] > 0, list(SHIFTED)].astype(float).mean()  # of the AUROC that are known
     return row | {f"shift_{name}": float(averages[name]) for name in SHIFTED}
 
 
