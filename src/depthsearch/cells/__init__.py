@@ -12,6 +12,7 @@ from depthsearch.cells.genotype import (
 )
 from depthsearch.cells.lstm import lstm_network
 from depthsearch.cells.nasbench201 import NASBench201Block, nasbench201_network, nasbench201_search_network
+from depthsearch.cells.nasbench201_graphs import cell_function
 from depthsearch.cells.nasbench201_strings import all_cells, cell_class, cell_string, parse_cell
 from depthsearch.cells.recurrent import recurrent_network, recurrent_search_network
 
@@ -22,6 +23,7 @@ __all__ = [
     "RecurrentGenotype",
     "all_cells",
     "cell_class",
+    "cell_function",
     "cell_string",
     "darts_network",
     "darts_search_network",

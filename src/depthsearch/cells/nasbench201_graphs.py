@@ -1,5 +1,9 @@
-"""Cells of NAS-Bench-201 as graphs with the operations on the vertices, as the neural predictor takes them."""
+"""Cells of NAS-Bench-201 as graphs with the operations on the vertices, as the neural predictor takes them.
 
+And which of the 15,625 cells compute the same.
+"""
+
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,6 +12,7 @@ from torch import Tensor
 
 from depthsearch.cells.nasbench201_strings import EDGES, N_STATES, parse_cell
 
+FUNCTIONS = 5044  # that the 15,625 cells compute
 COLUMNS = ("output", "input", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 SIZE = len(EDGES) + 2
 
@@ -39,6 +44,36 @@ def nasbench201_graphs(cells: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
                 if later_source == to:
                     adjacency[row, v, w] = 1
     return torch.from_numpy(adjacency), torch.from_numpy(operations), torch.from_numpy(vertices)
+
+
+def cell_function(cell: str) -> str:
+    """A text that two cells share exactly if they compute the same function of their input and their weights.
+
+    It writes the output as a sum: a skip connection is what it reads, the average of a sum the sum of averages, and a
+    convolution that is read twice is told from two of a kind, which have weights of their own. As in `cell_class`,
+    which is coarser there and finer elsewhere, a convolution of nothing is nothing.
+
+    Raises:
+        ValueError: as `parse_cell`.
+    """
+    edges = _on_a_way(parse_cell(cell))
+    convolutions = [edge for edge in edges if edge[2].startswith("nor_conv")]
+    numbered = itertools.permutations(range(len(convolutions)))  # which is called the first is of no account
+    return min(_output(edges, dict(zip(convolutions, numbers, strict=True))) for numbers in numbered)
+
+
+def _output(edges: Sequence[tuple[int, int, str]], numbers: dict[tuple[int, int, str], int]) -> str:
+    """The output as a sum of terms, convolutions by the numbers that they are given."""
+    terms: list[list[str]] = [["x"], *([] for _ in range(1, N_STATES))]  # of each state
+    for to, source, name in edges:
+        read = sorted(terms[source])
+        if name == "skip_connect":
+            terms[to] += read
+        elif name == "avg_pool_3x3":
+            terms[to] += [f"{name}({term})" for term in read]
+        else:
+            terms[to].append(f"{name}[{numbers[to, source, name]}]({'+'.join(read)})")
+    return "+".join(sorted(terms[-1]))
 
 
 def _on_a_way(names: Sequence[str]) -> list[tuple[int, int, str]]:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from depthsearch.cells.fingerprints import hashes_of_graphs
 from depthsearch.data.graphs import Graphs
 from depthsearch.measuring.yardsticks import edit_distances, scores
 from depthsearch.strategies.ensembles import Ensemble, fit, fit_classifier
@@ -31,6 +30,7 @@ class Pool:
 
     Attributes:
         graphs: how they are built.
+        functions: (n,) texts, the same for those that compute the same function, in one way or another.
         labels: (n,) accuracy in percent, what a search sees.
         parameters: (n,).
         known: (n,), which have a label that counts (no run that blew up); others are neither learnt from nor scored.
@@ -40,6 +40,7 @@ class Pool:
     """
 
     graphs: Graphs
+    functions: np.ndarray
     labels: np.ndarray
     parameters: np.ndarray
     known: np.ndarray
@@ -55,17 +56,9 @@ class Pool:
             found.update(np.ascontiguousarray(part).tobytes())
         return found.hexdigest()[:8]
 
-    @cached_property
-    def classes(self) -> np.ndarray:
-        """(n,) numbers: equal ones are one graph, in another order of vertices or not, as networks see it."""
-        adjacency, operations, vertices = map(np.asarray, self.graphs)
-        inside = np.arange(adjacency.shape[1]) < vertices[:, None]
-        labels = np.where(inside, operations.argmax(-1), operations.shape[-1])
-        return np.unique(hashes_of_graphs(adjacency, labels), return_inverse=True)[1]
-
     def unseen(self, train: Rows) -> np.ndarray:
-        """(n,): which have a label that counts and are no graph that was learnt from."""
-        return self.known & ~np.isin(self.classes, self.classes[train])
+        """(n,): which have a label that counts and compute nothing that was learnt from."""
+        return self.known & ~np.isin(self.functions, self.functions[train])
 
     def rows(self, rows: Rows) -> Graphs:
         return self.graphs.rows(torch.as_tensor(rows))
@@ -157,7 +150,7 @@ def _together(trains: Sequence[Rows]) -> tuple[Rows, list[Tensor]]:
 
 
 def scored(pool: Pool, train: Rows, predicted: np.ndarray, evaluated: Mapping[str, Rows]) -> list[dict]:
-    """`scores` of predictions (n,) on sets of rows, less those that are unknown or a graph that was learnt from.
+    """`scores` of predictions (n,) on sets of rows, less those that are not in `Pool.unseen`.
 
     Returns:
         a row for each set: `evaluated`, `n_train`, `n`, `mse` (percent squared), `kendall_tau`, `r2`.

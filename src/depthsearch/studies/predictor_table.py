@@ -71,7 +71,8 @@ class Prediction(PredictorStudy):
     def configuration(self) -> dict:
         scale = self.published_scale
         published = AS_PUBLISHED.said() | ({} if scale is None else {"scale": list(scale)})
-        return super().configuration() | {"published": published, "scored": "other graphs than those learnt from"}
+        what = "graphs" if self.in_percent_of_101 else "functions"  # each graph of NAS-Bench-101 counts as its own
+        return super().configuration() | {"published": published, "scored": f"other {what} than those learnt from"}
 
     def trains(self, pool: Pool, seeds: Sequence[int]) -> list[np.ndarray]:
         n, size = len(pool.labels), self.size

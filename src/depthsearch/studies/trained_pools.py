@@ -8,7 +8,7 @@ import torch
 
 from depthsearch.cells.nasbench101 import Cells, enumerate_cells, one_hot
 from depthsearch.cells.nasbench101_size import count_parameters
-from depthsearch.cells.nasbench201_graphs import nasbench201_graphs
+from depthsearch.cells.nasbench201_graphs import cell_function, nasbench201_graphs
 from depthsearch.data.graphs import as_graphs
 from depthsearch.data.nasbench import SETS, NASBench201, read_nasbench201
 from depthsearch.data.nasbench101 import labels_of, read_table
@@ -59,7 +59,7 @@ def _nasbench101(path: Path, label: str, run_is: str | None) -> Pool:
     score = {"validation": labels.percent}
     if table.test_runs is not None:
         score = {"test": 100 * table.test_runs[:, -1].mean(1)}
-    return Pool(graphs, labels.percent, table.parameters, labels.known, score, caption=labels.caption)
+    return Pool(graphs, table.hash, labels.percent, table.parameters, labels.known, score, caption=labels.caption)
 
 
 @cache
@@ -67,19 +67,24 @@ def _nasbench201(path: Path) -> NASBench201:
     return read_nasbench201(path)
 
 
+@cache
+def _functions201(cells: tuple[str, ...]) -> np.ndarray:
+    return np.array([cell_function(cell) for cell in cells])
+
+
 def _pool201(table: NASBench201, labels: np.ndarray, scores: dict[str, np.ndarray], caption: str) -> Pool:
     graphs, known = as_graphs(*nasbench201_graphs(table.strings)), np.ones(len(labels), dtype=bool)
-    parameters = 1e6 * table.columns[PARAMETERS].numpy()
-    return Pool(graphs, labels, parameters, known, scores, table.operations.numpy(), caption)
+    functions, parameters = _functions201(table.strings), 1e6 * table.columns[PARAMETERS].numpy()
+    return Pool(graphs, functions, labels, parameters, known, scores, table.operations.numpy(), caption)
 
 
 def _made_up() -> Pool:
-    cells, _ = enumerate_cells(5)
-    cells = cells[np.arange(0, len(cells), 6)]
+    cells, hashes = enumerate_cells(5)
+    cells, hashes = cells[::6], hashes[::6]
     graphs = as_graphs(cells.adjacency[:, :5, :5], one_hot(cells)[:, :5], cells.vertices)
     counts, rng = graphs.operations.sum(1).numpy(), np.random.default_rng(0)
     truth = 94 - 6 * np.exp(-counts[:, 2]) - counts[:, 4] + 0.2 * torch.sum(graphs.adjacency, (1, 2)).numpy()
     labels, known = truth + rng.normal(0, 0.2, len(truth)), np.ones(len(truth), dtype=bool)
     known[::50], labels[::50] = False, 10.0
     caption = f"made up by a formula; {int((~known).sum())} cells left out"
-    return Pool(graphs, labels, count_parameters(cells), known, {"made up": truth}, caption=caption)
+    return Pool(graphs, hashes, labels, count_parameters(cells), known, {"made up": truth}, caption=caption)
