@@ -102,15 +102,16 @@ A predictor learns from the accuracies of a few trained cells and predicts those
 it; labels of NAS-Bench-101 are normalised by the mean and deviation written there, elsewhere by those of the training
 cells. *Chosen*: networks that also see what can be counted on a graph, with a nonlinear head, labels normalised by
 those of the training cells, another training ({_recipe(RECOMMENDED)}; as published {_recipe(PAPER)}), of the setting
-that five-fold cross validation within the training cells chooses; no other cell enters that choice. There are two
-settings to choose from: accuracies are fitted as they are ("counts"), or as the logarithm of how far they lie below a
-bound ("counts, bounded"); the width was fixed by the cross-validated error within split 172 and by what it costs.
-`fit_ensemble` does the same. *Ensemble*: the mean of several of them. *Classifier in front*: the paper's first stage,
-which keeps what it expects above 91 %, on NAS-Bench-201 above the median of the cells learnt from. Yardsticks learn
-from the same cells; ridge, random forest and gradient boosting see the same counts as the chosen networks, and the
-number of parameters. Not scored are cells without a label, cells that were learnt from, and those that compute the same
-function of input and weights as one of these: the {N_CELLS:,} cells of NAS-Bench-201 are {FUNCTIONS:,} functions, since
-operations that no way from input to output passes do nothing and a skip connection can stand in many places.
+that five-fold cross validation within the training cells chooses; no other cell enters that choice, but cells that
+compute the same can lie in several folds. There are two settings to choose from: accuracies are fitted as they are
+("counts"), or as the logarithm of how far they lie below a bound ("counts, bounded"); the width was fixed by the
+cross-validated error within split 172 and by what it costs. `fit_ensemble` does the same. *Ensemble*: the mean of
+several of them. *Classifier in front*: the paper's first stage, which keeps what it expects above 91 %, on
+NAS-Bench-201 above the median of the cells learnt from. Yardsticks learn from the same cells; ridge, random forest and
+gradient boosting see the same counts as the chosen networks, and the number of parameters. Not scored are cells without
+a label, cells that were learnt from, and those that compute the same function of input and weights as one of these: the
+{N_CELLS:,} cells of NAS-Bench-201 are {FUNCTIONS:,} functions, since operations that no way from input to output passes
+do nothing and a skip connection can stand in many places.
 *Yes*: the whole interval is on the side that is said; *no*: it is on the other.
 
 Other designs were tried on 28 November 2026 by cross validation within split 172 and on two or three draws of 172 cells
