@@ -61,9 +61,14 @@ def test_infinite_losses_and_errors_of_zero_leave_the_scales_finite():
 
 def test_networks_that_go_astray_are_counted():
     few = losses("DDN", "DDN", [0.1, 0.3, 1e30]).assign(scan="x")
-    shallow = few.assign(max_depth=0, DDN_test_log_likelihood=-1.0)
-    said = _astray({"runs": pd.concat([few, shallow, few.assign(scan="y")])}, "x")
-    assert said.startswith("2 of the 6 networks of depth 5 or more have a test log-likelihood below -5 nats.")
+    deep = pd.concat([few.assign(max_depth=40), few.assign(max_depth=50)])
+    runs = pd.concat([few, deep, few.assign(scan="y")])
+    said = _astray({"runs": runs}, "x")
+    assert said.startswith(
+        "4 of the 12 networks of depth 40 or more and 2 of the 6 networks of depth below 40 have a test "
+        "log-likelihood below -5 nats."
+    )
+    assert _astray({"runs": few}, "x").startswith("2 of the 6 networks of depth below 40 have")
     assert "variance" in said and "overflow" not in said
     none = losses("DDN", "DDN", [0.1, 0.3]).assign(scan="x")
     assert _astray({"runs": none}, "x") == "No network has a test log-likelihood below -5 nats."

@@ -140,7 +140,7 @@ def image_curves(tables: Tables) -> Figure | None:
         column[0].set_title(name)
         column[1].set_xlabel("epoch")
     legend_beside(axes[0, -1])
-    marks = "circles, of LDN diamonds: the epoch that each kept"
+    marks = "circles (DDN) and diamonds (LDN): the epoch that each run kept"
     said = f"on {which} points, {_made(runs)}: means while all repeats train; {marks}"
     return titled(figure, said + _without(every))
 

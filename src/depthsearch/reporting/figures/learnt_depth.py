@@ -41,10 +41,15 @@ def variations(rows: pd.DataFrame) -> Figure | None:
                 ax.errorbar(mean, i + aside, xerr=[[mean - low], [high - mean]], fmt="o", lw=1.2, capsize=2, **style)
         paper = rows[(rows["variation"] == AS_IS) & (rows["fit"] == FITS[0])]
         ax.axvline(scale * paper[column].mean(), color=COLOURS[FITS[0]], lw=0.8, ls=":")
+        if column == "shift_auroc":
+            ax.axvline(0.5, color="k", lw=0.8)
         ax.set_xlabel(label)
     axes[0].set_yticks(range(len(names)), names, fontsize="small")
     axes[0].invert_yaxis()
     beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
     axes[-1].legend(frameon=False, fontsize="small", title="q", title_fontsize="small", **beside)
     which = f"D = {rows['max_depth'].iloc[0]}, seeds that choose (from {CHOOSING} on), {repeats(rows)}"
-    return titled(figure, f"LDN on spirals, {which}: mean, 95 % interval of each; differences in the text are paired")
+    lines = "dotted: the paper's; black: chance"
+    return titled(
+        figure, f"LDN on spirals, {which}: mean, 95 % interval of each ({lines}); differences in the text are paired"
+    )

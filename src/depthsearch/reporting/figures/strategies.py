@@ -87,7 +87,7 @@ def quality(tables: Tables, metric: str = "log_likelihood") -> Figure | None:
         ax.set_yticks(range(len(names)), names, fontsize="small")
     axes[0].invert_yaxis()
     legend_beside(axes[-1])
-    return titled(figure, "test set: median, quartiles over n repeats")
+    return titled(figure, "test set: median, quartiles over n repeats; logarithmic where values span a power of ten")
 
 
 def costs(tables: Tables) -> Figure | None:

@@ -112,6 +112,7 @@ def reliability_diagrams(bins: pd.DataFrame, runs: pd.DataFrame, least: float) -
     ECE of the runs.
     """
     figure, axes = panels(3, width=3.2)
+    lowest = least
     for ax, variant in zip(axes, ("DDN", "LDN-95", "LDN-full"), strict=True):
         ax.plot([0, 1], [0, 1], "k:", lw=1)
         rows = bins[bins["variant"] == variant]
@@ -126,7 +127,10 @@ def reliability_diagrams(bins: pd.DataFrame, runs: pd.DataFrame, least: float) -
             ax.plot(x, y, lw=0.8, color=COLOURS[variant])
             ax.scatter(x, y, s=3 + 120 * share, color=COLOURS[variant], alpha=0.7, label=f"{variant}, ECE {ece} %")
             ax.legend(frameon=False, fontsize="small")
+            lowest = min(lowest, y.min() - 0.05)
         ax.set(xlabel="confidence (area: share of the points)", ylabel="accuracy", xlim=(least, 1.02))
+    for ax in axes:
+        ax.set_ylim(lowest, 1.05)
     return figure
 
 

@@ -19,7 +19,7 @@ from depthsearch.reporting.judging.rules import (
 )
 from depthsearch.reporting.parts import claimed_depth, cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
 from depthsearch.reporting.tables.schema import Tables
-from depthsearch.reporting.words import difference_said
+from depthsearch.reporting.words import difference_said, enumerated
 from depthsearch.studies.images import Images
 
 REFERENCE = 20  # the paper's preset on spirals
@@ -80,27 +80,26 @@ def best_ddn(ddn: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     By the mean over repeats, among the depths with the most repeats, on the validation points where all runs have some
     of their own, else on the test points. A network that trained well by luck has it on both, so that no repeat is
-    judged at a depth that it chose: each half of the repeats, the first and the second, chooses for the other. A single
-    repeat chooses for itself: by its test points, that is no search (`is_search`).
+    judged at a depth that it chose: all the others choose for each. A single repeat chooses for itself: by its test
+    points, that is no search (`is_search`).
     """
     column, whole = f"{'valid' if has_validation(ddn) else 'DDN_test'}_{metric}", with_most_repeats(ddn)
     seeds = _shared(whole)
     if len(seeds) < 2:  # there is no other to choose
         return ddn[ddn["max_depth"] == _best_depth(whole, column, metric)]
-    runs = whole[whole["seed"].isin(seeds)]
-    first = runs["seed"].isin(seeds[: len(seeds) // 2])
-    halves = []
-    for judged, choosing in ((runs[first], runs[~first]), (runs[~first], runs[first])):
-        halves.append(judged[judged["max_depth"] == _best_depth(choosing, column, metric)])
-    return pd.concat(halves)
+    runs, found = whole[whole["seed"].isin(seeds)], []
+    for seed in seeds:
+        judged, choosing = runs[runs["seed"] == seed], runs[runs["seed"] != seed]
+        found.append(judged[judged["max_depth"] == _best_depth(choosing, column, metric)])
+    return pd.concat(found)
 
 
 def is_search(ddn: pd.DataFrame) -> bool:
     """Whether there is a depth to choose, of several, by other points than those on which it is judged."""
-    return ddn["max_depth"].nunique() > 1 and (has_validation(ddn) or _has_halves(ddn))
+    return ddn["max_depth"].nunique() > 1 and (has_validation(ddn) or _has_others(ddn))
 
 
-def _has_halves(ddn: pd.DataFrame) -> bool:
+def _has_others(ddn: pd.DataFrame) -> bool:
     return len(_shared(with_most_repeats(ddn))) > 1
 
 
@@ -129,12 +128,12 @@ def has_validation(runs: pd.DataFrame) -> bool:
 def chosen_on(ddn: pd.DataFrame) -> str:
     """What `best_ddn` chooses on."""
     points = f"{'validation' if has_validation(ddn) else 'test'} points"
-    return f"{points} of other repeats" if _has_halves(ddn) else points
+    return f"{points} of other repeats" if _has_others(ddn) else points
 
 
 def depths_of(runs: pd.DataFrame) -> str:
-    """`10`, or of halves that chose differently `8 and 10`."""
-    return " and ".join(map(str, sorted(set(runs["max_depth"]))))
+    """`10`, or of repeats for which different depths were chosen `8 and 10`."""
+    return enumerated([str(depth) for depth in sorted(set(runs["max_depth"]))])
 
 
 def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None) -> list[dict]:

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import pandas as pd
 
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.judging.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of, is_search
-from depthsearch.reporting.judging.rules import FEWEST
+from depthsearch.reporting.judging.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of, is_search, slopes
+from depthsearch.reporting.judging.rules import FEWEST, STEADY_FROM
 from depthsearch.reporting.pages.costs import diverged_runs
 from depthsearch.reporting.parts import claimed_depth, cohorts, first_cohorts, of_data_sets, timed_runs
 from depthsearch.reporting.tables.schema import Tables
-from depthsearch.reporting.words import difference_said, listed, spread
+from depthsearch.reporting.words import difference_said, listed, span, spread
 from depthsearch.studies.images import Images
 
 PAPER_SETS, PAPER_DEPTHS = ("MNIST", "Fashion-MNIST", "SVHN"), 16  # of its image scans
@@ -57,16 +57,38 @@ def image_scale(tables: Tables) -> str:
     """How much less than the paper's the runs are of which the first page tells, in a sentence; nothing of none."""
     told, devices = [], set()
     for data_set, (way, runs) in first_cohorts(tables).items():
-        epochs = f"{runs['epochs_limit'].iloc[0]} of the paper's {PAPER_EPOCHS} epochs"
+        epochs = f"{runs['epochs_limit'].iloc[0]} of {PAPER_EPOCHS} epochs"
         ldn, ddn = (runs[runs["kind"] == kind] for kind in ("LDN", "DDN"))
-        cut = ldn[ldn["max_depth"] == claimed_depth(ldn, ddn)]
-        kept = f"d_opt {spread(cut['pruned_depth'])} of D = {cut['max_depth'].iloc[0]}"
-        told.append(f"{data_set} `{way}`, {epochs}, {_depths_of_kinds(runs)}, {kept}")
+        few = ldn[ldn["max_depth"].isin([claimed_depth(ldn, ddn), ldn["max_depth"].max()])]
+        told.append(f"{data_set} `{way}`, {epochs}, {_depths_of_kinds(runs)}, d_opt {_chosen_at_each(few)}")
         devices.update(runs["device"])
     if not told:
         return ""
     where = "No run on a GPU" if all(device.startswith("CPU") for device in devices) else "Some on a GPU"
     return f"Images: {'; '.join(told)}. {where}; [what was run](results/README.md#what-was-run)."
+
+
+def _chosen_at_each(ldn: pd.DataFrame) -> str:
+    """`8.2 ± 0.5 of 10, 14 ± 1 of 20`: d_opt of each D."""
+    return ", ".join(f"{spread(of['pruned_depth'])} of {d}" for d, of in ldn.groupby("max_depth"))
+
+
+def chosen_depths(tables: Tables) -> str:
+    """How d_opt grows with D where D is so small that claim 4a does not judge it; a list, nothing of none."""
+    lines = []
+    for data_set, (way, runs) in first_cohorts(tables).items():
+        ldn = runs[(runs["kind"] == "LDN") & (runs["max_depth"] > 0)]
+        below = ldn[ldn["max_depth"] <= STEADY_FROM]
+        if below["max_depth"].nunique() > 1:
+            slope, ends = interval_of(slopes(below, "max_depth")), span(below["max_depth"])
+            grows = f"from D = {ends} by {difference_said(slope)} layers a layer (n = {slope.n})"
+            lines.append(f"- {data_set}, `{way}`: {_chosen_at_each(ldn)}; {grows}.")
+    if not lines:
+        return ""
+    return (
+        f"Claim 4a says nothing of D below {STEADY_FROM}, where D itself may be what limits the chosen depth. There "
+        "d_opt is, of each D:\n\n" + "\n".join(lines) + "\n\n"
+    )
 
 
 def _depths_of_kinds(runs: pd.DataFrame) -> str:
@@ -80,22 +102,25 @@ def _depths_of_kinds(runs: pd.DataFrame) -> str:
 
 
 def protocol_gap(tables: Tables) -> str:
-    """How far validation error rose from one epoch to the next, of settings run in both protocols."""
+    """How far the error that selects the epoch rose from one epoch to the next, of settings run in both protocols."""
     keys = ["data_set", "kind", "max_depth", "precision", "epochs_limit"]
     runs = tables["runs"]
     if "protocol" not in runs or "largest_rise" not in runs:
         return ""
-    rises = (100 * runs.groupby([*keys, "protocol"])["largest_rise"].max()).unstack("protocol")
+    of_settings = runs.groupby([*keys, "protocol"])["largest_rise"]
+    rises, repeats = (100 * of_settings.max()).unstack("protocol"), of_settings.count().unstack("protocol")
     if not {"fair", "paper"} <= set(rises):
         return ""
     lines = [
-        f"- {data_set}, {kind}, D = {depth}: {row['paper']:.2g} points under `paper`, {row['fair']:.2g} under `fair`."
-        for (data_set, kind, depth, _, _), row in rises.dropna().iterrows()  # type: ignore[misc]
+        f"- {key[0]}, {key[1]}, D = {key[2]}: {row['paper']:.2g} points under `paper` "  # type: ignore[index]
+        f"(n = {repeats['paper'][key]:.0f}), {row['fair']:.2g} under `fair` (n = {repeats['fair'][key]:.0f})."
+        for key, row in rises.dropna().iterrows()
     ]
     return (
         "Running averages of batch norm lag behind the weights under `paper`, as in the original; under `fair` they "
-        "are estimated anew\nafter each epoch. The largest rise of validation error from one epoch to the next, of "
-        "settings run in both:\n\n" + "\n".join(lines) + f"\n\n{_rises_of_fair(runs)}"
+        "are estimated anew\nafter each epoch. The largest rise, from one epoch to the next, of the error on the "
+        "points that select the epoch (test points\nunder `paper`, validation points under `fair`), of settings run "
+        "in both:\n\n" + "\n".join(lines) + f"\n\n{_rises_of_fair(runs)}"
     )
 
 
@@ -134,7 +159,7 @@ def image_table(tables: Tables, columns: Mapping[str, str] = METRIC_COLUMNS) -> 
             for d, runs in ddn.groupby("max_depth"):
                 chosen = f", {how}" if depths_of(best) == str(d) else ""
                 methods.append(("DDN", f"DDN (D = {d}){chosen}", runs))
-            if best["max_depth"].nunique() > 1:  # halves of the repeats chose two
+            if best["max_depth"].nunique() > 1:  # not the same for all repeats
                 methods.append(("DDN", f"DDN (D = {depths_of(best)}), {how}", best))
             for variant, title, runs in methods:
                 row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}
@@ -151,15 +176,19 @@ def calibration_of_depths(tables: Tables) -> str:
         depth = claimed_depth(ldn, ddn)
         ours = ldn[ldn["max_depth"] == depth].set_index("seed")["LDN-full_test_ece"]
         said = [
-            f"D = {d}: {difference_said(interval, 100)}"
+            f"D = {d}: {difference_said(interval, 100)} (epoch {spread(of['best_epoch'])})"
             for d, of in ddn.groupby("max_depth")
             if (interval := interval_of(ours - of.set_index("seed")["DDN_test_ece"])).n >= FEWEST
         ]
-        lines += [f"- {data_set}, `{way}`, LDN of D = {depth}: {', '.join(said)}."] if said else []
+        kept = spread(ldn[ldn["max_depth"] == depth]["best_epoch"])
+        lines += [f"- {data_set}, `{way}`, LDN of D = {depth} (epoch {kept}): {', '.join(said)}."] if said else []
     if not lines:
         return ""
     return (
-        "Claim 3 against the DDN of each depth, ECE of LDN-full minus its ECE, points:\n\n" + "\n".join(lines) + "\n\n"
+        "Claim 3 against the DDN of each depth, ECE of LDN-full minus its ECE, points; in brackets the epoch that the "
+        "networks are of: where one was trained longer, that alone may be why it is calibrated worse.\n\n"
+        + "\n".join(lines)
+        + "\n\n"
     )
 
 

@@ -35,7 +35,7 @@ def readme_part(scans: Tables, compared: Tables) -> str:
     found = dict(families(compared["strategies"]))
     if "spirals" in found:
         rows, shift = found["spirals"], of_family(compared["strategies_shift"], "spirals")
-        text += [_guesses(found), markdown(strategies_in_short(rows, shift)), HOW_TO_READ]
+        text += [f"{_guesses(found)} The table is of spirals:", markdown(strategies_in_short(rows, shift)), HOW_TO_READ]
     return "\n\n".join(text)
 
 

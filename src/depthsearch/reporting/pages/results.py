@@ -11,6 +11,7 @@ from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import (
     ORIGINAL_COLUMNS,
     calibration_of_depths,
+    chosen_depths,
     image_runs,
     image_table,
     prediction_table,
@@ -87,16 +88,17 @@ Differences are paired over repeats (repeat r has data seed r and network seed r
 95 % t-interval; n is the number of repeats. A claim is "reproduced" where the whole interval lies where its rule says,
 "not reproduced" where the whole of it lies on the other side of the margin, "undecided" where it is on both sides or n
 is less than {FEWEST}, "not measured" where there is no difference to judge. Margins are in the unit of their
-difference. Intervals say what other seeds would give, not other test images. The rules, and how many of the runs that
-they judge, shown or not, had been seen when they were written (runs of earlier versions, which do not say when they
-started, count among these; the networks of the pool, which strategies share, do not):
+difference. Intervals say what other seeds would give, not other test images, nor that with other seeds another DDN
+could be the best. No verdict is corrected for how many there are. The rules, and how many of the runs that they judge,
+shown or not, had been seen when they were written (runs of earlier versions, which do not say when they started, count
+among these; the networks of the pool, which strategies share, do not):
 
 {markdown(rules_table(stacked(judged)))}
 
 ### On spirals
 
 Networks are kept by their training ELBO, which no test point enters. The best DDN is chosen on test points, as in the
-paper, but of other repeats than it is judged on, among D = {_sought(tables)}. What could make LDN err less:
+paper, but by all repeats but the one that it is judged on, among D = {_sought(tables)}. What could make LDN err less:
 [learnt_depth.md](learnt_depth.md).
 
 {markdown(spiral_claims(tables))}
@@ -107,7 +109,7 @@ paper, but of other repeats than it is judged on, among D = {_sought(tables)}. W
 
 {markdown(image_claims(tables))}
 
-{calibration_of_depths(tables)}{protocol_gap(tables)}"""
+{chosen_depths(tables)}{calibration_of_depths(tables)}{protocol_gap(tables)}"""
 
 
 def _sought(tables: Tables) -> str:

@@ -18,6 +18,7 @@ ASTRAY_HOW = """A unit that is hardly ever active in training gets a running var
 multiplies what it does on another point by up to 1 / sqrt(eps) times its scale, block after block: a few networks fail
 badly. Read the medians."""
 ASTRAY = -5.0  # nats; a network of two classes that knows nothing has log(1/2)
+DEEP = 40  # from here on networks that fail were seen to be many
 
 
 def spirals_part(tables: Tables) -> str:
@@ -102,15 +103,13 @@ def _astray(tables: Tables, scan: str) -> str:
     runs = runs[runs["kind"] == "DDN"]
     if runs.empty:
         return ""
-    far = runs[runs["DDN_test_log_likelihood"] < ASTRAY]
-    if far.empty:
+    astray, deep = runs["DDN_test_log_likelihood"] < ASTRAY, runs["max_depth"] >= DEEP
+    if not astray.any():
         return f"No network has a test log-likelihood below {ASTRAY:g} nats."
-    overflowed = int(np.isinf(far["DDN_test_log_likelihood"]).sum())
-    least = far["max_depth"].min()
-    said = (
-        f"{len(far)} of the {(runs['max_depth'] >= least).sum()} networks of depth {least} or more have a test "
-        f"log-likelihood below {ASTRAY:g} nats.\n{ASTRAY_HOW}"
-    )
+    overflowed = int(np.isinf(runs["DDN_test_log_likelihood"]).sum())
+    parts = ((f"{DEEP} or more", astray[deep]), (f"below {DEEP}", astray[~deep]))
+    how_many = [f"{of.sum()} of the {len(of)} networks of depth {where}" for where, of in parts if len(of)]
+    said = f"{' and '.join(how_many)} have a test log-likelihood below {ASTRAY:g} nats.\n{ASTRAY_HOW}"
     if overflowed:
         said += f" Of {overflowed} the logits of some point overflow: -inf, and in no mean of ECE or Brier score."
     return said

@@ -57,7 +57,7 @@ WHICH = """When to use which. "Below" the best: the whole 95 % interval of the p
 corrected for how many comparisons there are; of few repeats it is wide, and little lies below."""
 REGRET = """Regret of a repeat, its mean over the data sets, and the same minus that of three guesses (below 0: better
 than the guess). "Better" or "worse": the interval excludes 0, and p, corrected for all strategies (Holm), is below 0.05
-too:"""
+too; where the interval alone excludes 0, the correction has taken that back:"""
 
 OLDER = """Compared before this rule, and not run again since: {}. There the weights of depths had a rate of 0.02,
 chosen without a record, and a network of the pool stopped as soon as its validation points were fitted, where the
