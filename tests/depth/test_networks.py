@@ -271,9 +271,8 @@ def test_a_fused_bottleneck_is_not_differentiated_twice(monkeypatch):
     block = Bottleneck(8, 4)
     block.fused = True
     x = torch.randn(6, 8, 5, 7, requires_grad=True)
-    (gradient,) = torch.autograd.grad(block(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="twice"):
-        gradient.square().sum().backward()
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(block(x).square().sum(), x, create_graph=True)
 
 
 def test_the_variance_of_a_constant_channel_is_not_negative(monkeypatch):

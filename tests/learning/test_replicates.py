@@ -67,6 +67,40 @@ def test_values_gradients_and_running_statistics(max_depth, learnt, compiled):
         torch.testing.assert_close(replicates.state[:, n:][:, : after.shape[1]], after, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("n", "even", "sizes"),
+    [(64, False, [64]), (150, False, [64, 64, 22]), (150, True, [50, 50, 50]), (133, True, [45, 44, 44]),
+     (129, False, [64, 65]), (129, True, [43, 43, 43]), (130, False, [64, 64, 2]), (65, True, [33, 32])],
+)  # fmt: skip
+def test_batches_of_an_epoch(n, even, sizes):
+    """A last one of a single point joins the one before: batch norm cannot take it."""
+    x, y = torch.randn(2, n, 2), torch.arange(n).expand(2, -1)
+    data = Split(x, y, x[:, :0], y[:, :0])
+    held = Replicates([mlp_resnet(1), mlp_resnet(1)], [FixedDepth(1)] * 2, Training(batch_size=64, even_batches=even))
+    found = list(held.batches(data, [torch.Generator().manual_seed(seed) for seed in range(2)]))
+    assert [len(own[0]) for _, own in found] == sizes
+    for row in range(2):
+        rows = torch.cat([own[row] for _, own in found])
+        assert torch.equal(rows.sort().values, torch.arange(n))
+        assert torch.equal(torch.cat([points[row] for points, _ in found]), x[row, rows])
+
+
+def test_fixed_depths_side_by_side_each_learn():
+    """The shallowest says from which depth on logits are needed."""
+    x, y = torch.randn(20, 2), torch.arange(20) % 2
+    alone = {}
+    for depths in ((4,), (1,), (4, 1), (1, 4)):
+        networks = [mlp_resnet(4) for _ in depths]
+        for network in networks:
+            network.load_state_dict(networks[0].state_dict() if not alone else alone["start"])
+        alone.setdefault("start", copy.deepcopy(networks[0].state_dict()))
+        posteriors = [FixedDepth(4, depth) for depth in depths]
+        found = train(networks, posteriors, [Split(x, y, x, y)] * len(depths), Training(epochs=5), [0] * len(depths))
+        for depth, one in zip(depths, found, strict=True):
+            assert one.objective == pytest.approx(alone.setdefault(depth, one.objective), rel=1e-4)
+    assert alone[1] != alone[4]
+
+
 @dataclass(frozen=True)
 class Doubled(Method):
     """What somebody might write, who knows nothing of how it is differentiated."""

@@ -9,7 +9,7 @@ from depthsearch.data.spirals import spiral_split
 from depthsearch.data.split import Split
 from depthsearch.hardware import can_compile, products_in
 from depthsearch.learning.loop import train
-from depthsearch.learning.method import Method, Training
+from depthsearch.learning.method import Method, Selection, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.depths import evaluate
 from depthsearch.native import library
@@ -258,6 +258,15 @@ def test_it_learns_and_chooses_a_depth():
     (hard,) = run([0], 300)
     assert easy.history[-1]["test_error"] == 0
     assert easy.history[-1]["expected_depth"] < hard.history[-1]["expected_depth"]
+
+
+def test_patience_must_reach_the_first_evaluation():
+    """Or the network would be the one that training started from."""
+    for held_out, patience, least in ((0.25, 9, 10), (0.0, 0, 1)):
+        with pytest.raises(ValueError, match=f"patience must be {least} epochs or more"):
+            run([0], 20, held_out=held_out, patience=patience, options={"selection": Selection(every=10)})
+    (one,) = run([0], 20, held_out=0.25, patience=10, options={"selection": Selection(every=10)})
+    assert one.best_epoch in (10, 20)
 
 
 def test_numbers_must_match():

@@ -128,8 +128,9 @@ def test_where_an_epoch_takes_two_steps():
 
     runs = pd.concat([rows("", (500, 512, 600, 514)), rows("_fair", (600, 700, 800))])
     said = _batches({"runs": runs})
-    assert "from 514 (the smallest second batch has 2 points)" in said
-    assert "from 700 with a quarter held out (the smallest second batch has 13 points)" in said
+    assert "from 514 (the second of what is left, 2 or more), " in said
+    assert "from 700 with a quarter held out (half of the points each). Until 2026-11-30" in said
+    assert "Until" not in _batches({"runs": rows("", (500, 600))})
     assert _batches({"runs": rows("", (500, 512))}) == ""
 
 

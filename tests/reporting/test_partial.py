@@ -93,6 +93,19 @@ def test_nothing_at_all_is_said(tmp_path):
     assert not left and all(isinstance(table, pd.DataFrame) and table.empty for table in tables.values())
 
 
+def test_of_a_setting_that_was_configured_anew_the_newest_is_shown():
+    """Runs of a scan that says more of some of its settings than of the others are of one cohort all the same."""
+    about = {"scan": "scan_data_amount_fair", "data_set": "spirals", "kind": "LDN", "cohort": "a", "epochs_limit": 9}
+    rows = [
+        about | {"n": n, "seed": seed, "configuration": f"{which}{n}", "started": when}
+        for n, which, when in ((6500, "old", "2026-11-29"), (7000, "old", "2026-11-29"), (7000, "new", "2026-11-30"))
+        for seed in range(2)
+    ]
+    tables, left = shown(complete({"runs": pd.DataFrame(rows)}))
+    assert tables["runs"]["configuration"].tolist() == ["old6500"] * 2 + ["new7000"] * 2
+    assert len(left) == 1 and "2 runs" in left[0] and "2026-11-29" in left[0]
+
+
 ODD = {
     "manual and random search alone": ("strategies", lambda rows: rows["strategy"].isin(["manual", "random"])),
     "random search alone": ("strategies", lambda rows: rows["strategy"] == "random"),

@@ -26,6 +26,7 @@ from depthsearch.learning.method import Method, Selection, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.choices import under_shift
 from depthsearch.measuring.depths import exact_posterior, predict
+from depthsearch.native import library
 from depthsearch.reporting.figures import strategies as figures
 from depthsearch.reporting.judging.purposes import ORDER, good_for, standing, when_to_use_which
 from depthsearch.reporting.pages import strategies as page
@@ -72,13 +73,13 @@ def batch(n=12, r=2, seed=0):
     return x, torch.randint(0, 2, (r, n), generator=generator)
 
 
-def replicates(method, max_depth=3, r=2, width=4):
+def replicates(method, max_depth=3, r=2, width=4, compiled=False):
     torch.manual_seed(0)
     networks = [mlp_resnet(max_depth, width).double() for _ in range(r)]
     depths = [method.posterior(max_depth).double() for _ in range(r)]
     for depth in depths:
         depth.mixing.alphas["depth"].copy_(torch.randn(1, max_depth + 1))
-    return Replicates(networks, depths, Training(), method=method)
+    return Replicates(networks, depths, Training(), compiled, method)
 
 
 def run(method, epochs=60, seeds=(0,), max_depth=5, selection=BY_LIKELIHOOD):
@@ -134,6 +135,21 @@ def test_second_order_of_darts_is_autograd_through_the_virtual_step(seed, half_w
     torch.testing.assert_close(exact, expected, rtol=0, atol=1e-12)
     first = Darts().gradients(asked, method._ahead(held))[1]["depth"]
     assert (first - expected).norm() > 0.3 * expected.norm()  # so the second order is worth a test
+
+
+def test_what_is_compiled_is_not_differentiated_twice():
+    """Neither by a method that asks for compiled networks, nor, silently wrong, by one that has them all the same."""
+    if library("chain", torch.float64) is None:
+        pytest.skip("no C++ compiler")
+    own, other, method, found = batch(8), batch(8, seed=1), Darts(order="exact"), []
+    for compiled in (False, True):
+        held = replicates(method, compiled=compiled)
+        found.append(method.gradients(problem(held, own, other, ()), method._ahead(held))[1]["depth"])
+    assert torch.equal(*found)
+    held.network.fused = True
+    with pytest.raises(RuntimeError, match="no second derivative: train with compiled=False"):
+        method.gradients(problem(held, own, other, ()), method._ahead(held))
+    assert replicates(Darts(order=2), compiled=True).network.fused
 
 
 def test_darts_starts_near_uniform_and_takes_the_shallower_of_equals():

@@ -1,5 +1,7 @@
 """The fair protocol on spirals: what is held out, what selects, and that its runs stay apart from the paper's."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import complete, scan_script
@@ -9,7 +11,8 @@ from depthsearch.reporting.pages.results import results_page
 from depthsearch.reporting.parts import cohorts, ldn_and_ddn
 from depthsearch.reporting.tables.depth_scans import read_tables
 from depthsearch.reporting.tables.schema import FAIR
-from depthsearch.studies.choices import SpiralChoice
+from depthsearch.studies.choices import ImageChoice, SpiralChoice
+from depthsearch.studies.images import Images
 from depthsearch.studies.spirals import Spirals
 from depthsearch.studies.variations import Variation
 
@@ -30,6 +33,17 @@ def test_a_configuration_of_the_papers_protocol_is_what_it_was():
     assert asked["protocol"] == "fair" and Spirals.from_configuration(asked).protocol == "fair"
     assert Spirals.from_configuration(Spirals().configuration()).protocol == "paper"
     assert "leave --protocol out" in (Variation(protocol="fair").problem() or "")
+
+
+def test_batches_are_even_where_points_are_held_out_and_there_are_several():
+    """Elsewhere they are the paper's, and say nothing of it, so that what was run before is the same run."""
+    several = Spirals(protocol="fair", n=7000)
+    assert len(several.split(0).y_train) == 525 > several.training.batch_size
+    assert several.configuration()["training"]["even_batches"] is True
+    assert Spirals.from_configuration(several.configuration()) == replace(several, epochs=several.training.epochs)
+    for study in (Spirals(protocol="fair", n=6500), Spirals(n=7000), SpiralChoice(), Images()):
+        assert "even_batches" not in study.configuration()["training"]
+    assert ImageChoice().configuration()["training"]["even_batches"] is True
 
 
 @pytest.mark.slow

@@ -18,6 +18,18 @@ class Sizes(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_int) for name in ("depth", "width", "features", "classes", "batch", "first"))
 
 
+def no_second_derivative() -> None:
+    """To be called in a backward pass whose own operations are not to be differentiated.
+
+    Raises:
+        RuntimeError: they would be, because a graph of the gradient is asked for. The mark of torch for this,
+            `once_differentiable`, says something only if the second pass comes by here, which that to the weights of a
+            mixture does not.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError("what is compiled has no second derivative: train with compiled=False")
+
+
 class Chain(torch.autograd.Function):
     """R networks on a batch each: logits of the depths first..D, and moments of the norms.
 
@@ -48,8 +60,8 @@ class Chain(torch.autograd.Function):
         return logits, moments
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor, _):  # type: ignore[override]
+        no_second_derivative()
         parameters, moments, kept = ctx.saved_tensors
         gradient, function = torch.zeros_like(parameters), library("chain", grad.dtype).chain_backward
         call(function, *ctx.how, parameters, moments, kept, grad.contiguous(), gradient)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from depthsearch.depth.chain import no_second_derivative
+
 VARIANTS = 64  # of a compiled function, at most
 
 
@@ -54,8 +56,8 @@ class _NormReLU(torch.autograd.Function):
         return x.view_as(x), _compiled(_scale_relu)(x, scale, shift), mean, var
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # mean and deviation are kept as numbers
     def backward(ctx, grad_x: Tensor | None, grad: Tensor, *_):  # type: ignore[override]
+        no_second_derivative()  # mean and deviation are kept as numbers
         x, scale, shift, mean, deviation = ctx.saved_tensors
         n = x.shape[0] * x.shape[1]
         total, with_x = _compiled(_sums_where_positive)(grad, x, scale, shift)

@@ -206,7 +206,7 @@ class FixedDepth(DepthPosterior):
     def read_prior(self) -> None:
         super().read_prior()
         if not self.prior_log_probs.is_meta:
-            self.min_depth = int(self.prior_log_probs.reshape(-1, self.max_depth + 1)[0].argmax())
+            self.min_depth = int(self.prior_log_probs.argmax(-1).min())  # of stacked ones the shallowest
 
     def forward(self) -> Categorical:
         return self.prior

@@ -37,7 +37,8 @@ class DepthLearner:
 
     Raises:
         ValueError: the numbers of networks, posteriors, data sets, seeds and checkpoints differ, the checkpoints are of
-            different epochs, or there are several networks that cannot train side by side.
+            different epochs, patience ends before the first evaluation, or there are several networks that cannot train
+            side by side.
     """
 
     def __init__(
@@ -56,6 +57,9 @@ class DepthLearner:
             raise ValueError("need as many networks as posteriors, data sets and seeds")
         if resume and (len(resume) != len(networks) or len({saved["epoch"] for saved in resume}) > 1):
             raise ValueError("need as many checkpoints as networks, all of the same epoch")
+        every = selection.every if splits[0].y_valid is not None else 1
+        if training.patience < every:
+            raise ValueError(f"patience must be {every} epochs or more, from one evaluation to the next")
         self.training, self.method, self.selection, self.compiled = training, method, selection, compiled
         self.epoch = 0
         self._networks, self._depths = networks, depths
@@ -113,6 +117,9 @@ class DepthLearner:
 
     def checkpoint(self) -> list[dict]:
         """For each replicate all that it takes to go on as if never interrupted, on the CPU.
+
+        Of networks of this package: what others keep beside parameters and buffers of their type (a count of batches,
+        the random numbers of dropout) is not in it.
 
         `epoch`; rows `state` (P + Q,), `velocity` (P,), `best_state` (P + Q,); `best`, its value, and `best_epoch`;
         `generator`, the state of that of the order of minibatches; `objective` and `history` so far.

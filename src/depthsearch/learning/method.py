@@ -24,6 +24,9 @@ class Training:
         learning_rate, momentum: of SGD; there is no weight decay.
         decay_epoch: after this epoch the learning rate is a tenth; None for never.
         batch_size: minibatch size; a smaller data set is one batch.
+        even_batches: cut an epoch into as few minibatches as can be, of equal sizes up to one point. Otherwise, as in
+            the original, the last one has what is left: with batch norm a step on a handful of points is a large one in
+            an odd direction, and the last that the running averages see.
         precision: "float32", or "bfloat16" for mixed precision: stem and blocks compute in bfloat16, in validation too;
             parameters, head and objective are float32. "tf32" is float32 whose products a scan lets CUDA round. Of no
             effect on `mlp_resnet`.
@@ -41,6 +44,7 @@ class Training:
     momentum: float = 0.5
     decay_epoch: int | None = None
     batch_size: int = 512
+    even_batches: bool = False
     precision: str = "float32"
     norm_batches: int = 0
     eval_every: int = 100
@@ -89,6 +93,11 @@ class Method:
     def passes(self) -> float:
         """How often an epoch runs the network forward over the training points."""
         return 1.0
+
+    @property
+    def second_derivatives(self) -> bool:
+        """Whether it differentiates gradients of the network, which what is compiled (`chain.cpp`) does not have."""
+        return False
 
     def posterior(self, max_depth: int) -> DepthPosterior:
         """The distribution over 0..max_depth to start from."""

@@ -117,10 +117,8 @@ class MixingWeights(nn.Module):
             choice.steps += 1
             choice.moment.lerp_(descent, 1 - betas[0])
             choice.square.lerp_(descent.square(), 1 - betas[1])
-            moment, square = (
-                choice.moment / (1 - betas[0] ** choice.steps),
-                choice.square / (1 - betas[1] ** choice.steps),
-            )
+            first, second = (1 - beta ** choice.steps.double() for beta in betas)
+            moment, square = choice.moment / first.to(choice.alpha), choice.square / second.to(choice.alpha)
             choice.alpha -= learning_rate * moment / (square.sqrt() + EPS)
 
     @torch.no_grad()

@@ -77,6 +77,10 @@ class Mixing(Architect, Method):
     mix: str = "features"
     depthwise: ClassVar[bool] = False
 
+    @property
+    def second_derivatives(self) -> bool:
+        return self.order == "exact"
+
     def posterior(self, max_depth: int) -> MixtureDepth:
         return MixtureDepth(self.mixing({CHOICE: (1, max_depth + 1)}))
 

@@ -190,7 +190,7 @@ class ImageChoice(Choice):
 
     @property
     def preset(self) -> Training:
-        return Training(epochs=40, patience=20, batch_size=128, norm_batches=8, eval_every=1000)
+        return Training(epochs=40, patience=20, batch_size=128, even_batches=True, norm_batches=8, eval_every=1000)
 
     def points_of(self, seed: int, root: Path) -> Split:
         split = read_once(self.data_set, root)

@@ -108,7 +108,10 @@ class DepthStudy:
 
     def configuration(self) -> dict:
         fields = {k: v for k, v in asdict(self).items() if k not in ("epochs", "precision")}
-        how = {"training": asdict(self.training), "selection": asdict(self.selection)}
+        training = asdict(self.training)
+        if not training["even_batches"]:  # as of runs of before there was a choice
+            del training["even_batches"]
+        how = {"training": training, "selection": asdict(self.selection)}
         return json.loads(json.dumps({"study": self.name, "data_set": self.group, **fields, **how}))
 
     @classmethod

@@ -63,7 +63,8 @@ class Spirals(DepthStudy):
 
     @property
     def preset(self) -> Training:
-        return Training()
+        n_train = (1 - HELD_OUT if self.protocol == "fair" else 1) * self.n / 10
+        return Training(even_batches=self.protocol == "fair" and n_train > Training.batch_size)
 
     def compiles(self, device: torch.device) -> bool:
         return device.type == "cpu" and library("chain", torch.float32) is not None

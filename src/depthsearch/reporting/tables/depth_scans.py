@@ -32,7 +32,9 @@ def collect(results: Path) -> Tables:
     tables: dict[str, list[dict]] = {name: [] for name in RUNS.tables}
     for config, summary in read_runs(results, "depth"):
         key = _key(config)
-        making = {"cohort": cohort_of(config, config["swept"]), "started": config["started"]}
+        # Where points fit one batch, whether batches are even is not said.
+        cohort = cohort_of(config, config["swept"], of_training=("even_batches",))
+        making = {"cohort": cohort, "started": config["started"]}
         if summary.get("diverged_epoch") is not None:
             tables["diverged"].append(key | making | {"epoch": summary["diverged_epoch"]})
             continue

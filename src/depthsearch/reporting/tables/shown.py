@@ -64,12 +64,13 @@ def shown(tables: Tables) -> tuple[Tables, list[str]]:
     if "runs" in tables:
         runs = stacked([tables["runs"], tables["diverged"]])
         of_images = runs["scan"].str.endswith("_images")
-        parts = [
-            fullest(part, Choice(("scan", "data_set", *ways), SETTING))
-            for part, ways in ((runs[~of_images], ()), (runs[of_images], WAYS))
-        ]
-        kept[RUNS] = pd.concat([RUNS.keys(best) for best, _ in parts])
-        lines += [line for _, left in parts for line in left]
+        parts = []
+        for part, ways in ((runs[~of_images], ()), (runs[of_images], WAYS)):
+            best, others = fullest(part, Choice(("scan", "data_set", *ways), SETTING))
+            best, more = fullest(best, Choice(("scan", "data_set", *ways, *SETTING), (), ("configuration",)))
+            parts.append(RUNS.keys(best))
+            lines += others + more
+        kept[RUNS] = pd.concat(parts)
     if "strategies" in tables:
         choices, pool = tables["strategies"], tables["strategies_pool"]
         both = stacked([choices.assign(pool=False, max_depth=None, width=None), pool.assign(pool=True)])
