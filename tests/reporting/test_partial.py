@@ -103,7 +103,7 @@ def test_of_a_setting_that_was_configured_anew_the_newest_is_shown():
     ]
     tables, left = shown(complete({"runs": pd.DataFrame(rows)}))
     assert tables["runs"]["configuration"].tolist() == ["old6500"] * 2 + ["new7000"] * 2
-    assert len(left) == 1 and "2 runs" in left[0] and "2026-11-29" in left[0]
+    assert left == ["scan_data_amount_fair spirals n 7000: 2 runs of at most 9 epochs, started 2026-11-29"]
 
 
 ODD = {

@@ -6,7 +6,7 @@ every setting; of those that are as full, the one started last. So a scan that i
 soon as it is as complete as what was there, and a small trial never hides it. The others are named.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -129,13 +129,14 @@ def fullest(rows: pd.DataFrame, choice: Choice) -> tuple[pd.DataFrame, list[str]
     sizes = sizes.assign(settings=repeats.size(), repeats=repeats.min())
     sizes = sizes.sort_values(["settings", "repeats", "started", "epochs"], kind="stable")
     best = sizes.groupby("group").tail(1).index
-    lines = [_said(row) for row in sizes.drop(best).sort_index().to_dict("records")]
+    lines = [_said(row, choice.groups) for row in sizes.drop(best).sort_index().to_dict("records")]
     return rows[texts["one"].isin(set(best))], lines
 
 
-def _said(cohort: Mapping) -> str:
+def _said(cohort: Mapping, columns: Sequence[str]) -> str:
     when = f"started {cohort['started'][:10]}" if cohort["started"] else "of an earlier version"
-    words = cohort["group"].replace("|", " ").split()
+    values = zip(columns, cohort["group"].split("|"), strict=True)
+    words = [f"{name} {value}" if name in SETTING else value for name, value in values if value]
     own, pool = cohort["runs"] - cohort["pool"], cohort["pool"]
     counts = [f"{own} runs"] * (own > 0) + [f"{pool} networks of the pool"] * (pool > 0)
     return f"{' '.join(words)}: {' and '.join(counts)} of at most {cohort['epochs']} epochs, {when}"
