@@ -267,6 +267,8 @@ def test_patience_must_reach_the_first_evaluation():
             run([0], 20, held_out=held_out, patience=patience, options={"selection": Selection(every=10)})
     (one,) = run([0], 20, held_out=0.25, patience=10, options={"selection": Selection(every=10)})
     assert one.best_epoch in (10, 20)
+    (one,) = run([0], 5, held_out=0.25, patience=5, options={"selection": Selection(every=10)})  # at the last epoch
+    assert one.best_epoch == 5
 
 
 def test_numbers_must_match():

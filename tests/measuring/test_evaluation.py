@@ -239,7 +239,7 @@ def test_bytes_of_a_step_by_hand():
     network = mlp_resnet(0, width, features, classes)
     parameters = width * features + width + classes * width + classes
     kept = n * features + n * width + n * classes
-    assert step_bytes(PAPER, network, FixedDepth(0), split, 512) == 4 * (3 * parameters + kept)
+    assert step_bytes(PAPER, network, FixedDepth(0), split, Training()) == 4 * (3 * parameters + kept)
 
 
 def test_a_step_of_a_mixture_sees_half_of_the_points(monkeypatch):
@@ -249,8 +249,8 @@ def test_a_step_of_a_mixture_sees_half_of_the_points(monkeypatch):
     monkeypatch.setattr(Darts, "outputs", lambda self, f, d, x: seen.append(len(x)) or Mixing.outputs(self, f, d, x))
     monkeypatch.setattr(Method, "outputs", lambda self, f, d, x: seen.append(len(x)) or outputs(self, f, d, x))
     for method in (Darts(), PAPER):
-        step_bytes(method, mlp_resnet(2, 4), method.posterior(2), split, 512)
-    step_bytes(PAPER, mlp_resnet(2, 4), PAPER.posterior(2), split, 16)
+        step_bytes(method, mlp_resnet(2, 4), method.posterior(2), split, Training())
+    step_bytes(PAPER, mlp_resnet(2, 4), PAPER.posterior(2), split, Training(batch_size=16))
     assert seen == [n // 2, n, 16] and n <= 512
 
 

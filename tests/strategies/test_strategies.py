@@ -21,7 +21,7 @@ from depthsearch.data.split import Split
 from depthsearch.depth.networks import stack_modules
 from depthsearch.depth.objectives import log_likelihood
 from depthsearch.learning import bilevel
-from depthsearch.learning.loop import train
+from depthsearch.learning.loop import DepthLearner, train
 from depthsearch.learning.method import Method, Selection, Training
 from depthsearch.learning.replicates import Replicates
 from depthsearch.measuring.choices import under_shift
@@ -150,6 +150,9 @@ def test_what_is_compiled_is_not_differentiated_twice():
     with pytest.raises(RuntimeError, match="no second derivative: train with compiled=False"):
         method.gradients(problem(held, own, other, ()), method._ahead(held))
     assert replicates(Darts(order=2), compiled=True).network.fused
+    split = Split(own[0][0], own[1][0], other[0][0], other[1][0])
+    said = DepthLearner([mlp_resnet(3)], [method.posterior(3)], [split], Training(2), [0], compiled=True, method=method)
+    assert said.about() == {"compiled": False}
 
 
 def test_darts_starts_near_uniform_and_takes_the_shallower_of_equals():

@@ -41,7 +41,13 @@ def test_batches_are_even_where_points_are_held_out_and_there_are_several():
     assert len(several.split(0).y_train) == 525 > several.training.batch_size
     assert several.configuration()["training"]["even_batches"] is True
     assert Spirals.from_configuration(several.configuration()) == replace(several, epochs=several.training.epochs)
-    for study in (Spirals(protocol="fair", n=6500), Spirals(n=7000), SpiralChoice(), Images()):
+    for study in (
+        Spirals(protocol="fair", n=6500),
+        Spirals(protocol="fair", n=6830),
+        Spirals(n=7000),
+        SpiralChoice(),
+        Images(),
+    ):
         assert "even_batches" not in study.configuration()["training"]
     assert ImageChoice().configuration()["training"]["even_batches"] is True
 

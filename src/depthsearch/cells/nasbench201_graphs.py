@@ -12,7 +12,7 @@ from torch import Tensor
 
 from depthsearch.cells.nasbench201_strings import EDGES, N_STATES, parse_cell
 
-FUNCTIONS = 5044  # that the 15,625 cells compute
+FUNCTIONS = 5044  # that the 15,625 cells compute, constants left out of account
 COLUMNS = ("output", "input", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 SIZE = len(EDGES) + 2
 
@@ -51,7 +51,8 @@ def cell_function(cell: str) -> str:
 
     It writes the output as a sum: a skip connection is what it reads, the average of a sum the sum of averages, and a
     convolution that is read twice is told from two of a kind, which have weights of their own. As in `cell_class`,
-    which is coarser there and finer elsewhere, a convolution of nothing is nothing.
+    which is coarser there and finer elsewhere, a convolution of nothing is nothing; batch norm makes a constant of it,
+    which is left out of account.
 
     Raises:
         ValueError: as `parse_cell`.

@@ -23,8 +23,8 @@ def no_second_derivative() -> None:
 
     Raises:
         RuntimeError: they would be, because a graph of the gradient is asked for. The mark of torch for this,
-            `once_differentiable`, says something only if the second pass comes by here, which that to the weights of a
-            mixture does not.
+            `once_differentiable`, says something only if the second pass comes by here. That of DARTS, to the weights
+            of a mixture, does not: a part of the gradient would be missing silently.
     """
     if torch.is_grad_enabled():
         raise RuntimeError("what is compiled has no second derivative: train with compiled=False")

@@ -57,13 +57,14 @@ class DepthLearner:
             raise ValueError("need as many networks as posteriors, data sets and seeds")
         if resume and (len(resume) != len(networks) or len({saved["epoch"] for saved in resume}) > 1):
             raise ValueError("need as many checkpoints as networks, all of the same epoch")
-        every = selection.every if splits[0].y_valid is not None else 1
+        every = 1 if splits[0].y_valid is None else min(selection.every, training.epochs)
         if training.patience < every:
             raise ValueError(f"patience must be {every} epochs or more, from one evaluation to the next")
-        self.training, self.method, self.selection, self.compiled = training, method, selection, compiled
+        self.training, self.method, self.selection = training, method, selection
+        self.compiled = compiled and not method.second_derivatives
         self.epoch = 0
         self._networks, self._depths = networks, depths
-        self._replicates = Replicates(networks, depths, training, compiled, method)
+        self._replicates = Replicates(networks, depths, training, self.compiled, method)
         self._data = Split.stack(splits)
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._best = Best(self._replicates.state)

@@ -1,5 +1,6 @@
 """How networks are trained (`Training`), which epoch is kept (`Selection`), how depth is learnt (`Method`)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -23,7 +24,8 @@ class Training:
         patience: stop this many epochs after the best ELBO.
         learning_rate, momentum: of SGD; there is no weight decay.
         decay_epoch: after this epoch the learning rate is a tenth; None for never.
-        batch_size: minibatch size; a smaller data set is one batch.
+        batch_size: minibatch size; a smaller data set is one batch. Of a last one of a single point, which batch norm
+            cannot take, the one before is larger by it.
         even_batches: cut an epoch into as few minibatches as can be, of equal sizes up to one point. Otherwise, as in
             the original, the last one has what is left: with batch norm a step on a handful of points is a large one in
             an odd direction, and the last that the running averages see.
@@ -48,6 +50,10 @@ class Training:
     precision: str = "float32"
     norm_batches: int = 0
     eval_every: int = 100
+
+    def largest_batch(self, n: int) -> int:
+        """Of how many points the first minibatch of an epoch of n is, which none exceeds by more than one."""
+        return math.ceil(n / math.ceil(n / self.batch_size)) if self.even_batches else min(n, self.batch_size)
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def costs_of(method: Method, trained: Trained, split: Split, training: Training)
     return {
         "block_evaluations": blocks + depth.max_depth * n_valid * len(trained.history),
         "networks": 1,
-        "step_bytes": step_bytes(method, trained.network, depth, split, training.batch_size),
+        "step_bytes": step_bytes(method, trained.network, depth, split, training),
     }
 
 
@@ -125,13 +125,13 @@ def under_shift(method: Method, network: DepthNetwork, depth: DepthPosterior, sp
     return rows
 
 
-def step_bytes(method: Method, network: DepthNetwork, depth: DepthPosterior, split: Split, batch_size: int) -> int:
+def step_bytes(method: Method, network: DepthNetwork, depth: DepthPosterior, split: Split, training: Training) -> int:
     """Memory of a training step of one network in float32: parameters, gradient, momentum, what backward keeps.
 
     Counted by autograd on the plain modules, the same for all methods and machines; the fused paths need somewhat less,
     and the second order of DARTS a few copies of the parameters more.
     """
-    n = min(len(split.y_train) // (1 if method.depthwise else 2), batch_size)
+    n = training.largest_batch(len(split.y_train) // (1 if method.depthwise else 2))
     network, kept = copy.deepcopy(network).train(), {}
 
     def pack(tensor: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Means and differences with their 95 % t-intervals, and p-values of many of them."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -30,6 +30,19 @@ def interval_of(values: pd.Series) -> Interval:
         return Interval(float(d.mean()) if len(d) else np.nan, np.nan, np.nan, len(d))
     low, high = _t_test(d).confidence_interval()
     return Interval(float(d.mean()), float(low), float(high), len(d))
+
+
+def jackknife(value: float, without: Sequence[float]) -> Interval:
+    """Of a statistic of n repeats that is no mean over them, from its values `without` each (Tukey 1958).
+
+    Of a mean it is Student's interval.
+    """
+    from scipy.stats import t
+
+    left = np.asarray(without, dtype=float)
+    n = len(left)
+    half = t.ppf(0.975, n - 1) * np.sqrt((n - 1) / n * np.square(left - left.mean()).sum())
+    return Interval(value, float(value - half), float(value + half), n)
 
 
 def unpaired(ours: pd.Series, theirs: pd.Series) -> tuple[Interval, float]:

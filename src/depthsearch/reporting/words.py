@@ -24,11 +24,6 @@ def span(counts: pd.Series, how: str = "") -> str:
     return f"{low:{how}}" if low == high else f"{low:{how}} to {high:{how}}"
 
 
-def enumerated(names: Sequence[str]) -> str:
-    """`8`, `8 and 10`, `6, 8 and 10`."""
-    return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
-
-
 def listed(values: Iterable[float]) -> str:
     """Rising numbers, of which many that follow each other are told by the first and the last: `0 to 20 50`."""
     steps: list[list[float]] = []
@@ -74,7 +69,7 @@ def most_often(depths: pd.Series) -> str:
     share = f"in {100 * counts.max() / len(depths):.0f} %"
     if len(best) == 1:
         return f"{best[0]} {share}"
-    several = enumerated(best) if len(best) < MANY else f"{len(best)} depths"
+    several = f"{', '.join(best[:-1])} and {best[-1]}" if len(best) < MANY else f"{len(best)} depths"
     return f"{several} {share} each"
 
 

@@ -27,7 +27,7 @@ def training_seconds(study: DepthStudy, n: int, device: torch.device) -> float:
     steps = study.training.epochs * math.ceil(points / study.training.batch_size)
     blocks = (study.max_depth + 1) / (DEPTH + 1)
     timed = replace(study, max_depth=DEPTH)
-    return steps * blocks * _step_seconds(timed, n, min(points, study.training.batch_size), device)
+    return steps * blocks * _step_seconds(timed, n, study.training.largest_batch(points), device)
 
 
 def _points(study: DepthStudy) -> int:

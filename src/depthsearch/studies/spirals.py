@@ -63,8 +63,9 @@ class Spirals(DepthStudy):
 
     @property
     def preset(self) -> Training:
-        n_train = (1 - HELD_OUT if self.protocol == "fair" else 1) * self.n / 10
-        return Training(even_batches=self.protocol == "fair" and n_train > Training.batch_size)
+        n = round(self.n / 10)
+        several = n - round(n * HELD_OUT) > Training.batch_size  # or it would be of no effect
+        return Training(even_batches=self.protocol == "fair" and several)
 
     def compiles(self, device: torch.device) -> bool:
         return device.type == "cpu" and library("chain", torch.float32) is not None

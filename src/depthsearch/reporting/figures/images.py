@@ -22,7 +22,7 @@ from depthsearch.reporting.figures.style import (
     scale_of,
     titled,
 )
-from depthsearch.reporting.judging.claims import best_ddn, chosen_on, depths_of, is_search
+from depthsearch.reporting.judging.manual_search import ManualSearch, chosen_on, is_search
 from depthsearch.reporting.parts import claimed_depth, ldn_and_ddn, shared_depth, timed_runs
 from depthsearch.reporting.tables.schema import Tables
 
@@ -72,7 +72,7 @@ def image_posteriors(tables: Tables) -> Figure | None:
 def image_depths(tables: Tables) -> Figure | None:
     """Against D: chosen depth; log-likelihood, then error, of DDN and LDN-95 and of the LDN variants.
 
-    The paper's `image_depth_dist_exps2`, and the DDN that manual search would choose (`claims.best_ddn`).
+    The paper's `image_depth_dist_exps2`, and the DDN that manual search would choose (`ManualSearch`).
     """
     ldn, ddn = ldn_and_ddn(tables["runs"], "images")
     if ldn.empty:
@@ -100,9 +100,9 @@ def image_depths(tables: Tables) -> Figure | None:
                     beside = 0.35 * (i - (len(variants) - 1) / 2)
                     points(ax, table, "max_depth", f"{variant}_{metric}", variant, COLOURS[variant], beside)
             if "DDN" in variants and is_search(other):
-                best = best_ddn(other, metric.removeprefix("test_"))
-                value = scale_of(metric) * best[f"DDN_{metric}"].mean()
-                label = f"manual search (D = {depths_of(best)})"
+                best = ManualSearch(other, metric.removeprefix("test_"))
+                value = scale_of(metric) * best.values(f"DDN_{metric}").mean()
+                label = f"manual search (D = {best.depths()})"
                 ax.axhline(value, color=COLOURS["DDN"], ls="--", lw=1, label=label)
             ax.set_ylabel(LABELS[metric])
         for ax in column:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.intervals import Interval, interval_of
+from depthsearch.reporting.judging.manual_search import ManualSearch, chosen_on, is_search
 from depthsearch.reporting.judging.rules import (
     CALIBRATION,
     DIFFICULTY,
@@ -19,7 +20,7 @@ from depthsearch.reporting.judging.rules import (
 )
 from depthsearch.reporting.parts import claimed_depth, cohorts, ldn_and_ddn, of_data_sets, of_scan, reference_depth
 from depthsearch.reporting.tables.schema import Tables
-from depthsearch.reporting.words import difference_said, enumerated
+from depthsearch.reporting.words import difference_said
 from depthsearch.studies.images import Images
 
 REFERENCE = 20  # the paper's preset on spirals
@@ -75,67 +76,6 @@ def after(epochs: int, verdict: str) -> str:
     return f"{word} after {epochs} epochs{colon}{why}" if epochs < PAPER_EPOCHS else verdict
 
 
-def best_ddn(ddn: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The runs of the deterministic depth that manual search would choose by a metric, `error` or `log_likelihood`.
-
-    By the mean over repeats, among the depths with the most repeats, on the validation points where all runs have some
-    of their own, else on the test points. A network that trained well by luck has it on both, so that no repeat is
-    judged at a depth that it chose: all the others choose for each. A single repeat chooses for itself: by its test
-    points, that is no search (`is_search`).
-    """
-    column, whole = f"{'valid' if has_validation(ddn) else 'DDN_test'}_{metric}", with_most_repeats(ddn)
-    seeds = _shared(whole)
-    if len(seeds) < 2:  # there is no other to choose
-        return ddn[ddn["max_depth"] == _best_depth(whole, column, metric)]
-    runs, found = whole[whole["seed"].isin(seeds)], []
-    for seed in seeds:
-        judged, choosing = runs[runs["seed"] == seed], runs[runs["seed"] != seed]
-        found.append(judged[judged["max_depth"] == _best_depth(choosing, column, metric)])
-    return pd.concat(found)
-
-
-def is_search(ddn: pd.DataFrame) -> bool:
-    """Whether there is a depth to choose, of several, by other points than those on which it is judged."""
-    return ddn["max_depth"].nunique() > 1 and (has_validation(ddn) or _has_others(ddn))
-
-
-def _has_others(ddn: pd.DataFrame) -> bool:
-    return len(_shared(with_most_repeats(ddn))) > 1
-
-
-def with_most_repeats(ddn: pd.DataFrame) -> pd.DataFrame:
-    """The runs of the depths with the most repeats, among which `best_ddn` chooses."""
-    repeats = ddn.groupby("max_depth")["seed"].nunique()
-    return ddn[ddn["max_depth"].isin(repeats[repeats == repeats.max()].index)]
-
-
-def _shared(ddn: pd.DataFrame) -> list[int]:
-    """The repeats that all depths have."""
-    depths = ddn.groupby("seed")["max_depth"].nunique()
-    return sorted(depths[depths == ddn["max_depth"].nunique()].index)
-
-
-def _best_depth(choosing: pd.DataFrame, column: str, metric: str) -> int:
-    means = choosing.groupby("max_depth")[column].mean()
-    return means.index[int(means.argmin() if metric == "error" else means.argmax())]
-
-
-def has_validation(runs: pd.DataFrame) -> bool:
-    """Whether their epochs were selected on points held out from training, so that a depth can be too."""
-    return "protocol" in runs and set(runs["protocol"]) == {"fair"}
-
-
-def chosen_on(ddn: pd.DataFrame) -> str:
-    """What `best_ddn` chooses on."""
-    points = f"{'validation' if has_validation(ddn) else 'test'} points"
-    return f"{points} of other repeats" if _has_others(ddn) else points
-
-
-def depths_of(runs: pd.DataFrame) -> str:
-    """`10`, or of repeats for which different depths were chosen `8 and 10`."""
-    return enumerated([str(depth) for depth in sorted(set(runs["max_depth"]))])
-
-
 def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None) -> list[dict]:
     """Claims 1 to 4a from the runs of both kinds at all depths; `reference` is the D of claims 1 to 3."""
     rows: list[dict] = []
@@ -167,32 +107,25 @@ def _pruning(preset: pd.DataFrame, reference: int) -> list[dict]:
 def _search(preset: pd.DataFrame, ddn: pd.DataFrame, reference: int) -> list[dict]:
     rows = []
     for name, metric, sign, margin, unit in MEASURES:
-        best = best_ddn(ddn, metric).set_index("seed")
-        cut, manual = sign * preset[f"LDN-95_test_{metric}"], sign * best[f"DDN_test_{metric}"]
-        quantity = f"{name}, LDN-95 (D = {reference}) minus the DDN best on {chosen_on(ddn)} (D = {depths_of(best)})"
-        rows.append(_row(SEARCH, quantity, interval_of(cut - manual), _margin(margin, manual), unit))
+        best, column = ManualSearch(ddn, metric), f"DDN_test_{metric}"
+        gap = best.gap(preset[f"LDN-95_test_{metric}"], column)
+        quantity = f"{name}, LDN-95 (D = {reference}) minus the DDN best on {chosen_on(ddn)} (D = {best.depths()})"
+        within = _margin(margin, sign * best.values(column))
+        rows.append(_row(SEARCH, quantity, gap if sign > 0 else gap.negated(), within, unit))
     return rows
 
 
 def _calibration(preset: pd.DataFrame, ddn: pd.DataFrame, reference: int) -> list[dict]:
-    regular = f"regular network of D = {reference}"
-    others = {regular: _at(ddn, reference)}
+    ours, column, regular = preset["LDN-full_test_ece"], "DDN_test_ece", f"regular network of D = {reference}"
+    gaps = {regular: interval_of(ours - _at(ddn, reference)[column])}
     if is_search(ddn):
-        best = best_ddn(ddn, "log_likelihood").set_index("seed")
-        if depths_of(best) == str(reference):
-            others = {f"{regular}, the best DDN": best}
+        best = ManualSearch(ddn, "log_likelihood")
+        if best.depth == reference:
+            gaps = {f"{regular}, the best DDN": gaps[regular]}
         else:
-            others[f"the best DDN (D = {depths_of(best)})"] = best
-    return [
-        _row(
-            CALIBRATION,
-            f"ECE, LDN-full (D = {reference}) minus {name}",
-            interval_of(preset["LDN-full_test_ece"] - other["DDN_test_ece"]),
-            0,
-            "points",
-        )
-        for name, other in others.items()
-    ]
+            gaps[f"the best DDN (D = {best.depths()})"] = best.gap(ours, column)
+    quantity = f"ECE, LDN-full (D = {reference}) minus"
+    return [_row(CALIBRATION, f"{quantity} {name}", gap, 0, "points") for name, gap in gaps.items()]
 
 
 def _at(runs: pd.DataFrame, depth: int) -> pd.DataFrame:

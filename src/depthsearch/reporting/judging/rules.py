@@ -102,7 +102,7 @@ COST = f"whole interval below the margin: of errors {100 * ERROR_MARGIN:g} point
 {LIKELIHOOD_MARGIN:g} nats, or {100 * MARGIN_SHARE:g} % of the loss that is subtracted where that is less"
 DEPTH_SCANS = ("scan_max_depth_", "scan_deterministic_depth_")
 CHANGED_AT = "2026-11-28T09:10"
-OTHERS_AT = "2026-11-30T16:20"
+HALVES_AT = "2026-11-30T17:20"
 SELECTED_AT = "2026-11-29T11:02"  # since when epochs are selected as now where points of spirals are held out
 
 PRUNING = Rule(
@@ -119,12 +119,12 @@ SEARCH = Rule(
     "LDN-95 at the reference D minus the best DDN",
     COST,
     no_worse,
-    OTHERS_AT,
+    HALVES_AT,
     "the best DDN was chosen on the repeats that it was judged on, by their test points until 2026-11-28, by their "
     "validation points until 2026-11-30, when for some hours the first half of the repeats chose for the second and "
-    "the second for the first: which repeats were in which half decided verdicts; now all the others choose for each. "
-    'Then "undecided" became "not reproduced" (error on spirals), "not reproduced" undecided (the same, a quarter held '
-    'out), "undecided, but worse" undecided (error on Fashion-MNIST)',
+    "the second for the first: which repeats were in which half decided verdicts; now the repeats are halved in all "
+    'ways, and the interval is a jackknife, which made a "not reproduced" "undecided, but worse" (error on spirals, a '
+    "quarter held out)",
     DEPTH_SCANS,
 )
 CALIBRATION = Rule(
@@ -132,7 +132,7 @@ CALIBRATION = Rule(
     "ECE of LDN-full at the reference D minus that of a DDN",
     "whole interval below 0",
     less,
-    OTHERS_AT,
+    HALVES_AT,
     'an interval on both sides of 0 was "not reproduced"; the best DDN as in claim 2: that no repeat chooses for '
     'itself made a "not reproduced" undecided (spirals, a quarter held out)',
     DEPTH_SCANS,

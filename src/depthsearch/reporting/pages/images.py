@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.judging.claims import PAPER_EPOCHS, best_ddn, chosen_on, depths_of, is_search, slopes
+from depthsearch.reporting.judging.claims import PAPER_EPOCHS, slopes
+from depthsearch.reporting.judging.manual_search import ManualSearch, chosen_on, is_search
 from depthsearch.reporting.judging.rules import FEWEST, STEADY_FROM
 from depthsearch.reporting.pages.costs import diverged_runs
 from depthsearch.reporting.parts import claimed_depth, cohorts, first_cohorts, of_data_sets, timed_runs
@@ -57,20 +58,20 @@ def image_scale(tables: Tables) -> str:
     """How much less than the paper's the runs are of which the first page tells, in a sentence; nothing of none."""
     told, devices = [], set()
     for data_set, (way, runs) in first_cohorts(tables).items():
-        epochs = f"{runs['epochs_limit'].iloc[0]} of {PAPER_EPOCHS} epochs"
         ldn, ddn = (runs[runs["kind"] == kind] for kind in ("LDN", "DDN"))
         few = ldn[ldn["max_depth"].isin([claimed_depth(ldn, ddn), ldn["max_depth"].max()])]
-        told.append(f"{data_set} `{way}`, {epochs}, {_depths_of_kinds(runs)}, d_opt {_chosen_at_each(few)}")
+        told.append(f"{data_set} `{way}`, {_depths_of_kinds(runs)}, d_opt {_chosen_at_each(few)}")
         devices.update(runs["device"])
     if not told:
         return ""
     where = "No run on a GPU" if all(device.startswith("CPU") for device in devices) else "Some on a GPU"
-    return f"Images: {'; '.join(told)}. {where}; [what was run](results/README.md#what-was-run)."
+    said = f"Images (the paper: {PAPER_EPOCHS} epochs): {'; '.join(told)}. {where}"
+    return f"{said}; [all runs](results/README.md#what-was-run)."
 
 
 def _chosen_at_each(ldn: pd.DataFrame) -> str:
-    """`8.2 ± 0.5 of 10, 14 ± 1 of 20`: d_opt of each D."""
-    return ", ".join(f"{spread(of['pruned_depth'])} of {d}" for d, of in ldn.groupby("max_depth"))
+    """`8.2 ± 0.5 of D = 10, 14 ± 1 of D = 20`: d_opt of each."""
+    return ", ".join(f"{spread(of['pruned_depth'])} of D = {d}" for d, of in ldn.groupby("max_depth"))
 
 
 def chosen_depths(tables: Tables) -> str:
@@ -79,15 +80,15 @@ def chosen_depths(tables: Tables) -> str:
     for data_set, (way, runs) in first_cohorts(tables).items():
         ldn = runs[(runs["kind"] == "LDN") & (runs["max_depth"] > 0)]
         below = ldn[ldn["max_depth"] <= STEADY_FROM]
-        if below["max_depth"].nunique() > 1:
-            slope, ends = interval_of(slopes(below, "max_depth")), span(below["max_depth"])
+        slope, ends = interval_of(slopes(below, "max_depth")), span(below["max_depth"])
+        if slope.n > 1:
             grows = f"from D = {ends} by {difference_said(slope)} layers a layer (n = {slope.n})"
-            lines.append(f"- {data_set}, `{way}`: {_chosen_at_each(ldn)}; {grows}.")
+            lines.append(f"- {data_set}, `{way}`: {_chosen_at_each(below)}; {grows}.")
     if not lines:
         return ""
     return (
-        f"Claim 4a says nothing of D below {STEADY_FROM}, where D itself may be what limits the chosen depth. There "
-        "d_opt is, of each D:\n\n" + "\n".join(lines) + "\n\n"
+        f"Claim 4a says nothing of D below {STEADY_FROM}, where D itself may be what limits the chosen depth. Up to "
+        "there d_opt is:\n\n" + "\n".join(lines) + "\n\n"
     )
 
 
@@ -154,13 +155,13 @@ def image_table(tables: Tables, columns: Mapping[str, str] = METRIC_COLUMNS) -> 
             for depth in sorted(set(ldn["max_depth"]) - {0}, key=lambda d: (d != claimed, d)):
                 at = ldn[ldn["max_depth"] == depth]
                 methods += [(variant, f"{variant} (D = {depth})", at) for variant in ("LDN-95", "LDN-full")]
-            best = best_ddn(ddn, "log_likelihood") if is_search(ddn) else ddn.iloc[:0]
+            best = ManualSearch(ddn, "log_likelihood") if is_search(ddn) else None
             how = f"best log-likelihood on {chosen_on(ddn)}"
             for d, runs in ddn.groupby("max_depth"):
-                chosen = f", {how}" if depths_of(best) == str(d) else ""
+                chosen = f", {how}" if best is not None and best.depth == d else ""
                 methods.append(("DDN", f"DDN (D = {d}){chosen}", runs))
-            if best["max_depth"].nunique() > 1:  # not the same for all repeats
-                methods.append(("DDN", f"DDN (D = {depths_of(best)}), {how}", best))
+            if best is not None and best.depth is None:
+                methods.append(("DDN", f"DDN (D = {best.depths()}), {how}", best.runs()))
             for variant, title, runs in methods:
                 row = {"data": data_set, "runs": cohort_name, "method": title, "n": len(runs)}
                 row |= {"epoch kept": spread(runs["best_epoch"]), "depth used": spread(runs[f"{variant}_depth"])}

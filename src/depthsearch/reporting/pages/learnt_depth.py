@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.intervals import Interval, interval_of
-from depthsearch.reporting.judging.claims import best_ddn
+from depthsearch.reporting.judging.manual_search import ManualSearch
 from depthsearch.reporting.judging.rules import FEWEST, REPAIR, rules_table
 from depthsearch.reporting.tables.variations import AS_IS, FITS, drawn_depth, with_words
 from depthsearch.reporting.words import difference_said, markdown, not_shown, number, spread
@@ -174,16 +174,21 @@ def retrained_table(rows: pd.DataFrame, ddn: pd.DataFrame) -> pd.DataFrame:
     table = []
     if ddn.empty:
         return pd.DataFrame()
-    trained = ddn.set_index(["seed", "max_depth"])["DDN_test_error"]
-    best = best_ddn(ddn, "error").set_index("seed")["DDN_test_error"]
+    column = "DDN_test_error"
+    trained = ddn.set_index(["seed", "max_depth"])[column]
+    best = ManualSearch(ddn, "error")
     for fit in FITS:
         own = rows[(rows["variation"] == AS_IS) & (rows["fit"] == fit)].set_index("seed")
+        ours = own["test_error"]
         found = [trained.get(repeat, np.nan) for repeat in own["pruned_depth"].items()]
         anew = pd.Series(found, index=own.index, dtype=float)
-        row = {"q": fit, "LDN-95 (%)": spread(100 * own["test_error"])}
-        for name, others in (("retrained at d_opt", anew), ("the best DDN", best)):
-            both = (own["test_error"] - others).dropna()
-            row |= {f"n, {name}": len(both), f"{name} (%)": spread(100 * others[both.index])}
-            row |= {f"LDN-95 minus {name}": difference_said(interval_of(both), 100, "points")}
+        row = {"q": fit, "LDN-95 (%)": spread(100 * ours)}
+        for name, others, gap in (
+            ("retrained at d_opt", anew, interval_of(ours - anew)),
+            ("the best DDN", best.values(column), best.gap(ours, column)),
+        ):
+            both = (ours - others).dropna().index
+            row |= {f"n, {name}": gap.n, f"{name} (%)": spread(100 * others[both])}
+            row |= {f"LDN-95 minus {name}": difference_said(gap, 100, "points")}
         table.append(row)
     return pd.DataFrame(table)

@@ -111,7 +111,8 @@ NAS-Bench-201 above the median of the cells learnt from. Yardsticks learn from t
 gradient boosting see the same counts as the chosen networks, and the number of parameters. Not scored are cells without
 a label, cells that were learnt from, and those that compute the same function of input and weights as one of these: the
 {N_CELLS:,} cells of NAS-Bench-201 are {FUNCTIONS:,} functions, since operations that no way from input to output passes
-do nothing and a skip connection can stand in many places.
+do nothing (but for a constant, of batch norm after a convolution of nothing) and a skip connection can stand in many
+places.
 *Yes*: the whole interval is on the side that is said; *no*: it is on the other.
 
 Other designs were tried on 28 November 2026 by cross validation within split 172 and on two or three draws of 172 cells

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.reporting.judging.claims import image_claims, spiral_claims, with_most_repeats
+from depthsearch.reporting.judging.claims import image_claims, spiral_claims
+from depthsearch.reporting.judging.manual_search import with_most_repeats
 from depthsearch.reporting.judging.rules import FEWEST, SELECTED_AT, rules_table
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import (
@@ -81,24 +82,27 @@ def _claims(tables: Tables, every: Tables) -> str:
 *LDN*: a learnt depth network of at most D blocks. *LDN-full* predicts with all of them, marginalised over depth;
 *LDN-95* is cut at *d_opt*, the first depth whose probability is above 0.95 of the largest; *LDN-E* at the mean depth.
 *DDN*: a deterministic network of D blocks; the best by the metric compared, for ECE by log-likelihood, is sought among
-the depths that have the most repeats. The *reference D* is the paper's 20 on spirals; on images the paper's 50, where
+the depths that have the most repeats. So that no repeat is judged at a depth that it helped to choose, the repeats are
+halved, each half chooses for the other, and what a repeat has is its mean over all ways to halve them; in brackets how
+often which depth is chosen. The *reference D* is the paper's 20 on spirals; on images the paper's 50, where
 it was run, else the largest of those that both have in the most repeats.
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
-95 % t-interval; n is the number of repeats. A claim is "reproduced" where the whole interval lies where its rule says,
+95 % t-interval, against the best DDN that of a jackknife, in which each repeat in turn has no say; n is the number of
+repeats. A claim is "reproduced" where the whole interval lies where its rule says,
 "not reproduced" where the whole of it lies on the other side of the margin, "undecided" where it is on both sides or n
 is less than {FEWEST}, "not measured" where there is no difference to judge. Margins are in the unit of their
-difference. Intervals say what other seeds would give, not other test images, nor that with other seeds another DDN
-could be the best. No verdict is corrected for how many there are. The rules, and how many of the runs that they judge,
-shown or not, had been seen when they were written (runs of earlier versions, which do not say when they started, count
-among these; the networks of the pool, which strategies share, do not):
+difference. Intervals say what other seeds would give, not other test images. No verdict is corrected for how many
+there are. The rules, and how many of the runs that they judge, shown or not, had been seen when they were written (runs
+of earlier versions, which do not say when they started, count among these; the networks of the pool, which strategies
+share, do not):
 
 {markdown(rules_table(stacked(judged)))}
 
 ### On spirals
 
 Networks are kept by their training ELBO, which no test point enters. The best DDN is chosen on test points, as in the
-paper, but by all repeats but the one that it is judged on, among D = {_sought(tables)}. What could make LDN err less:
+paper, but of other repeats than it is judged on, among D = {_sought(tables)}. What could make LDN err less:
 [learnt_depth.md](learnt_depth.md).
 
 {markdown(spiral_claims(tables))}

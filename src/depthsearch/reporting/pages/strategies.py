@@ -63,6 +63,10 @@ OLDER = """Compared before this rule, and not run again since: {}. There the wei
 chosen without a record, and a network of the pool stopped as soon as its validation points were fitted, where the
 others were given half of the epochs."""
 
+EVEN_AT = "2026-11-30T16:45"  # since when the batches of an epoch are of one size on images
+UNEVEN = """ The last batch of an epoch had what was left then, a handful of points, and in each half of DARTS and DrNAS
+half as many; since 2026-11-30 all batches are of one size. Not run again since: how much that counts is not known."""
+
 AT_AN_EDGE = """At an edge of what was tried: {}. Another rate may do better: their rows are no bound of what these ways
 can do."""
 
@@ -299,10 +303,11 @@ def _what(family: str, rows: pd.DataFrame, pool: pd.DataFrame) -> str:
     own = rows[rows["strategy"].isin(list(METHODS))]  # searches train no networks but those of the pool
     trained = stacked([part[["seconds", "device"]] for part in (own, pool)])
     minutes, where = trained["seconds"].sum() / 60, "; ".join(sorted(trained["device"].unique()))
+    uneven = UNEVEN if family != "spirals" and (rows["started"] < EVEN_AT).any() else ""
     included = "" if pool.empty else ", the pool of deterministic networks included"
     return (
         f"{sets}; {span(counts)} repeats, at most {rows['epochs_limit'].max()} epochs; {minutes:.0f} minutes of "
-        f"training in all{included} ({where}).{reduced}{_best_depth(rows)}"
+        f"training in all{included} ({where}).{reduced}{uneven}{_best_depth(rows)}"
     )
 
 
