@@ -179,3 +179,5 @@ def test_depths_in_words():
     depths = range(1, 5)
     found.shares = pd.DataFrame([[0.05, 0.6, 0.05, 0.3]] * 2, columns=depths)
     assert found.depths() == "2 in 60 %, 4 in 30 %, others in 10 %"
+    found.shares = pd.DataFrame([[0.001, 0.6, 0, 0.399]] * 2, columns=depths)
+    assert found.depths() == "2 in 60 %, 4 in 40 %"

@@ -51,9 +51,9 @@ class ManualSearch:
         if self.depth is not None:
             return str(self.depth)
         shares = self._of_depths.sort_values(ascending=False, kind="stable")
-        told = shares[shares >= TOLD]
-        said = [f"{depth} in {100 * share:.0f} %" for depth, share in told.items()]
-        return ", ".join(said + ([f"others in {100 * (1 - told.sum()):.0f} %"] if len(told) < len(shares) else []))
+        told = {str(depth): share for depth, share in shares.items() if share >= TOLD}
+        told["others"] = 1 - sum(told.values())
+        return ", ".join(f"{depth} in {100 * share:.0f} %" for depth, share in told.items() if share >= 0.005)
 
     def runs(self) -> pd.DataFrame:
         """A row a repeat: the numbers of its networks, means over the halvings."""
