@@ -61,10 +61,9 @@ class DepthLearner:
         if training.patience < every:
             raise ValueError(f"patience must be {every} epochs or more, from one evaluation to the next")
         self.training, self.method, self.selection = training, method, selection
-        self.compiled = compiled and not method.second_derivatives
         self.epoch = 0
         self._networks, self._depths = networks, depths
-        self._replicates = Replicates(networks, depths, training, self.compiled, method)
+        self._replicates = Replicates(networks, depths, training, compiled, method)
         self._data = Split.stack(splits)
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._best = Best(self._replicates.state)
@@ -114,7 +113,7 @@ class DepthLearner:
 
     def about(self) -> dict:
         """What belongs in `config.json` beside the configuration."""
-        return {"compiled": self.compiled}
+        return {"compiled": self._replicates.compiled}
 
     def checkpoint(self) -> list[dict]:
         """For each replicate all that it takes to go on as if never interrupted, on the CPU.

@@ -51,9 +51,13 @@ class Training:
     norm_batches: int = 0
     eval_every: int = 100
 
-    def largest_batch(self, n: int) -> int:
-        """Of how many points the first minibatch of an epoch of n is, which none exceeds by more than one."""
-        return math.ceil(n / math.ceil(n / self.batch_size)) if self.even_batches else min(n, self.batch_size)
+    def batch_sizes(self, n: int) -> list[int]:
+        """Of how many points each minibatch of an epoch of n is, in order."""
+        number = math.ceil(n / self.batch_size)
+        if self.even_batches:
+            return [n // number + (i < n % number) for i in range(number)]
+        sizes = [self.batch_size] * (number - 1) + [n - self.batch_size * (number - 1)]
+        return [*sizes[:-2], sizes[-2] + 1] if number > 1 and sizes[-1] == 1 < self.batch_size else sizes
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,10 @@ class Replicates:
         self.learning_rate, self.epoch = training.learning_rate, 0
         self.network = stack_modules(networks) if self.has_axis else copy.deepcopy(networks[0])
         all_learn = all(parameter.requires_grad for parameter in self.network.parameters())
-        compiled = compiled and not method.second_derivatives
+        self.compiled = compiled and not method.second_derivatives
         for module in self.network.modules():
             if isinstance(module, Bottleneck | MLPNetwork):  # chain.cpp knows no frozen parameters
-                module.fused = compiled and (all_learn or isinstance(module, Bottleneck))
+                module.fused = self.compiled and (all_learn or isinstance(module, Bottleneck))
         self.network.train()
         self.depth = stack_modules(depths)
         self._flat = FlatState({"network": self.network, "depth": self.depth}, set() if self.has_axis else {"network"})
@@ -124,14 +124,13 @@ class Replicates:
     def batches(self, data: Split, generators: Sequence[torch.Generator]) -> Iterator[tuple[Tensor, Tensor]]:
         """The training points in a new order, x (R, B, ...) and y (R, B); as they are where they fit one batch."""
         x, y = data.x_train, data.y_train
-        n_train, size = y.shape[1], self.training.batch_size
-        if n_train <= size:
+        n_train = y.shape[1]
+        if n_train <= self.training.batch_size:
             yield data.inputs(x), y
             return
         order = torch.stack([torch.randperm(n_train, generator=g) for g in generators]).to(x.device)
         rows = torch.arange(len(generators), device=x.device).unsqueeze(1)
-        parts = order.tensor_split(math.ceil(n_train / size), 1) if self.training.even_batches else _split(order, size)
-        for batch in parts:
+        for batch in order.split(self.training.batch_sizes(n_train), dim=1):
             yield data.inputs(x[rows, batch]), y[rows, batch]
 
     @torch.no_grad()
@@ -211,11 +210,3 @@ def average_norms(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], 
 def _rows(tensors: Sequence[Tensor], n: int) -> Tensor:
     """Tensors (n, ...) side by side, (n, P)."""
     return torch.cat([tensor.reshape(n, -1) for tensor in tensors], dim=1)
-
-
-def _split(order: Tensor, size: int) -> list[Tensor]:
-    """Parts (R, size) of (R, N), the last one of what is left; a single one joins those before, for batch norm."""
-    parts = list(order.split(size, dim=1))
-    if parts[-1].shape[1] == 1 < size:
-        parts[-2:] = [torch.cat(parts[-2:], 1)]
-    return parts

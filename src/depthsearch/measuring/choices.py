@@ -131,7 +131,7 @@ def step_bytes(method: Method, network: DepthNetwork, depth: DepthPosterior, spl
     Counted by autograd on the plain modules, the same for all methods and machines; the fused paths need somewhat less,
     and the second order of DARTS a few copies of the parameters more.
     """
-    n = training.largest_batch(len(split.y_train) // (1 if method.depthwise else 2))
+    n = training.batch_sizes(len(split.y_train) // (1 if method.depthwise else 2))[0]
     network, kept = copy.deepcopy(network).train(), {}
 
     def pack(tensor: Tensor) -> Tensor:

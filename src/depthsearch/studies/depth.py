@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -148,7 +147,7 @@ class DepthStudy:
         splits = [self.split(seed, data).to(device) for seed in seeds]
         networks = [seeded(seed, self.network).to(device) for seed in seeds]
         depths = [seeded(seed, self.posterior).to(device) for seed in seeds]
-        steps = self.training.epochs * math.ceil(len(splits[0].y_train) / self.training.batch_size)
+        steps = self.training.epochs * len(self.training.batch_sizes(len(splits[0].y_train)))
         compiled = self.max_depth * steps >= self.compile_from and self.compiles(device)
         return DepthLearner(
             networks,

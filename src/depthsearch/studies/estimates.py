@@ -1,6 +1,5 @@
 """How long a run of the depth experiments would take here, from a step of training that is timed."""
 
-import math
 import time
 from dataclasses import replace
 from functools import cache
@@ -24,10 +23,11 @@ def training_seconds(study: DepthStudy, n: int, device: torch.device) -> float:
     left out.
     """
     points = _points(study)
-    steps = study.training.epochs * math.ceil(points / study.training.batch_size)
+    sizes = study.training.batch_sizes(points)
     blocks = (study.max_depth + 1) / (DEPTH + 1)
     timed = replace(study, max_depth=DEPTH)
-    return steps * blocks * _step_seconds(timed, n, study.training.largest_batch(points), device)
+    steps = study.training.epochs * len(sizes)
+    return steps * blocks * _step_seconds(timed, n, sizes[0], device)
 
 
 def _points(study: DepthStudy) -> int:

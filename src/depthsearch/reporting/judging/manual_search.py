@@ -1,6 +1,6 @@
 """Manual search: the deterministic network that is best on some points, judged on repeats that had no say in that."""
 
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import combinations
 from math import comb
 
@@ -118,6 +118,7 @@ def _weighted(shares: pd.DataFrame, table: pd.DataFrame) -> pd.Series:
     return (shares * values).where(shares > 0, 0.0).sum(axis=1, skipna=False)
 
 
+@cache
 def _halvings(n: int) -> np.ndarray:
     """(K, n) booleans: the ways to halve n repeats, each once, the first half the smaller one where n is odd."""
     even, rows = n % 2 == 0, np.arange(n)
