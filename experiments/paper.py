@@ -8,6 +8,7 @@ are neither there nor to be downloaded is left out, and said so.
 import argparse
 import contextlib
 import io
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import scan_max_depth_images
 import scan_max_depth_spirals
 import scan_spiral_complexity
 import scan_width_spirals
+import torch
 
 from depthsearch.data.images import where
 from depthsearch.running.folders import DATA
@@ -77,6 +79,16 @@ def said(name: str, arguments: list[str], jobs: list[Job], counted: set[Path]) -
     return seconds / 3600
 
 
+def say_all(wanted: list[tuple[str, list[str]]], shared: list[str], devices: list[torch.device], data: Path) -> None:
+    """Says what each scan would do, how long all would take, and where the files of the data sets are."""
+    counted: set[Path] = set()
+    hours = sum([said(name, own, missing(name, shared + own), counted) for name, own in wanted])
+    print(f"{len(counted):6d} runs {hours / len(devices):9.1f} h  in all, on {', '.join(map(str, devices))}, at most:")
+    compiled = ", and image networks are compiled, unlike those timed here" if devices[0].type == "cpu" else ""
+    print(f"       most runs stop before their last epoch{compiled}")
+    print(*(where(name, data) for name in SETS), sep="\n", flush=True)
+
+
 def main(argv: list[str] | None = None) -> None:
     about, _, more = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser("paper.py", description=about, epilog=more)
@@ -92,15 +104,14 @@ def main(argv: list[str] | None = None) -> None:
     except Problem as problem:
         print(f"paper.py: {problem}", file=sys.stderr)
         raise SystemExit(2) from None
-    counted: set[Path] = set()
     wanted = list(scans(options.repeats))
-    hours = sum([said(name, own, missing(name, shared + own), counted) for name, own in wanted])
-    print(f"{len(counted):6d} runs {hours / len(devices):9.1f} h  in all, on {', '.join(map(str, devices))}, at most:")
-    compiled = ", and image networks are compiled, unlike those timed here" if devices[0].type == "cpu" else ""
-    print(f"       most runs stop before their last epoch{compiled}")
-    print(*(where(name, Path(options.data)) for name in SETS), sep="\n", flush=True)
     if options.dry_run:
+        say_all(wanted, shared, devices, Path(options.data))
         return
+    # Steps are timed by a process that ends before the scans: some cards take one process at a time.
+    told = subprocess.run([sys.executable, __file__, *(sys.argv[1:] if argv is None else argv), "--dry-run"])
+    if told.returncode:
+        raise SystemExit(told.returncode)
     left_out = []
     for name, own in wanted:
         print(f"scan_{name}.py {' '.join(own)}", flush=True)

@@ -36,10 +36,10 @@ def build(name, seed):
         return nn.Sequential(nn.Flatten(), nn.Linear(16, width), nn.Tanh(), nn.Linear(width, 2))
 
 
-def search(make=build, **options):
-    """Of 1,500 in five shares."""
+def search(make=build, budget=1500.0, **options):
+    """In five shares."""
     batches = SplitBatches(split(), 8, PLAIN)
-    return RandomSearch(draw, make, COSTS.__getitem__, 1500.0, 5, batches, RECIPE, **options)
+    return RandomSearch(draw, make, COSTS.__getitem__, budget, 5, batches, RECIPE, **options)
 
 
 def run(searching):
@@ -61,6 +61,11 @@ def test_it_spends_its_budget_and_no_more():
         left -= cost
     assert [(trial.name, trial.cost) for trial in chosen.trials] == expected and len(expected) > 3
     assert chosen.history[-1]["operation_evaluations"] == 1500 - left and chosen.state() == {}
+
+
+def test_a_budget_that_is_too_small_for_one_network_is_refused():
+    with pytest.raises(ValueError, match="budget of 99 does not last"):
+        search(budget=99.0)
 
 
 def test_an_epoch_is_an_equal_share_of_the_budget():

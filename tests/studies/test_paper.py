@@ -1,8 +1,12 @@
 """Every scan of the paper by one command: what it says before it starts."""
 
+import subprocess
+import sys
+from subprocess import CompletedProcess
+
 import pytest
 import torch
-from conftest import EXPERIMENTS, script
+from conftest import EXPERIMENTS, load, script
 
 from depthsearch.studies import estimates
 from depthsearch.studies.images import Images
@@ -26,6 +30,22 @@ def test_the_dry_run_says_what_is_missing_how_long_and_where_the_data_are(monkey
     assert sum(line.startswith(f"{runs:6d} runs") for line in lines) == 1
     assert [line.split(":")[0] for line in lines[-3:]] == ["MNIST", "Fashion-MNIST", "SVHN"]
     assert all(str(data) in line for line in lines[-3:]) and not data.exists()
+
+
+def test_steps_are_timed_in_a_process_that_ends_before_the_scans(monkeypatch):
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    said, started = [], []
+    paper = load("paper", prefix="")
+    monkeypatch.setattr(paper, "SCANS", dict.fromkeys(paper.SCANS, lambda arguments: started.append(len(said))))
+    monkeypatch.setattr(subprocess, "run", lambda command: said.append(command) or CompletedProcess(command, 0))
+    paper.main(["0", "--repeats", "2"])
+    assert said == [[sys.executable, paper.__file__, "0", "--repeats", "2", "--dry-run"]]
+    assert started == [1] * len(list(paper.scans(2)))
+
+    monkeypatch.setattr(subprocess, "run", lambda command: CompletedProcess(command, 2))
+    with pytest.raises(SystemExit) as ended:
+        paper.main(["0"])
+    assert ended.value.code == 2 and len(started) == len(list(paper.scans(2)))
 
 
 def test_no_such_device_is_one_line(monkeypatch):

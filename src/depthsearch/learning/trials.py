@@ -64,6 +64,9 @@ class RandomSearch:
         seed: of all that is drawn.
         measure: what is to be known of the best so far, by its name, as plain values.
         resume: one checkpoint to go on from, or none.
+
+    Raises:
+        ValueError: the budget does not last for the first network.
     """
 
     def __init__(
@@ -88,8 +91,10 @@ class RandomSearch:
         self._spent = 0.0  # on all trials that have ended
         if resume:
             self._resume(resume[0])
+        elif first := self._next():
+            self._begin(first)
         else:
-            self._begin(self._next())
+            raise ValueError(f"a budget of {budget:g} does not last for the first network drawn; give a larger one")
 
     def epochs(self) -> Iterator[int]:
         """Tries; yields the number of each epoch when it is done. Where it was resumed, it goes on from there."""
