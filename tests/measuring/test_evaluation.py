@@ -52,8 +52,9 @@ def test_a_worked_example():
     assert ours["brier"] == pytest.approx(2 * (0.12**2 + 0.63**2 + 0.21**2 + 0.28**2) / 4)
     # each point alone in its bin of 15
     assert ours["ece"] == pytest.approx((0.12 + 0.63 + 0.21 + 0.28) / 4)
-    # ten bins, frequency against the upper edge: .88, .12, .63, .37, .21 with .28 (both miss), .79 with .72 (both hit)
-    gaps = [1 - 0.9, 0.2, 0.7, 1 - 0.4, 2 * 0.3, 2 * (1 - 0.8)]
+    # ten bins, against the upper edge how often a class is true and the likeliest: .88, .12, .63, .37 (true, not the
+    # likeliest), .21 with .28 (neither), .79 with .72 (both)
+    gaps = [1 - 0.9, 0.2, 0.7, 0.4, 2 * 0.3, 2 * (1 - 0.8)]
     assert ours["paper_ece"] == pytest.approx(sum(gaps) / 8)
 
 

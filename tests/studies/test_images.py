@@ -194,7 +194,7 @@ def test_runs_on_digits(finished):
         network, depth = setting.network(), setting.posterior()
         runs.load_weights(folder, network, depth)
         assert len(summary["history"]) == 12 and summary["best_epoch"] == 1 + max(
-            range(12), key=lambda i: summary["history"][i]["valid_elbo"]
+            range(12), key=lambda i: summary["history"][i]["valid_log_likelihood"]
         )
         # the numbers are those of the saved weights
         split = setting.split(config["seed"], folder)

@@ -106,8 +106,8 @@ def log_predictive(logits: Tensor, depth: DepthPosterior) -> Tensor:
     """
     logits = _wide(logits)
     log_q = depth().logits[..., _covered(logits, depth)].movedim(-1, 0).to(logits.dtype)
-    weights = log_q.unsqueeze(-1) - logits.logsumexp(-1)  # several times faster than log_softmax of few classes
-    return (logits + weights.unsqueeze(-1)).logsumexp(0)
+    # Each depth is normalised before it is weighted: beside logits of 1e8, far from the data, log q is rounded away.
+    return (logits.log_softmax(-1) + log_q[..., None, None]).logsumexp(0)
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ A *metric set* is a dict of floats, averaged over all data points:
 - `brier`: mean of sum_k (p_k - [y = k])^2, in [0, 2] (Brier 1950).
 - `ece`: top-label expected calibration error, 15 equal-width bins (Guo et al. 2017).
 - `mean_true_class_probability`: mean p(y | x); the original code reports it as "log-likelihood".
-- `paper_ece`: the original code's ECE: all K class probabilities in 10 equal-width bins, frequency of the
-  class against the *upper edge* of the bin. About 0.09 even for a perfect confident ten-class classifier.
+- `paper_ece`: the original code's ECE: all K class probabilities in 10 equal-width bins; how often the class is the
+  true one *and* the likeliest, against the *upper edge* of the bin. About 0.09 even for a perfect confident ten-class
+  classifier.
 """
 
 import torch
@@ -23,14 +24,15 @@ def metrics(log_probs: Tensor, y: Tensor) -> dict[str, float]:
     probs = log_probs.exp()
     true_class = log_probs.gather(-1, y.unsqueeze(-1)).squeeze(-1)
     one_hot = torch.nn.functional.one_hot(y, probs.shape[-1])
+    wrong = log_probs.argmax(-1) != y
     bins = reliability(log_probs, y)
     return {
-        "error": (log_probs.argmax(-1) != y).double().mean().item(),
+        "error": wrong.double().mean().item(),
         "log_likelihood": true_class.mean().item(),
         "brier": (probs - one_hot).square().sum(-1).mean().item(),
         "ece": sum(n * abs(c - a) for n, c, a in zip(*bins.values(), strict=True)) / len(y),
         "mean_true_class_probability": true_class.exp().mean().item(),
-        "paper_ece": _paper_ece(probs, one_hot),
+        "paper_ece": _paper_ece(probs, one_hot * ~wrong.unsqueeze(-1)),
     }
 
 
@@ -61,8 +63,8 @@ def reliability(log_probs: Tensor, y: Tensor, n_bins: int = 15) -> dict[str, lis
     }
 
 
-def _paper_ece(probs: Tensor, one_hot: Tensor, n_bins: int = 10) -> float:
-    flat, hit = probs.flatten(), one_hot.flatten().double()
+def _paper_ece(probs: Tensor, hits: Tensor, n_bins: int = 10) -> float:
+    flat, hit = probs.flatten(), hits.flatten().double()
     index = (torch.ceil(flat * n_bins).long() - 1).clamp(0, n_bins - 1)
     count = torch.bincount(index, minlength=n_bins)
     frequency = torch.bincount(index, hit, n_bins) / count.clamp(min=1)

@@ -79,7 +79,8 @@ class DepthStudy:
 
     @property
     def selection(self) -> Selection:
-        return Selection()
+        """By the predictive distribution, which a deterministic network has too, so that both kinds are held alike."""
+        return Selection(by="log_likelihood")
 
     @property
     def training(self) -> Training:

@@ -10,7 +10,7 @@ from depthsearch.reporting.judging.manual_search import ManualSearch, chosen_on,
 from depthsearch.reporting.judging.rules import FEWEST, STEADY_FROM
 from depthsearch.reporting.pages.costs import diverged_runs
 from depthsearch.reporting.parts import claimed_depth, cohorts, first_cohorts, of_data_sets, timed_runs
-from depthsearch.reporting.tables.schema import Tables
+from depthsearch.reporting.tables.schema import RUNS, Tables, empty
 from depthsearch.reporting.words import difference_said, listed, span, spread
 from depthsearch.studies.images import Images
 
@@ -103,7 +103,7 @@ def _depths_of_kinds(runs: pd.DataFrame) -> str:
 
 
 def protocol_gap(tables: Tables) -> str:
-    """How far the error that selects the epoch rose from one epoch to the next, of settings run in both protocols."""
+    """How far the error on the points that select rose from an epoch to the next, of settings run in both protocols."""
     keys = ["data_set", "kind", "max_depth", "precision", "epochs_limit"]
     runs = tables["runs"]
     if "protocol" not in runs or "largest_rise" not in runs:
@@ -191,6 +191,30 @@ def calibration_of_depths(tables: Tables) -> str:
         + "\n".join(lines)
         + "\n\n"
     )
+
+
+BY_ELBO = """**The epoch of these LDN was selected by the ELBO** on the points that select, which scores each depth on
+its own. The original code scores the prediction, a mean over depths; a DDN was selected so too, since of one depth the
+two are one. Since 2026-11-30 LDN is. These were not trained again, and verdicts that rest on them may move. How far
+apart the two are on the points that select, the best by the log-likelihood of the prediction sought among the logged
+epochs, some of which the tables leave out:"""
+
+
+def selected_by_elbo(tables: Tables) -> str:
+    """Of which LDN of the first page the epoch was selected by the ELBO, and what the other selection keeps; a list."""
+    lines, curves = [], tables.get("curves", empty("curves"))
+    logged = curves.assign(run=RUNS.keys(curves))
+    for data_set, (way, runs) in first_cohorts(tables).items():
+        ldn = runs[(runs["kind"] == "LDN") & (runs["max_depth"] > 0) & (runs["selected_by"] != "log_likelihood")]
+        for depth, of in ldn.groupby("max_depth"):
+            said = f"- {data_set}, `{way}`, D = {depth} (n = {len(of)}): epoch {spread(of['best_epoch'])} kept"
+            here = logged[logged["run"].isin(set(RUNS.keys(of)))]
+            if len(here):
+                best = here.loc[here.groupby("run")["valid_log_likelihood"].idxmax()]
+                errors = [spread(100 * of["valid_error"]), spread(100 * best["valid_error"])]
+                said += f", {spread(best['epoch'])} the best; error {errors[0]} % kept, {errors[1]} % the best"
+            lines.append(f"{said}.")
+    return f"{BY_ELBO}\n\n" + "\n".join(lines) + "\n\n" if lines else ""
 
 
 PREDICTORS = {"DDN": "DDN of D", "LDN-full": "LDN-full", "LDN-95": "LDN-95", "DDN-95": "DDN of d_opt"}

@@ -83,7 +83,7 @@ FAMILIES = (RUNS, CHOICES, POOL, TUNINGS, CELLS, CHAINS, PREDICTIONS, TRAININGS,
 
 # What pages and figures look for besides, by table: there where no run has it, so that nobody need ask.
 COLUMNS = {
-    "runs": ("pruned_depth", "largest_rise", "device", "LDN-95_predict_seconds", "DDN_predict_seconds"),
+    "runs": ("pruned_depth", "largest_rise", "selected_by", "device", "LDN-95_predict_seconds", "DDN_predict_seconds"),
     "diverged": ("epoch",),
     "depths": ("depth", "q"),
     "strategies": (

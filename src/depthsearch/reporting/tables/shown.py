@@ -64,12 +64,13 @@ def shown(tables: Tables) -> tuple[Tables, list[str]]:
     if "runs" in tables:
         runs = stacked([tables["runs"], tables["diverged"]])
         of_images = runs["scan"].str.endswith("_images")
-        parts = []
-        for part, ways in ((runs[~of_images], ()), (runs[of_images], WAYS)):
-            best, others = fullest(part, Choice(("scan", "data_set", *ways), SETTING))
-            best, more = fullest(best, Choice(("scan", "data_set", *ways, *SETTING), (), ("configuration",)))
+        spirals, others = fullest(runs[~of_images], Choice(("scan", "data_set"), SETTING))
+        parts, lines = [], lines + others
+        # Image runs take hours: where the ways of training are the same, of each setting what there is of it.
+        for part, ways in ((spirals, ()), (runs[of_images], WAYS)):
+            best, others = fullest(part, Choice(("scan", "data_set", *ways, *SETTING), (), ("configuration",)))
             parts.append(RUNS.keys(best))
-            lines += others + more
+            lines += others
         kept[RUNS] = pd.concat(parts)
     if "strategies" in tables:
         choices, pool = tables["strategies"], tables["strategies_pool"]
