@@ -19,7 +19,7 @@ from depthsearch.cells import (
     recurrent_search_network,
 )
 from depthsearch.cells.lstm import lstm_width
-from depthsearch.cells.mixture import Mixture, plain_mixture
+from depthsearch.cells.mixture import Mixture, mixture, plain_mixture
 from depthsearch.cells.recurrent import N_NODES, OPERATIONS
 from depthsearch.learning.text import activation_penalty, temporal_penalty
 from depthsearch.native import library
@@ -126,6 +126,14 @@ def test_the_space_that_has_chosen_is_the_network_of_the_genotype():
 def needs_compiler():
     if library("mixture", torch.float64) is None:
         pytest.skip("no C++ compiler")
+
+
+def test_shapes_that_do_not_belong_together_are_refused_natively_too():
+    fitting = [(4, 2), (4, 2, 3, 2), (3, 5), (4, 3, 2)]
+    mixture(*map(torch.randn, fitting))
+    for wrong, shape in ((1, (3, 2, 3, 2)), (2, (3, 4))):
+        with pytest.raises((RuntimeError, ValueError)):
+            mixture(*map(torch.randn, [*fitting[:wrong], shape, *fitting[wrong + 1 :]]))
 
 
 @pytest.mark.usefixtures("needs_compiler")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from depthsearch.data.files import DataError
 from depthsearch.data.nasbench101 import (
     MEAN,
     UNSAID,
@@ -246,6 +247,8 @@ def test_tables_that_are_none_are_named(file: Path, tmp_path: Path) -> None:
     save_table(path, replace(table, operations=np.zeros_like(table.operations)))
     with pytest.raises(ValueError, match=r"row 0 \(a+\) is no cell"):
         read_table(path)
+    with pytest.raises(DataError, match="cannot be written"):
+        save_table(path / "file.npz", table)
     assert "validation_runs" in (problem(replace(table, validation_runs=np.zeros((2, 4, 3)))) or "")
     outside = table.adjacency.copy()
     outside[2, 4, 5] = 1  # an edge between vertices that the cell does not have

@@ -96,6 +96,16 @@ def test_log_predictive_stays_finite_on_extreme_logits(scale):
     assert value.isfinite() and depth.q_logits.grad.isfinite().all()
 
 
+def test_a_class_may_be_ruled_out(logits):
+    values, y = logits[0].clone().requires_grad_(), torch.zeros(logits[0].shape[1], dtype=torch.long)
+    without = values[..., :-1].detach()
+    masked = values.masked_fill(torch.arange(values.shape[-1]) == values.shape[-1] - 1, -torch.inf)
+    found = log_likelihood(masked, y)
+    torch.testing.assert_close(found, log_likelihood(without, y))
+    found.sum().backward()
+    assert values.grad.isfinite().all()
+
+
 def test_deterministic_network_needs_its_last_head_only(logits):
     values, y = logits
     depth = FixedDepth(5).double()

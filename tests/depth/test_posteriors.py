@@ -1,12 +1,13 @@
+import copy
 import math
 
 import pytest
 import torch
-from torch.distributions import Poisson, kl_divergence
+from torch.distributions import Categorical, Poisson, kl_divergence
 
 from depthsearch import CategoricalDepth, DiscretisedNormal, FixedDepth, TruncatedPoisson, geometric_prior, pruned_depth
 from depthsearch.depth.networks import stack_modules
-from depthsearch.depth.objectives import elbo_of_depths
+from depthsearch.depth.objectives import elbo_of_depths, kl_of_depths
 
 
 def test_geometric_prior_is_the_papers():
@@ -14,7 +15,9 @@ def test_geometric_prior_is_the_papers():
     torch.testing.assert_close(probs, torch.tensor([8, 4, 2, 1], dtype=torch.float64) / 15)
 
 
-@pytest.mark.parametrize("bad", [{"max_depth": -1}, {"max_depth": 2, "ratio": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"max_depth": -1}, {"max_depth": 2, "ratio": 0.0}, {"max_depth": 2, "ratio": math.inf}]
+)
 def test_geometric_prior_refuses(bad):
     with pytest.raises(ValueError):
         geometric_prior(**bad)
@@ -34,6 +37,32 @@ def test_a_prior_may_be_probabilities():
     torch.testing.assert_close(
         CategoricalDepth(torch.tensor([1.0, 3.0])).prior.probs, torch.tensor([0.25, 0.75]).double()
     )
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_a_categorical_of_probabilities_rules_out_what_has_none(looked_at):
+    """torch gives it logits that are not below the logarithm of the least difference to 1."""
+    prior = Categorical(probs=torch.tensor([0.5, 0.5 - 1e-9, 0.0, 1e-9]))
+    if looked_at:
+        assert prior.logits.isfinite().all()
+    depth = CategoricalDepth(prior)
+    torch.testing.assert_close(depth.prior.probs, torch.tensor([0.5, 0.5, 0.0, 1e-9]).double(), rtol=1e-6, atol=0)
+    assert depth().probs[2] == 0 and kl_of_depths(Categorical(torch.ones(4)), depth.prior) == math.inf
+    faint = Categorical(logits=torch.tensor([0.0, -1000.0], dtype=torch.float64))  # no number says how little that is
+    assert CategoricalDepth(faint).prior.logits.tolist() == [0.0, -1000.0]
+
+
+def test_what_was_learnt_may_be_the_next_prior():
+    """A copy of it, which neither follows it nor sends a gradient back."""
+    old = CategoricalDepth(geometric_prior(2), torch.tensor([0.0, 1.0, 2.0]))
+    new, other = CategoricalDepth(old()), CategoricalDepth(prior := geometric_prior(2))
+    stack_modules([copy.deepcopy(new), new])
+    for _ in range(2):
+        elbo_of_depths(torch.zeros(3), new, 10).backward()
+    assert old.q_logits.grad is None
+    before = prior.logits.clone()
+    other.prior_log_probs.zero_()
+    assert torch.equal(prior.logits, before)
 
 
 def test_truncation_moves_mass_and_prior():
@@ -125,6 +154,8 @@ def test_families_start_at_half_of_the_depth():
         (lambda: CategoricalDepth([0.5, 0.5]), "a prior is a Categorical or a tensor of probabilities, not a list"),
         (lambda: CategoricalDepth(Poisson(3.0)), "not a Poisson"),
         (lambda: CategoricalDepth(geometric_prior(3), torch.zeros(1)), r"4 depths needs as many logits, got \[1\]"),
+        (lambda: CategoricalDepth(torch.ones(2, 3)), r"a prior needs probabilities \(D \+ 1,\)"),
+        (lambda: CategoricalDepth(torch.tensor(1.0)), r"a prior needs probabilities \(D \+ 1,\)"),
         (lambda: TruncatedPoisson(geometric_prior(3), rate=0.0), "rate must be positive, got 0.0"),
         (lambda: DiscretisedNormal(geometric_prior(3), scale=-1), "scale must be positive, got -1"),
     ],

@@ -1,6 +1,7 @@
 """The loop around an epoch: what is kept, when it stops, what a checkpoint holds, and when q is conditioned."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,6 +55,13 @@ def test_patience_counts_from_where_depth_has_settled():
     for settle, last in ((0.0, 4), (0.5, 24)):
         one = learner(training=training, held_out=0, selection=Selection(settle=settle))
         assert list(one.epochs())[-1] == last and {r.best_epoch for r in one.learned()} == {last - 3}
+
+
+def test_validation_points_that_are_none_are_refused():
+    split = spiral_split(120, 360.0, 0.2, 0)
+    split = replace(split, x_valid=split.x_test[:0], y_valid=split.y_test[:0])
+    with pytest.raises(ValueError, match="no validation points"):
+        train([mlp_resnet(1, 4)], [FixedDepth(1)], [split], Training(epochs=2), [0])
 
 
 def test_a_checkpoint_is_plain_values_and_says_where_it_is(tmp_path):

@@ -86,6 +86,12 @@ def test_batches_of_an_epoch(n, even, sizes):
         assert torch.equal(torch.cat([points[row] for points, _ in found]), x[row, rows])
 
 
+def test_even_batches_leave_no_point_alone():
+    twos = Training(batch_size=2, even_batches=True)
+    assert [twos.batch_sizes(n) for n in (1, 2, 3, 4, 5)] == [[1], [2], [3], [2, 2], [3, 2]]
+    assert Training(batch_size=1, even_batches=True).batch_sizes(2) == [1, 1]
+
+
 def test_fixed_depths_side_by_side_each_learn():
     """The shallowest says from which depth on logits are needed."""
     x, y = torch.randn(20, 2), torch.arange(20) % 2

@@ -53,6 +53,7 @@ def test_what_is_varied_is_the_rate_of_q_the_weight_of_the_kl_and_the_prior():
     torch.testing.assert_close(faster, (value, of_ll, 7 * of_q), rtol=1e-12, atol=0)
     q, p = depth().probs, geometric_prior(3).probs
     kl = (q * (q / p).log()).sum()
+    torch.testing.assert_close(gradients(VariedDepth(kl_weight=0.0), ll, depth, 50)[0], (q * ll).sum(), rtol=0, atol=0)
     heavier = gradients(VariedDepth(kl_weight=3.0), ll, depth, 50)[0]
     torch.testing.assert_close(heavier, (q * ll).sum() - 3 * kl / 50, rtol=1e-12, atol=0)
     torch.testing.assert_close(

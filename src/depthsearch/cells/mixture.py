@@ -17,9 +17,11 @@ Pair = tuple[Tensor, Tensor]
 
 def mixture(state: Tensor, product: Tensor, weights: Tensor, waiting: Tensor) -> Pair:
     """As `plain_mixture`, natively where that can be."""
-    given = (state, product, weights, waiting)
+    given, (nodes, width) = (state, product, weights, waiting), waiting.shape[1:]
     alike = {(t.device.type, t.dtype) for t in given} == {("cpu", state.dtype)}
-    return (Mixture.apply if alike and library("mixture", state.dtype) is not None else plain_mixture)(*given)
+    shapes = (len(state), width), (len(state), 2, nodes, width), (nodes, 5), (len(state), nodes, width)
+    fit = tuple(t.shape for t in given) == shapes  # what does not is for torch to refuse
+    return (Mixture.apply if alike and fit and library("mixture", state.dtype) is not None else plain_mixture)(*given)
 
 
 def plain_mixture(state: Tensor, product: Tensor, weights: Tensor, waiting: Tensor) -> Pair:

@@ -91,9 +91,10 @@ def save_table(path: str | Path, table: Table) -> None:
         DataError: it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as part, part.open("wb") as file:  # a name without .npz stays as it is
-        np.savez_compressed(file, **{name: value for name, value in vars(table).items() if value is not None})
+    with written_whole(path) as part:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:  # a name without .npz stays as it is
+            np.savez_compressed(file, **{name: value for name, value in vars(table).items() if value is not None})
 
 
 def problem(table: Table) -> str | None:

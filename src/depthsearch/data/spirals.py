@@ -46,10 +46,16 @@ def spirals(n: int = 2000, stop_angle: float = 720.0, noise: float = 0.2, seed: 
 
 
 def spiral_split(n: int, stop_angle: float, noise: float, seed: int, train_fraction: float = 0.1) -> Split:
-    """`spirals`, shuffled, split 10 % / 90 %, standardised by the training mean and std (section 4.1)."""
+    """`spirals`, shuffled, split 10 % / 90 %, standardised by the training mean and std (section 4.1).
+
+    Raises:
+        ValueError: there are too few points for two of them to train on, or as of `spirals`.
+    """
     x, y = spirals(n, stop_angle, noise, seed)
     order = torch.from_numpy(np.random.default_rng([seed, 1]).permutation(n))
     train, test = order[: round(n * train_fraction)], order[round(n * train_fraction) :]
+    if len(train) < 2:
+        raise ValueError(f"{n} points leave {len(train)} to train on: give more")
     mean, std = x[train].mean(0), x[train].std(0)
     x = (x - mean) / std
     return Split(x[train], y[train], x[test], y[test])

@@ -16,7 +16,7 @@ class Split:
     Inputs are float32, or uint8 images (N, C, H, W) that `inputs` normalises batch by batch.
 
     Attributes:
-        x_valid, y_valid: points held out of training for the selection of a model; empty if there are none.
+        x_valid, y_valid: points held out of training for the selection of a model; None if there are none.
         mean, std: per channel, of images scaled to [0, 1].
     """
 

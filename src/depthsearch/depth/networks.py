@@ -68,8 +68,9 @@ class DepthNetwork(nn.Module):
             logits (max_depth - min_depth + 1, B, C), shallowest first.
 
         Raises:
-            ValueError: unless 0 <= min_depth <= max_depth <= D; a block changes its input in place; an ordinary head
-                is given activations of several shapes.
+            ValueError: unless 0 <= min_depth <= max_depth <= D; a block changes in place what a head is yet to see
+                (not noticed under `torch.inference_mode`, which does not count what is written); an ordinary head is
+                given activations of several shapes.
         """
         return self.read_out(self.activations(x, max_depth, min_depth), min_depth)
 
@@ -172,8 +173,8 @@ class MLPNetwork(DepthNetwork):
     """What `mlp_resnet` makes.
 
     With `fused` set, R of them with a replicate axis are run on a CPU by `chain.cpp` where it can be compiled, in
-    evaluation mode if no gradient is asked for; the results are the same up to rounding, but cannot be differentiated
-    twice.
+    evaluation mode if no gradient is asked for; the results are the same up to rounding, but have no gradient with
+    respect to x, and no second one.
     """
 
     stem: _Stem

@@ -15,8 +15,11 @@ from depthsearch.depth.posteriors import DepthPosterior
 def log_likelihood(logits: Tensor, y: Tensor) -> Tensor:
     """log p(y_n | x_n, d), nats: logits (S, *R, B, C), y (*R, B) -> (S, *R, B); of half precision in float32.
 
+    A logit of -inf rules its class out.
+
     Raises:
-        ValueError: y is no class indices, one for each of the B points, or there is one class only.
+        ValueError: y is not of int64, one for each of the B points, or there is one class only.
+        RuntimeError: a label is not among the C classes (on CUDA an assertion fails).
     """
     logits = _wide(logits)
     if y.dtype != torch.int64 or logits.shape[-1 - y.dim() : -1] != y.shape or y.dim() < logits.dim() - 2:
@@ -24,9 +27,9 @@ def log_likelihood(logits: Tensor, y: Tensor) -> Tensor:
             f"labels {list(y.shape)} of type {y.dtype} for logits {list(logits.shape)}: for (S, B, C) they are class "
             "indices (B,) in int64; any other likelihood goes to elbo_of_depths"
         )
-    # Products and reductions: gather and log_softmax are several times slower on two classes, backward most of all.
-    one_hot = F.one_hot(y, logits.shape[-1]).to(logits.dtype)
-    return (logits * one_hot).sum(-1) - logits.logsumexp(-1)
+    # Reductions: gather and log_softmax are several times slower on two classes, backward most of all.
+    own = F.one_hot(y, logits.shape[-1]).bool()
+    return logits.where(own, 0.0).sum(-1) - logits.logsumexp(-1)
 
 
 def elbo(logits: Tensor, y: Tensor, depth: DepthPosterior, n_train: int) -> Tensor:
@@ -44,7 +47,7 @@ def elbo(logits: Tensor, y: Tensor, depth: DepthPosterior, n_train: int) -> Tens
         scalar (one value a replicate where there are replicate axes).
 
     Raises:
-        ValueError: logits do not cover the depths that have mass, or y is no class indices (B,).
+        ValueError, RuntimeError: logits do not cover the depths that have mass, or as of `log_likelihood`.
     """
     return elbo_of_depths(log_likelihood(logits, y).mean(-1), depth, n_train)
 
@@ -102,7 +105,7 @@ def log_predictive(logits: Tensor, depth: DepthPosterior) -> Tensor:
         log probabilities (B, C), in float32 where the logits are of half precision.
 
     Raises:
-        ValueError: logits do not cover the depths that have mass.
+        ValueError: logits do not cover the depths that have mass, or are of one class only.
     """
     logits = _wide(logits)
     log_q = depth().logits[..., _covered(logits, depth)].movedim(-1, 0).to(logits.dtype)

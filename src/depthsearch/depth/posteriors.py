@@ -11,12 +11,12 @@ def geometric_prior(max_depth: int, ratio: float = 0.85) -> Categorical:
     """The paper's prior over depth, p(d) proportional to ratio^(1 + d), d = 0..max_depth.
 
     Raises:
-        ValueError: max_depth is negative or ratio is not positive.
+        ValueError: max_depth is negative, or ratio is not positive and finite.
     """
     if max_depth < 0:
         raise ValueError(f"max_depth must be 0 or more, got {max_depth}")
-    if not ratio > 0:
-        raise ValueError(f"ratio must be positive, got {ratio}")
+    if not 0 < ratio < math.inf:
+        raise ValueError(f"ratio must be positive and finite, got {ratio}")
     exponents = torch.arange(1, max_depth + 2, dtype=torch.float64)
     return _categorical(torch.log(torch.tensor(ratio, dtype=torch.float64)) * exponents)
 
@@ -24,6 +24,21 @@ def geometric_prior(max_depth: int, ratio: float = 0.85) -> Categorical:
 def _categorical(logits: Tensor) -> Categorical:
     # -inf is a valid logit here: a depth without mass.
     return Categorical(logits=logits, validate_args=False)
+
+
+def _log_probs(prior: Categorical | Tensor) -> Tensor:
+    if not isinstance(prior, Categorical | Tensor):
+        raise ValueError(f"a prior is a Categorical or a tensor of probabilities, not a {type(prior).__name__}")
+    weights = prior.probs if isinstance(prior, Categorical) else prior
+    if weights.is_meta:
+        return weights
+    if not (weights.dim() == 1 and weights.isfinite().all() and (weights >= 0).all() and weights.sum() > 0):
+        raise ValueError(f"a prior needs probabilities (D + 1,), 0 or more and not all 0, got {weights.tolist()}")
+    if isinstance(prior, Tensor):
+        return torch.log(prior.double() / prior.double().sum())
+    # Logits of a Categorical that was given probabilities are not below log(eps) of their type.
+    given = torch.isclose(prior.logits.exp(), weights, rtol=1e-3, atol=0.0)
+    return torch.where(given, prior.logits, weights.log())
 
 
 class DepthPosterior(nn.Module):
@@ -34,11 +49,12 @@ class DepthPosterior(nn.Module):
     front. `min_depth` is the first depth with mass: depths before it need no head.
 
     Args:
-        prior: p(d), a Categorical or a tensor of D + 1 probabilities, 0 where a depth is ruled out. Kept as a float64
-            buffer of log probabilities.
+        prior: p(d), a Categorical or a tensor of D + 1 weights in proportion to it, 0 where a depth is ruled out. Kept
+            as a float64 buffer of log probabilities, of which no gradient goes back.
 
     Raises:
-        ValueError: it is neither, holds something that is no probability, or nothing but zeros.
+        ValueError: it is neither, or has more axes than one, a weight that is negative or no number, or nothing but
+            zeros.
     """
 
     prior_log_probs: Tensor
@@ -47,12 +63,7 @@ class DepthPosterior(nn.Module):
 
     def __init__(self, prior: Categorical | Tensor) -> None:
         super().__init__()
-        if not isinstance(prior, Categorical | Tensor):
-            raise ValueError(f"a prior is a Categorical or a tensor of probabilities, not a {type(prior).__name__}")
-        if isinstance(prior, Tensor) and not (prior.isfinite().all() and (prior >= 0).all() and prior.sum() > 0):
-            raise ValueError(f"a prior needs probabilities, 0 or more and not all 0, got {prior.tolist()}")
-        log_probs = prior.logits if isinstance(prior, Categorical) else torch.log(prior.double() / prior.double().sum())
-        self.register_buffer("prior_log_probs", log_probs.double())
+        self.register_buffer("prior_log_probs", _log_probs(prior).detach().double().clone())
         self.read_prior()
 
     def read_prior(self) -> None:

@@ -37,8 +37,8 @@ class DepthLearner:
 
     Raises:
         ValueError: the numbers of networks, posteriors, data sets, seeds and checkpoints differ, the checkpoints are of
-            different epochs, patience ends before the first evaluation, or there are several networks that cannot train
-            side by side.
+            different epochs, patience ends before the first evaluation, the validation points are none (not None), or
+            there are several networks that cannot train side by side.
     """
 
     def __init__(
@@ -57,6 +57,8 @@ class DepthLearner:
             raise ValueError("need as many networks as posteriors, data sets and seeds")
         if resume and (len(resume) != len(networks) or len({saved["epoch"] for saved in resume}) > 1):
             raise ValueError("need as many checkpoints as networks, all of the same epoch")
+        if splits[0].y_valid is not None and not len(splits[0].y_valid):
+            raise ValueError("no validation points: leave x_valid and y_valid out, or hold some points out")
         every = 1 if splits[0].y_valid is None else min(selection.every, training.epochs)
         if training.patience < every:
             raise ValueError(f"patience must be {every} epochs or more, from one evaluation to the next")

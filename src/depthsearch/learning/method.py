@@ -30,8 +30,8 @@ class Training:
             the original, the last one has what is left: with batch norm a step on a handful of points is a large one in
             an odd direction, and the last that the running averages see.
         precision: "float32", or "bfloat16" for mixed precision: stem and blocks compute in bfloat16, in validation too;
-            parameters, head and objective are float32. "tf32" is float32 whose products a scan lets CUDA round. Of no
-            effect on `mlp_resnet`.
+            parameters, head and objective are float32. "tf32" is float32 whose products CUDA may round. On
+            `mlp_resnet` "bfloat16" has no effect.
         norm_batches: minibatches of each epoch on which the statistics of batch norm are estimated anew at its end; 0
             keeps the running averages. These lag behind the weights at the learning rate of the image experiments, by
             many points of error (`reporting.pages.images.protocol_gap`; Wu & Johnson 2021, "Rethinking 'Batch' in
@@ -55,6 +55,7 @@ class Training:
         """Of how many points each minibatch of an epoch of n is, in order."""
         number = math.ceil(n / self.batch_size)
         if self.even_batches:
+            number -= number > 1 and n // number == 1 < self.batch_size  # no point is left alone
             return [n // number + (i < n % number) for i in range(number)]
         sizes = [self.batch_size] * (number - 1) + [n - self.batch_size * (number - 1)]
         return [*sizes[:-2], sizes[-2] + 1] if number > 1 and sizes[-1] == 1 < self.batch_size else sizes

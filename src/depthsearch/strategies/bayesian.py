@@ -1,5 +1,6 @@
 """Rivals that keep a posterior over depth, as the paper does, and differ in its family or in how it is set."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -67,7 +68,7 @@ class VariedDepth(Method):
 
     Attributes:
         q_rate: learning rate of q as a multiple of that of the network.
-        kl_weight: of KL(q || p) in the bound; below 1 the likelihood counts for more, as with more data.
+        kl_weight: of KL(q || p) in the bound, 0 or more; below 1 the likelihood counts for more, as with more data.
         prior_ratio: of the prior, p(d) proportional to prior_ratio^(1 + d).
     """
 
@@ -80,7 +81,7 @@ class VariedDepth(Method):
 
     def objective(self, log_likelihoods: Tensor, depth: DepthPosterior, n_train: int) -> Tensor:
         # N only divides the KL. What is added is 0, but its gradient with respect to q is not.
-        n = n_train / self.kl_weight
+        n = n_train / self.kl_weight if self.kl_weight else math.inf
         value = elbo_of_depths(log_likelihoods, depth, n)
         of_q = elbo_of_depths(log_likelihoods.detach(), depth, n)
         return value + (self.q_rate - 1) * (of_q - of_q.detach())
