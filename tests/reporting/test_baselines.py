@@ -59,7 +59,7 @@ def test_of_a_pool_with_gaps_no_guess_is_made_up():
     [
         ((-0.1, -0.15, -0.05, 8), 0.01, "better"),
         ((-0.1, -0.19, -0.01, 8), 0.01, "better, by little"),
-        ((-0.1, -0.19, -0.01, 8), 0.06, "no difference seen"),
+        ((-0.1, -0.19, -0.01, 8), 0.06, "no difference seen once corrected"),
         ((0.1, 0.05, 0.15, 8), 0.01, "worse"),
         ((0.1, 0.01, 0.19, 8), 0.01, "worse, by little"),
         ((-0.1, -0.15, -0.05, 3), 0.01, "needs 4 repeats"),

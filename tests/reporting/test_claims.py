@@ -9,6 +9,7 @@ from conftest import complete
 
 from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.judging.claims import after, image_claims, spiral_claims
+from depthsearch.reporting.judging.rules import CALIBRATION, PRUNING
 from depthsearch.reporting.pages import images as images_page
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import (
@@ -19,6 +20,7 @@ from depthsearch.reporting.pages.images import (
     image_table,
     prediction_table,
     protocol_gap,
+    selected_by_elbo,
 )
 from depthsearch.reporting.pages.readme import claims_in_words
 from depthsearch.reporting.pages.results import results_page
@@ -38,7 +40,7 @@ def made_up_run(kind, max_depth, seed, error, data_set="MNIST", protocol="fair",
     scan = "scan_max_depth_images" if kind == "LDN" else "scan_deterministic_depth_images"
     row = {"scan": scan, "data_set": data_set, "kind": kind, "max_depth": max_depth, "seed": seed}
     row |= {"protocol": protocol, "precision": "bfloat16", "epochs_limit": epochs, "pruned_depth": d_opt}
-    row |= {"best_epoch": epochs - seed, "device": "CPU (made up), 1 thread"}
+    row |= {"best_epoch": epochs - seed, "selected_by": "log_likelihood", "device": "CPU (made up), 1 thread"}
     row |= {"valid_error": error if valid is None else valid}
     row["valid_log_likelihood"] = -row["valid_error"]
     for variant in ("LDN-95", "LDN-E", "LDN-full") if kind == "LDN" else ("DDN",):
@@ -111,7 +113,7 @@ def test_how_the_chosen_depth_grows_below_what_claim_4a_judges():
         return {"runs": pd.DataFrame(rows)}
 
     said = chosen_depths(of((0, 0), (10, 8), (20, 14), (40, 40)))
-    grows = "8.5 ± 0.58 of D = 10, 14.5 ± 0.58 of D = 20; from D = 10 to 20 by +0.6 [+0.6, +0.6]"
+    grows = "8.5 ± 0.58 at D = 10, 14.5 ± 0.58 at D = 20; from D = 10 to 20 by +0.6 [+0.6, +0.6]"
     assert said.endswith(f"- MNIST, `fair_bfloat16_15epochs`: {grows} layers a layer (n = 4).\n\n")
     assert chosen_depths(of((10, 8), (30, 14))) == chosen_depths(of((0, 0), (20, 14))) == ""
     runs = of((10, 8), (20, 14))["runs"]
@@ -140,7 +142,7 @@ def test_image_claims():
         ),
         "ECE, LDN-full (D = 20) minus regular network of D = 20": ("-1.9 [-1.9, -1.9] points", "0", 4, late),
         "ECE, LDN-full (D = 20) minus the best DDN (D = 5)": ("+0.1 [+0.1, +0.1] points", "0", 4, f"not {late}"),
-        "slope of d_opt against D, D >= 20": ("-", "±0.1", 4, "not measured after 15 epochs: needs more depths"),
+        "slope of d_opt against D, D >= 20": ("-", "±0.1", 4, "not measured: needs more depths from 20 on"),
     }
     (harder,) = found[found["data"] == "both"].to_dict("records")
     assert harder["difference"].startswith("+5.5 [") and harder["verdict"] == late
@@ -286,10 +288,9 @@ def test_the_first_page_tells_of_each_data_set_by_its_longest_runs():
     assert difficulty["Fashion-MNIST"] == "undecided after 15 epochs (n = 2)"
     assert calibration["Fashion-MNIST"] == "not run"
     assert image_scale(tables).startswith(
-        "Images (the paper: 500 epochs): Fashion-MNIST `fair_bfloat16_45epochs`, LDN of D = 10 (n = 4), "
-        "d_opt 3 ± 0 of D = 10; "
-        "MNIST `fair_bfloat16_15epochs`, LDN of D = 5 10 20 (n = 2), "
-        "DDN of D = 5 10 20 (n = 2), d_opt 3 ± 0 of D = 20. No run on a GPU;"
+        "Images (the paper: 500 epochs): Fashion-MNIST `fair_bfloat16_45epochs`, LDN of D = 10 (n = 4); "
+        "MNIST `fair_bfloat16_15epochs`, LDN of D = 5, 10, 20 (n = 2), DDN of D = 5, 10, 20 (n = 2). "
+        "d_opt: Fashion-MNIST 3 ± 0 at D = 10; MNIST 3 ± 0 at D = 20. No run on a GPU; "
     )
 
 
@@ -314,7 +315,33 @@ def test_a_data_set_all_of_whose_runs_diverged_was_run():
 def test_no_verdict_from_fewer_than_four_repeats(tables):
     """Not even of errors that differ alike: those are counts as well as depths are."""
     verdicts = set(image_claims(tables)["verdict"].str.replace(r" after \d+ epochs", "", regex=True))
-    assert verdicts == {"undecided: needs 4 repeats", "not measured: needs more depths"}
+    assert verdicts == {"undecided: needs 4 repeats", "not measured: needs more depths from 20 on"}
+
+
+def test_what_the_elbo_selected_is_said_beside_what_the_prediction_selects(tables):
+    """On the page of results with numbers, on the first page in a few words."""
+    assert selected_by_elbo(complete(tables)) == "" and "again" not in image_scale(complete(tables))
+    runs = tables["runs"].assign(configuration="1")
+    runs["selected_by"] = runs["selected_by"].where(runs["max_depth"] != 10, None)  # as in tables of before
+    here = runs[(runs["kind"] == "LDN") & (runs["max_depth"] == 10)]
+    points = [(1, -2.0, 0.5), (7, -0.5, 0.07), (9, -1.0, 0.01)]
+    columns = ("epoch", "valid_log_likelihood", "valid_error")
+    curves = pd.concat([here.assign(**dict(zip(columns, p, strict=True))) for p in points], ignore_index=True)
+    found = selected_by_elbo(complete({"runs": runs, "curves": curves}))
+    (line,) = (line for line in found.splitlines() if line.startswith("- "))
+    assert line.startswith(
+        "- MNIST, `fair_bfloat16_15epochs`, D = 10 (n = 2): epoch 14.5 ± 0.71 kept, 7 ± 0 the best; "
+    )
+    assert line.endswith(" % kept, 7 ± 0 % the best.")
+    assert "LDN of MNIST are [to be run again]" in image_scale(complete({"runs": runs}))
+
+
+def test_claim_1_needs_no_ddn():
+    """It is judged at the depth that LDN has, the others at the one that both have."""
+    runs = [made_up_run(kind, D, s, 0.1) for s in range(4) for kind, D in (("LDN", 5), ("LDN", 20), ("DDN", 5))]
+    said = image_claims(complete({"runs": pd.DataFrame(runs)})).groupby("claim")["quantity"].agg(" ".join)
+    assert "D = 20" in said[PRUNING.claim] and "D = 5" not in said[PRUNING.claim]
+    assert "LDN-full (D = 5) minus regular" in said[CALIBRATION.claim]
 
 
 def test_pruning_is_judged_at_the_reference_depth():
@@ -418,9 +445,9 @@ def test_a_network_that_cannot_be_cut_says_nothing_of_pruning(tables):
 
 def test_the_page_says_what_is_reduced_and_what_was_not_run(tables):
     text = image_runs(complete(tables))
-    assert "MNIST, `fair_bfloat16_15epochs`: reduced, 15 of 500 epochs, LDN of D = 5 10 20 (n = 2)" in text
+    assert "MNIST, `fair_bfloat16_15epochs`: reduced, 15 of 500 epochs, LDN of D = 5, 10, 20 (n = 2)" in text
     fewer = tables["runs"][(tables["runs"]["max_depth"] != 10) | (tables["runs"]["seed"] == 0)]
-    assert "LDN of D = 5 20 (n = 2) and D = 10 (n = 1), DDN of D" in image_runs(complete({"runs": fewer}))
+    assert "LDN of D = 5, 20 (n = 2) and D = 10 (n = 1), DDN of D" in image_runs(complete({"runs": fewer}))
     assert "after epoch 30 not reached; last epoch the best in 6 of 12 runs; diverged: none." in text
     long = tables["runs"].assign(epochs_limit=45)
     step = "learning-rate step after epoch 30, of LDN too"

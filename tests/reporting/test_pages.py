@@ -93,7 +93,7 @@ def test_verdicts_in_words():
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [([], ""), ([5, 10, 15], "5 10 15"), ([0, 1, 2, 3], "0 1 2 3"), ([*range(21), 30, 50, 51], "0 to 20 30 50 51")],
+    [([], ""), ([5, 10], "5, 10"), ([0, 1, 2, 3], "0, 1, 2, 3"), ([*range(21), 30, 50, 51], "0 to 20, 30, 50, 51")],
 )
 def test_numbers_that_follow_each_other_are_told_by_the_first_and_the_last(values, said):
     assert listed(values) == said

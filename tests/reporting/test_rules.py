@@ -56,7 +56,7 @@ def test_the_rules_are_those_of_their_date():
         (rule.claim.partition(" ")[0], rule.verdict.__name__, rule.since) for rule in (*rules.RULES, rules.BETTER_CELLS)
     }
     assert dated == {
-        ("1.", "no_worse", "2026-11-28T09:10"),
+        ("1.", "no_worse", "2026-11-30T19:55"),
         ("2.", "no_worse", "2026-11-30T17:20"),
         ("3.", "less", "2026-11-30T17:20"),
         ("4a.", "still", "2026-11-28T09:10"),
@@ -78,7 +78,7 @@ def test_the_age_of_runs_is_counted():
     started = ["", "", "2026-11-28T09:09:59+00:00", "2026-11-28T09:10:00+00:00", "2027-01-01T00:00:00+00:00"]
     runs = pd.DataFrame({"scan": ["scan_max_depth_spirals"] * 5, "started": started})
     other = pd.DataFrame({"scan": ["scan_width_spirals"], "started": [""]})
-    assert rules.PRUNING.older(pd.concat([runs, other])) == (3, 5)
+    assert rules.STEADY.older(pd.concat([runs, other])) == (3, 5)
     assert rules.DIFFICULTY.older(runs) == (0, 0) and rules.STEADY.older(empty("runs")) == (0, 0)
     table = rules.rules_table(runs).set_index("claim")
     assert table.loc[rules.STEADY.claim, "older runs"] == "3 of 5" and set(table["since"]) == {

@@ -25,7 +25,7 @@ def span(counts: pd.Series, how: str = "") -> str:
 
 
 def listed(values: Iterable[float]) -> str:
-    """Rising numbers, of which many that follow each other are told by the first and the last: `0 to 20 50`."""
+    """Rising numbers, of which many that follow each other are told by the first and the last: `0 to 20, 50`."""
     steps: list[list[float]] = []
     for value in values:
         if steps and value == steps[-1][-1] + 1:
@@ -33,7 +33,7 @@ def listed(values: Iterable[float]) -> str:
         else:
             steps.append([value])
     parts = [[f"{s[0]:g} to {s[-1]:g}"] if len(s) > MANY else [f"{v:g}" for v in s] for s in steps]
-    return " ".join(part for some in parts for part in some)
+    return ", ".join(part for some in parts for part in some)
 
 
 def counts_said(rows: pd.DataFrame, words: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from depthsearch.studies.images import Images
 
 REFERENCE = 20  # the paper's preset on spirals
 PAPER_EPOCHS = Images().preset.epochs
+NOT_MEASURED = "not measured"
 COLUMNS = ["claim", "quantity", "difference", "margin", "n", "verdict"]
 MEASURES = (  # name, metric, sign of a cost, margin, unit
     ("test error", "error", 1, ERROR_MARGIN, "points"),
@@ -38,7 +39,7 @@ def spiral_claims(tables: Tables, protocol: str = "") -> pd.DataFrame:
     `protocol` is `FAIR` or, for the paper's, nothing.
     """
     ldn, ddn = ldn_and_ddn(tables["runs"], f"spirals{protocol}")
-    rows = _of_depth_scans(ldn, ddn, REFERENCE)
+    rows = _of_depth_scans(ldn, ddn, REFERENCE, REFERENCE)
     angle = of_scan(tables["runs"], f"scan_spiral_complexity{protocol}")
     if len(angle):
         of_repeats = 360 * slopes(angle, "stop_angle")
@@ -56,7 +57,7 @@ def image_claims(tables: Tables) -> pd.DataFrame:
         limit = int(cohort["runs"]["epochs_limit"].iloc[0])
         found = []
         for data_set, ldn, ddn in of_data_sets(cohort["runs"]):
-            of_set = _of_depth_scans(ldn, ddn, claimed_depth(ldn, ddn))
+            of_set = _of_depth_scans(ldn, ddn, claimed_depth(ldn, ddn), reference_depth(ldn))
             found += [{"data": data_set, "runs": name} | row for row in of_set]
         ldn, _ = ldn_and_ddn(cohort["runs"], "images")
         easy, hard = (ldn[ldn["data_set"] == name] for name in ("MNIST", "Fashion-MNIST"))
@@ -73,24 +74,32 @@ def image_claims(tables: Tables) -> pd.DataFrame:
 def after(epochs: int, verdict: str) -> str:
     """A verdict on image networks that may not have converged: it says after how many epochs it holds."""
     word, colon, why = verdict.partition(":")
-    return f"{word} after {epochs} epochs{colon}{why}" if epochs < PAPER_EPOCHS else verdict
+    return f"{word} after {epochs} epochs{colon}{why}" if epochs < PAPER_EPOCHS and word != NOT_MEASURED else verdict
 
 
-def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None) -> list[dict]:
-    """Claims 1 to 4a from the runs of both kinds at all depths; `reference` is the D of claims 1 to 3."""
+def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None, own: int | None) -> list[dict]:
+    """Claims 1 to 4a from the runs of both kinds at all depths.
+
+    Args:
+        ldn, ddn: the runs.
+        reference: the D of claims 2 and 3.
+        own: that of claim 1, for which no DDN is needed.
+    """
     rows: list[dict] = []
-    if reference is not None and reference in set(ldn["max_depth"]):
-        preset = _at(ldn, reference)
-        rows += _pruning(preset, reference) if reference > 0 else []
-        if len(ddn):
-            rows += _search(preset, ddn, reference) if is_search(ddn) else []
-            rows += _calibration(preset, ddn, reference)
+    if own and len(preset := _at(ldn, own)):
+        rows += _pruning(preset, own)
+    if reference is not None and len(preset := _at(ldn, reference)) and len(ddn):
+        rows += _search(preset, ddn, reference) if is_search(ddn) else []
+        rows += _calibration(preset, ddn, reference)
     steady = ldn[ldn["max_depth"] >= STEADY_FROM]
     if len(steady):
         of_repeats = slopes(steady, "max_depth")
         row = _row(STEADY, STEADY.judged, interval_of(of_repeats), SLOPE_MARGIN, "layers a layer")
         if steady["max_depth"].nunique() == 1:
-            row |= {"n": steady["seed"].nunique(), "verdict": "not measured: needs more depths"}
+            row |= {
+                "n": steady["seed"].nunique(),
+                "verdict": f"{NOT_MEASURED}: needs more depths from {STEADY_FROM} on",
+            }
         rows.append(row)
     return rows
 

@@ -132,7 +132,9 @@ def _best(purpose: _Purpose) -> str:
     if best is None:
         return ""
     value = purpose.scale * by_repeat(purpose.rows, purpose.column)[best].mean()
-    said = f"not seen below it: {_list(ties)}" if ties else "all others lie below it"
+    guessed = set(BASELINES) & set(purpose.rows["strategy"])
+    others = "all others are" if guessed else "all other strategies are"  # a guess has nothing to cut
+    said = f"not seen to be worse: {_list(ties)}" if ties else f"{others} worse"
     said += f"; of these not seen above chance: {_list(low)}" if low else ""
     return f"{purpose.said}: {best} ({value:.3g} {purpose.unit}); {said}."
 

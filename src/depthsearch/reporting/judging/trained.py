@@ -11,6 +11,7 @@ from depthsearch.reporting.judging.rules import (
     BETTER_RECURRENT,
     ERROR_MARGIN,
     SEARCH_HELPS,
+    TAKEN_BACK,
     UNSEEN,
     Rule,
     difference_seen,
@@ -86,9 +87,9 @@ def differences(cells: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     for (kind, other), (interval, _) in found.items():
         p = corrected[kind, other]
         word = difference_seen(interval, p, measure.margin, "on both sides")
-        if word == UNSEEN and values[kind].max() < values[other].min():
+        if word in (UNSEEN, TAKEN_BACK) and values[kind].max() < values[other].min():
             word = ALL_BETTER
-        elif word == UNSEEN and values[kind].min() > values[other].max():
+        elif word in (UNSEEN, TAKEN_BACK) and values[kind].min() > values[other].max():
             word = ALL_WORSE
         rows.append({"kind": kind, "other": other, "interval": interval, "p": p, "word": word})
     return pd.DataFrame(rows, columns=["kind", "other", "interval", "p", "word"])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from depthsearch.reporting.intervals import interval_of
-from depthsearch.reporting.judging.rules import FEWEST, UNSEEN, rules_table
+from depthsearch.reporting.judging.rules import FEWEST, TAKEN_BACK, UNSEEN, rules_table
 from depthsearch.reporting.judging.trained import (
     ALL_BETTER,
     ALL_WORSE,
@@ -43,8 +43,8 @@ DARTS, ln 7 = 1.946 for DrNAS, and ln 4 = 1.386 for the four options that the pr
 below that is learnt. Changes: how often, over all epochs, the largest option of one of the 28 edges became another.
 Skips: skip connections among the 16 operations of the two cells. Operation evaluations: operations that images pass,
 forward, all told; one on 1/K of the channels counts 1/K. Seconds are wall time beside other work on the machine, so
-they are upper bounds. The progressive search leaves alpha alone for the first epochs of each stage, half of them in
-stages as short as these, and passes the fewest operations: that it hardly moves says little of it at full size.
+they are upper bounds. The progressive search leaves alpha alone for the first epochs of each stage, in short stages for
+half of them, and passes the fewest operations: how far it moves in these says little of it at full size.
 **A search whose entropy and largest options stay where they were has found nothing.**"""
 ONE_SEARCH = """A strategy is the mean over its searches, one like the other. DARTS itself repeats a search and keeps
 the cell that does best on validation points after a short training, and so were its published cells kept: what is said
@@ -69,6 +69,7 @@ WORDS = {
     "worse": "worse than",
     "worse, by little": "worse, by little, than",
     UNSEEN: "no difference seen from",
+    TAKEN_BACK: "no difference seen once corrected for all comparisons from",
     ALL_BETTER: "no difference seen, but all are better than",
     ALL_WORSE: "no difference seen, but all are worse than",
 }

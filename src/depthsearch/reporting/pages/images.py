@@ -56,22 +56,29 @@ def image_runs(tables: Tables) -> str:
 
 def image_scale(tables: Tables) -> str:
     """How much less than the paper's the runs are of which the first page tells, in a sentence; nothing of none."""
-    told, devices = [], set()
+    told: dict[str, list[str]] = {}
+    chosen, devices, by_elbo = [], set(), []
     for data_set, (way, runs) in first_cohorts(tables).items():
         ldn, ddn = (runs[runs["kind"] == kind] for kind in ("LDN", "DDN"))
         few = ldn[ldn["max_depth"].isin([claimed_depth(ldn, ddn), ldn["max_depth"].max()])]
-        told.append(f"{data_set} `{way}`, {_depths_of_kinds(runs)}, d_opt {_chosen_at_each(few)}")
+        told.setdefault(f"`{way}`, {_depths_of_kinds(runs)}", []).append(data_set)
+        chosen.append(f"{data_set} {_chosen_at_each(few)}")
         devices.update(runs["device"])
+        by_elbo += [data_set] if len(_by_elbo(runs)) else []
     if not told:
         return ""
-    where = "No run on a GPU" if all(device.startswith("CPU") for device in devices) else "Some on a GPU"
-    said = f"Images (the paper: {PAPER_EPOCHS} epochs): {'; '.join(told)}. {where}"
+    said = "; ".join(f"{' and '.join(names)} {what}" for what, names in told.items())
+    said = f"Images (the paper: {PAPER_EPOCHS} epochs): {said}. d_opt: {'; '.join(chosen)}. "
+    said += "No run on a GPU" if all(device.startswith("CPU") for device in devices) else "Some on a GPU"
+    if by_elbo:
+        which = f" of {' and '.join(by_elbo)}" if len(by_elbo) < len(chosen) else ""
+        said += f". LDN{which} are [to be run again](results/README.md#on-images)"
     return f"{said}; [all runs](results/README.md#what-was-run)."
 
 
 def _chosen_at_each(ldn: pd.DataFrame) -> str:
-    """`8.2 ± 0.5 of D = 10, 14 ± 1 of D = 20`: d_opt of each."""
-    return ", ".join(f"{spread(of['pruned_depth'])} of D = {d}" for d, of in ldn.groupby("max_depth"))
+    """`8.2 ± 0.5 at D = 10, 14 ± 1 at D = 20`: d_opt of each."""
+    return ", ".join(f"{spread(of['pruned_depth'])} at D = {d}" for d, of in ldn.groupby("max_depth"))
 
 
 def chosen_depths(tables: Tables) -> str:
@@ -200,13 +207,17 @@ apart the two are on the points that select, the best by the log-likelihood of t
 epochs, some of which the tables leave out:"""
 
 
+def _by_elbo(runs: pd.DataFrame) -> pd.DataFrame:
+    """The LDN of which the epoch was selected by the ELBO, and could have been another."""
+    return runs[(runs["kind"] == "LDN") & (runs["max_depth"] > 0) & (runs["selected_by"] != "log_likelihood")]
+
+
 def selected_by_elbo(tables: Tables) -> str:
     """Of which LDN of the first page the epoch was selected by the ELBO, and what the other selection keeps; a list."""
     lines, curves = [], tables.get("curves", empty("curves"))
     logged = curves.assign(run=RUNS.keys(curves))
     for data_set, (way, runs) in first_cohorts(tables).items():
-        ldn = runs[(runs["kind"] == "LDN") & (runs["max_depth"] > 0) & (runs["selected_by"] != "log_likelihood")]
-        for depth, of in ldn.groupby("max_depth"):
+        for depth, of in _by_elbo(runs).groupby("max_depth"):
             said = f"- {data_set}, `{way}`, D = {depth} (n = {len(of)}): epoch {spread(of['best_epoch'])} kept"
             here = logged[logged["run"].isin(set(RUNS.keys(of)))]
             if len(here):

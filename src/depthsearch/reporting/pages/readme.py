@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.reporting.judging.claims import image_claims, spiral_claims
+from depthsearch.reporting.judging.claims import NOT_MEASURED, image_claims, spiral_claims
 from depthsearch.reporting.judging.guesses import as_good
 from depthsearch.reporting.judging.purposes import good_for
 from depthsearch.reporting.judging.rules import CALIBRATION, DIFFICULTY, FEWEST, PRUNING, SEARCH, STEADY
@@ -51,7 +51,7 @@ def claims_in_words(spirals: pd.DataFrame, held_out: pd.DataFrame, images: pd.Da
         for name in PAPER_SETS:
             # The difference between two data sets stands with the harder one.
             here = {"MNIST": [], "Fashion-MNIST": ["both"]}.get(name, [name]) if rule is DIFFICULTY else [name]
-            row[name] = _verdict(images[images["data"].isin(here)], rule.claim) if here else "-"
+            row[name] = _verdict(images[images["data"].isin(here)], rule.claim) if here else "see Fashion-MNIST"
         table.append(row)
     return pd.DataFrame(table)
 
@@ -62,7 +62,7 @@ def _verdict(claims: pd.DataFrame, claim: str) -> str:
         return "not run"
     on_test = ""
     if "runs" in rows:
-        measured = rows[~rows["verdict"].str.startswith("not measured")]
+        measured = rows[~rows["verdict"].str.startswith(NOT_MEASURED)]
         way = (measured if len(measured) else rows)["runs"].iloc[0]
         rows = rows[rows["runs"] == way]
         on_test = " of epochs selected on test points" if way.startswith("paper") else ""
@@ -70,8 +70,9 @@ def _verdict(claims: pd.DataFrame, claim: str) -> str:
     for quantity, verdict in zip(rows["quantity"], rows["verdict"], strict=True):
         word, _, why = verdict.partition(": ")
         how = why.partition(",")[0]
-        said = word.startswith("undecided") and how in ("worse", "grows", "falls")
-        words.setdefault(f"{word}, but {how}" if said else word, []).append(_short(quantity))
+        if word.startswith("undecided") and how in ("worse", "grows", "falls"):
+            word = f"{word}, but {how}"
+        words.setdefault(verdict if word == NOT_MEASURED else word, []).append(_short(quantity))
     n = f"(n = {span(rows['n'])}{on_test})"
     if len(words) == 1:
         return f"{next(iter(words))} {n}"
@@ -121,8 +122,8 @@ def _guesses(found: Tables) -> str:
 HOW_TO_READ = """Runs: repeats x angles. Chosen depth: mean; the one chosen most often, in what share of runs (normal
 starts at D/2, the others uniform: where the weights of depths stay there, nothing is chosen). Regret: test
 log-likelihood lost against the best fixed depth, after training the chosen one from scratch. Passes: blocks run
-forward, relative to LDN's; of a guess those of its network. Seen below the best: the whole 95 % interval of a paired
-difference is, not corrected; for AUROC what is not seen above chance, 0.5, is not listed either.
+forward, relative to LDN's; of a guess those of its network. Seen to be worse: the whole 95 % interval of a paired
+difference says so, not corrected; for AUROC what is not seen above chance, 0.5, is not listed, nor measured of a guess.
 [Learning rates](results/strategies.md#learning-rates) are tuned on spirals, for all but DARTS (paper).
 [All twelve strategies, three guesses, images, intervals](results/README.md#ways-of-choosing-a-depth)."""
 
@@ -141,7 +142,7 @@ def strategies_in_short(rows: pd.DataFrame, shift: pd.DataFrame) -> pd.DataFrame
             "regret (nats)": f"{runs['regret'].mean():.3f}" if runs["regret"].notna().any() else "-",
             "passes": f"{cost[name] / cost['LDN']:.2g}" if "LDN" in cost else "-",
         }
-        table.append(row | {"not seen below the best for": _listed(purposes, name)})
+        table.append(row | {"not seen to be worse than the best for": _listed(purposes, name)})
     return pd.DataFrame(table)
 
 

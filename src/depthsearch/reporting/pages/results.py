@@ -42,7 +42,7 @@ def results_page(tables: Tables, every: Tables, others: Sequence[str], strategie
 Generated from the saved runs by `make figures` (tables, this page and the figures); no number here is typed. The exact
 versions of all packages behind the committed results are in [requirements.lock](../requirements.lock); benchmarks name
 theirs. All figures: [figures](figures). Runs that do not say when they started were made before 2026-11-28, with torch
-2.15.0 instead.
+2.15.0.
 
 Cells: [what DARTS and DrNAS find](cells.md) on NAS-Bench-201, [in the DARTS space](genotypes.md). The
 [neural predictor](predictor.md). [What could make a learnt depth err less](learnt_depth.md).
@@ -86,8 +86,8 @@ def _claims(tables: Tables, every: Tables) -> str:
 *DDN*: a deterministic network of D blocks; the best by the metric compared, for ECE by log-likelihood, is sought among
 the depths that have the most repeats. So that no repeat is judged at a depth that it helped to choose, the repeats are
 halved, each half chooses for the other, and what a repeat has is its mean over all ways to halve them; in brackets how
-often which depth is chosen. The *reference D* is the paper's 20 on spirals; on images the paper's 50, where
-it was run, else the largest of those that both have in the most repeats.
+often which depth is chosen. The *reference D* is the paper's 20 on spirals; on images the paper's 50, where it was run,
+else the largest of those that both have in the most repeats (of claims 1 and 4b, which need no DDN, that LDN has).
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
 95 % t-interval, against the best DDN that of a jackknife, in which each repeat in turn has no say; n is the number of

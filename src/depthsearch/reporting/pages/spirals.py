@@ -19,8 +19,9 @@ multiplies what it does on another point by up to 1 / sqrt(eps) times its scale,
 badly. Read the medians."""
 ASTRAY = -5.0  # nats; a network of two classes that knows nothing has log(1/2)
 AS_IT_WAS = """ Until 2026-11-30 the second batch was what is left with a quarter held out, too: of 700 points 13, and
-those networks erred many times as often as of 650 or of 750. A step on few points says little, and so do the statistics
-that batch norm takes of them. All of 700 points and more were run again; the rows of before stand in the tables."""
+networks of then erred many times as often as those of 650 or of 750. A step on few points says little, and so do the
+statistics that batch norm takes of them. All of 700 points and more were run again; the rows of before stand in the
+tables."""
 DEEP = 40  # from here on networks that fail were seen to be many
 
 
@@ -45,7 +46,7 @@ From depth {ALL_TO} on every tenth; the others are in `tables/runs.csv`.
 ## Spirals: width, amount of data, angle
 
 LDN-95, D = {Spirals().max_depth}; mean ± standard deviation over repeats, test set. With a quarter held out, training
-points include these. A setting that the scan of D has too was trained here by another version of the code: rounding
+points include these. A setting that the scan of D has too may be trained here by another version of the code: rounding
 alone gives other networks, and other digits.
 
 {_swept(tables)}"""
@@ -65,8 +66,8 @@ def bends(tables: Tables, protocol: str = "") -> str:
     ends = [runs[runs["max_depth"] == depth] for depth in (parts[0]["max_depth"].min(), runs["max_depth"].max())]
     where = " and ".join(f"{spread(end['pruned_depth'])} at D = {end['max_depth'].iloc[0]}" for end in ends)
     return (
-        f"The slope of 4a in two parts, cut where the curve was seen to bend, layers a layer: {', '.join(said)} "
-        f"(n = {runs['seed'].nunique()}). The chosen depth is {where}.\n\n"
+        f"The slope of 4a in two parts, cut at D = {BEND}, where the curve of the paper's protocol was seen to bend, "
+        f"layers a layer: {', '.join(said)} (n = {runs['seed'].nunique()}). The chosen depth is {where}.\n\n"
     )
 
 
