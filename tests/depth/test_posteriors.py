@@ -183,6 +183,13 @@ def test_a_prior_may_rule_depths_out(family):
     torch.testing.assert_close(again().probs, probs)
 
 
+def test_several_side_by_side_are_truncated_as_each_alone():
+    depths = [CategoricalDepth(geometric_prior(4), torch.randn(5)) for _ in range(2)]
+    found = stack_modules(depths).truncate(2)
+    torch.testing.assert_close(found().probs, torch.stack([depth.truncate(2)().probs for depth in depths]))
+    torch.testing.assert_close(found.prior.probs, torch.stack([depth.truncate(2).prior.probs for depth in depths]))
+
+
 def test_one_of_several_side_by_side_may_rule_depths_out():
     depths = [CategoricalDepth(geometric_prior(2)), CategoricalDepth(torch.tensor([0.0, 0.5, 0.5]))]
     for order in (depths, depths[::-1]):

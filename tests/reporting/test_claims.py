@@ -23,7 +23,7 @@ from depthsearch.reporting.pages.images import (
     selected_by_elbo,
 )
 from depthsearch.reporting.pages.readme import claims_in_words
-from depthsearch.reporting.pages.results import results_page
+from depthsearch.reporting.pages.results import counted_otherwise, results_page
 from depthsearch.reporting.pages.spirals import bends
 from depthsearch.reporting.parts import cohorts, first_cohorts, ldn_and_ddn, reference_depth
 from depthsearch.reporting.tables.depth_scans import largest_rise
@@ -334,6 +334,12 @@ def test_what_the_elbo_selected_is_said_beside_what_the_prediction_selects(table
     )
     assert line.endswith(" % kept, 7 ± 0 % the best.")
     assert "LDN of MNIST are [to be run again]" in image_scale(complete({"runs": runs}))
+
+
+def test_runs_that_counted_another_ece_are_named():
+    runs = pd.DataFrame({"started": ["", "2026-11-30T19:42:59+00:00", "2026-12-01T08:00:00+00:00"]})
+    assert "In 2 of the 3 runs, those of before 2026-11-30, 19:43 UTC" in counted_otherwise({"runs": runs})
+    assert counted_otherwise({"runs": runs[2:]}) == ""
 
 
 def test_claim_1_needs_no_ddn():

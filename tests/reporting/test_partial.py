@@ -106,6 +106,22 @@ def test_of_a_setting_that_was_configured_anew_the_newest_is_shown():
     assert left == ["scan_data_amount_fair spirals n 7000: 2 runs of at most 9 epochs, started 2026-11-29"]
 
 
+def test_of_image_runs_a_setting_is_shown_whatever_the_others_are():
+    """Of another cohort, as soon as it has as many repeats; ways of training stay apart."""
+    about = {"scan": "scan_max_depth_images", "data_set": "MNIST", "kind": "LDN", "protocol": "fair"}
+    about |= {"precision": "bfloat16", "epochs_limit": 9}
+    made, when = [(10, "old", 2), (20, "old", 2), (20, "new", 1), (10, "new", 2)], {"old": "2026-11", "new": "2026-12"}
+    rows = [
+        about | {"max_depth": D, "seed": seed, "configuration": f"{which}{D}", "cohort": which, "started": when[which]}
+        for D, which, repeats in made
+        for seed in range(repeats)
+    ]
+    rows += [rows[0] | {"epochs_limit": 3, "configuration": "short"}]
+    tables, left = shown(complete({"runs": pd.DataFrame(rows)}))
+    assert tables["runs"]["configuration"].tolist() == ["old20"] * 2 + ["new10"] * 2 + ["short"]
+    assert len(left) == 2
+
+
 ODD = {
     "manual and random search alone": ("strategies", lambda rows: rows["strategy"].isin(["manual", "random"])),
     "random search alone": ("strategies", lambda rows: rows["strategy"] == "random"),

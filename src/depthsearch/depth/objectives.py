@@ -97,6 +97,8 @@ def marginal_likelihood_of_depths(log_likelihoods: Tensor, depth: DepthPosterior
 def log_predictive(logits: Tensor, depth: DepthPosterior) -> Tensor:
     """log p(y | x) with depth marginalised: log sum_d q(d) softmax(logits_d), in log space throughout.
 
+    Of a class whose logit is -inf at all depths it is -inf, and has no gradient.
+
     Args:
         logits: (S, B, C), depth 0 first (or the S deepest depths).
         depth: the posterior q.

@@ -32,7 +32,8 @@ def _log_probs(prior: Categorical | Tensor) -> Tensor:
     weights = prior.probs if isinstance(prior, Categorical) else prior
     if weights.is_meta:
         return weights
-    if not (weights.dim() == 1 and weights.isfinite().all() and (weights >= 0).all() and weights.sum() > 0):
+    one_axis = isinstance(prior, Categorical) or prior.dim() == 1
+    if not (one_axis and weights.isfinite().all() and (weights >= 0).all() and weights.sum() > 0):
         raise ValueError(f"a prior needs probabilities (D + 1,), 0 or more and not all 0, got {weights.tolist()}")
     if isinstance(prior, Tensor):
         return torch.log(prior.double() / prior.double().sum())
@@ -53,8 +54,8 @@ class DepthPosterior(nn.Module):
             as a float64 buffer of log probabilities, of which no gradient goes back.
 
     Raises:
-        ValueError: it is neither, or has more axes than one, a weight that is negative or no number, or nothing but
-            zeros.
+        ValueError: it is neither, or a tensor of more axes than one, or has a weight that is negative or no number, or
+            nothing but zeros.
     """
 
     prior_log_probs: Tensor

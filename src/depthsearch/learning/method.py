@@ -21,7 +21,7 @@ class Training:
 
     Attributes:
         epochs: at most this many passes over the training set.
-        patience: stop this many epochs after the best ELBO.
+        patience: stop this many epochs after the best one, as the `Selection` has it.
         learning_rate, momentum: of SGD; there is no weight decay.
         decay_epoch: after this epoch the learning rate is a tenth; None for never.
         batch_size: minibatch size; a smaller data set is one batch. Of a last one of a single point, which batch norm

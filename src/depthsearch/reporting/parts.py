@@ -67,7 +67,7 @@ def first_cohorts(tables: Tables) -> dict[str, tuple[str, pd.DataFrame]]:
 
 
 def claimed_depth(ldn: pd.DataFrame, ddn: pd.DataFrame) -> int | None:
-    """The D of claims 1 to 3: the `reference_depth` of both kinds, or where they share none of LDN."""
+    """The D of claims 2 and 3: the `reference_depth` of both kinds, or where they share none of LDN."""
     shared = reference_depth(ldn, ddn)
     return reference_depth(ldn) if shared is None else shared
 

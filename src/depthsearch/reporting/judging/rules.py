@@ -4,6 +4,7 @@ All judge a 95 % interval, of at least `FEWEST` paired repeats, by where the who
 of a margin is "undecided", whatever the claim.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ def difference_seen(interval: Interval, p: float, margin: float = 0.0, counted: 
     _, low, high, n = interval
     if n < FEWEST:
         return f"needs {FEWEST} {counted}"
-    if not (low > 0 or high < 0):
+    if not (low > 0 or high < 0) or math.isnan(p):
         return UNSEEN
     if not p < LEVEL:
         return TAKEN_BACK

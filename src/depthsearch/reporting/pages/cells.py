@@ -65,8 +65,8 @@ expectation from neither side, because the network is not linear in what is mixe
 at the price of noise in the gradient. How many cells stand in a row is learnt in closed form: see above."""
 BY_MEANS = """The rule, since when it holds, and what it says of each difference. It is about means: where one search
 ends far from the others the interval is wide, and "no difference seen" can stand beside differences that are all of one
-sign. So how many are above 0 stands there too; cost: operation evaluations of the first as a multiple of those of the
-second:"""
+sign. So how many are above 0 stands there too. "Once corrected": the interval alone excludes 0. Cost: operation
+evaluations of the first as a multiple of those of the second:"""
 MOVED = """Entropy of the mixing weights, nats, a mean over edges (ln 5 = 1.609 where all of five options are alike; of
 the three that the progressive search keeps, ln 3 = 1.099). Changes: how often, over all epochs, the largest option of
 an edge became another. Operation evaluations: operations that images pass, forward, all told; one on 1/K of the

@@ -225,6 +225,9 @@ def selected_by_elbo(tables: Tables) -> str:
                 errors = [spread(100 * of["valid_error"]), spread(100 * best["valid_error"])]
                 said += f", {spread(best['epoch'])} the best; error {errors[0]} % kept, {errors[1]} % the best"
             lines.append(f"{said}.")
+    every = len(_by_elbo(tables["runs"][tables["runs"]["scan"].str.endswith("_images")]))
+    shorter = every - sum(len(_by_elbo(runs)) for _, runs in first_cohorts(tables).values())
+    lines += [f"- So were {shorter} LDN of other ways of training."] if shorter else []
     return f"{BY_ELBO}\n\n" + "\n".join(lines) + "\n\n" if lines else ""
 
 

@@ -53,11 +53,11 @@ weights of depths: as searched and truncated, their networks have learnt from th
 
 REDUCED = f"""Reduced: {ImageChoice.MOST_IMAGES} training images; D and the epochs were set beforehand by deterministic
 networks on seeds 100 and 101."""
-WHICH = """When to use which. "Below" the best: the whole 95 % interval of the paired difference lies below 0, not
-corrected for how many comparisons there are; of few repeats it is wide, and little lies below."""
+WHICH = """When to use which. "Worse" than the best: the whole 95 % interval of the paired difference says so, not
+corrected for how many comparisons there are; of few repeats it is wide, and little is seen to be worse."""
 REGRET = """Regret of a repeat, its mean over the data sets, and the same minus that of three guesses (below 0: better
 than the guess). "Better" or "worse": the interval excludes 0, and p, corrected for all strategies (Holm), is below 0.05
-too; where the interval alone excludes 0, the correction has taken that back:"""
+too. "No difference seen once corrected": the interval alone excludes 0:"""
 
 OLDER = """Compared before this rule, and not run again since: {}. There the weights of depths had a rate of 0.02,
 chosen without a record, and a network of the pool stopped as soon as its validation points were fitted, where the

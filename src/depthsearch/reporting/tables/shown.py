@@ -3,7 +3,8 @@
 Tables keep every configuration. Runs of a scan whose configurations differ only in what the scan varies are of one
 *cohort*. Of each scan and data set the fullest cohort is shown: the one with most settings, then with most repeats of
 every setting; of those that are as full, the one started last. So a scan that is run anew after a change is shown as
-soon as it is as complete as what was there, and a small trial never hides it. The others are named.
+soon as it is as complete as what was there, and a small trial never hides it. Of images, whose runs take hours, that
+holds for each setting alone, so that one that was run anew may stand beside one that was not. The others are named.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,7 +67,6 @@ def shown(tables: Tables) -> tuple[Tables, list[str]]:
         of_images = runs["scan"].str.endswith("_images")
         spirals, others = fullest(runs[~of_images], Choice(("scan", "data_set"), SETTING))
         parts, lines = [], lines + others
-        # Image runs take hours: where the ways of training are the same, of each setting what there is of it.
         for part, ways in ((spirals, ()), (runs[of_images], WAYS)):
             best, others = fullest(part, Choice(("scan", "data_set", *ways, *SETTING), (), ("configuration",)))
             parts.append(RUNS.keys(best))
