@@ -232,7 +232,8 @@ COUNTING_CELLS = Rule(
     COST,
     no_worse,
     "2026-11-28T14:36",
-    "",
+    "the rule was not; the epoch of a learnt chain was selected by the ELBO until 2026-11-30, and all were run again, "
+    "with four repeats a cell instead of two",
     ("scan_cell_depth",),
 )
 
