@@ -586,7 +586,7 @@ def test_the_verdict_on_numbers_made_up():
     assert two[0].endswith("; LDN chose 5 or 6 in all 4 runs.")
     again = when_to_use_which(table.assign(depth=table["seed"]), pd.DataFrame())
     assert again[0] == said[0].replace("; LDN chose 5 in all 4 runs", "") and again[1:] == said[1:]
-    assert "not seen below it: manual, always D" in said[1] and "DARTS" not in said[1]
+    assert "not seen to be worse: manual, always D" in said[1] and "DARTS" not in said[1]
     said = when_to_use_which(table[table["strategy"] != "always D"], pd.DataFrame())
     assert "each guess is beaten by a strategy" in said[0]
     said = when_to_use_which(table[~table["strategy"].isin(list(BASELINES))], pd.DataFrame())
@@ -630,7 +630,7 @@ def test_what_is_best_is_named_though_it_may_be_chance():
     rows = rows.assign(truncated_log_likelihood=-1.0, depth=rows["seed"])
     said = when_to_use_which(rows, shift)[-1]
     assert said.endswith(
-        "LDN (0.7 AUROC, of which 0.5 is chance); not seen below it: normal; of these not seen above chance: LDN."
+        "LDN (0.7 AUROC, of which 0.5 is chance); not seen to be worse: normal; of these not seen above chance: LDN."
     )
     assert good_for(rows, shift)["noticing inputs off the data (AUROC)"] == ["normal"]
 
