@@ -266,3 +266,9 @@ def test_moved_points_are_told_by_their_entropy():
     near, labels = 0.1 * torch.randn(200, 2), torch.zeros(200, dtype=torch.long)
     rows = under_shift(Method(), SureNearby(0, 1, 2, 2), FixedDepth(0), Split(near, labels, near, labels))
     assert {row["shift"]: row["auroc"] for row in rows}[2.0] > 0.9
+
+
+def test_spirals_too_few_to_train_on_are_refused():
+    assert len(spiral_split(20, 360.0, 0.2, 0).y_train) == 2
+    with pytest.raises(ValueError, match="leave 1 to train on"):
+        spiral_split(10, 360.0, 0.2, 0)
