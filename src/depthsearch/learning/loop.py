@@ -57,9 +57,10 @@ class DepthLearner:
             raise ValueError("need as many networks as posteriors, data sets and seeds")
         if resume and (len(resume) != len(networks) or len({saved["epoch"] for saved in resume}) > 1):
             raise ValueError("need as many checkpoints as networks, all of the same epoch")
-        if splits[0].y_valid is not None and not len(splits[0].y_valid):
+        valid = splits[0].y_valid
+        if valid is not None and not len(valid):
             raise ValueError("no validation points: leave x_valid and y_valid out, or hold some points out")
-        every = 1 if splits[0].y_valid is None else min(selection.every, training.epochs)
+        every = 1 if valid is None else min(selection.every, training.epochs)
         if training.patience < every:
             raise ValueError(f"patience must be {every} epochs or more, from one evaluation to the next")
         self.training, self.method, self.selection = training, method, selection

@@ -96,10 +96,10 @@ def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None,
         of_repeats = slopes(steady, "max_depth")
         row = _row(STEADY, STEADY.judged, interval_of(of_repeats), SLOPE_MARGIN, "layers a layer")
         if steady["max_depth"].nunique() == 1:
-            row |= {
-                "n": steady["seed"].nunique(),
-                "verdict": f"{NOT_MEASURED}: needs more depths from {STEADY_FROM} on",
-            }
+            row["n"], row["verdict"] = (
+                steady["seed"].nunique(),
+                f"{NOT_MEASURED}: needs more depths from {STEADY_FROM} on",
+            )
         rows.append(row)
     return rows
 

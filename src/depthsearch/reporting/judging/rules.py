@@ -118,7 +118,7 @@ PRUNING = Rule(
     COST,
     no_worse,
     "2026-11-30T19:55",
-    f"before, it was averaged over all D: where nothing is cut the difference is 0, which made it look small; until "
+    "before, it was averaged over all D: where nothing is cut the difference is 0, which made it look small; until "
     f"2026-11-30 on images at the D of claims 2 and 3, a smaller one; {SELECTION}",
     ("scan_max_depth_",),
 )
@@ -142,8 +142,7 @@ CALIBRATION = Rule(
     less,
     HALVES_AT,
     'an interval on both sides of 0 was "not reproduced"; the best DDN as in claim 2: that no repeat chooses for '
-    'itself made a "not reproduced" undecided (spirals, a quarter held out; of 2026-11-29); '
-    f"{SELECTION}",
+    f'itself made a "not reproduced" undecided (spirals, a quarter held out; of 2026-11-29); {SELECTION}',
     DEPTH_SCANS,
 )
 STEADY = Rule(

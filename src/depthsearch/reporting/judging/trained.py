@@ -87,10 +87,11 @@ def differences(cells: pd.DataFrame, measure: Measure) -> pd.DataFrame:
     for (kind, other), (interval, _) in found.items():
         p = corrected[kind, other]
         word = difference_seen(interval, p, measure.margin, "on both sides")
-        if word in (UNSEEN, TAKEN_BACK) and values[kind].max() < values[other].min():
-            word = ALL_BETTER
-        elif word in (UNSEEN, TAKEN_BACK) and values[kind].min() > values[other].max():
-            word = ALL_WORSE
+        if word in (UNSEEN, TAKEN_BACK):
+            if values[kind].max() < values[other].min():
+                word = ALL_BETTER
+            elif values[kind].min() > values[other].max():
+                word = ALL_WORSE
         rows.append({"kind": kind, "other": other, "interval": interval, "p": p, "word": word})
     return pd.DataFrame(rows, columns=["kind", "other", "interval", "p", "word"])
 

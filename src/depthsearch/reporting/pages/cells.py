@@ -80,14 +80,11 @@ does over a step of its own: `benchmarks/second_order.py`."""
 
 def _worth(rows: pd.DataFrame) -> list[str]:
     searched, own = _searched(rows), rows[rows["kind"].isin(["DrNAS", "DrNAS progressive", *RIVALS])]
+    how = [sizes(searched)] if len(searched) else ["No search was run yet."]
+    how += [REDUCED] if len(searched) and _is_reduced(searched) else []
     return [
         "## What the cells found on NAS-Bench-201 are worth",
-        "Test accuracy (%) of the cell after 200 epochs, from the table of all 15,625. "
-        + (
-            f"{sizes(searched)}{f' {REDUCED}' if _is_reduced(searched) else ''}"
-            if len(searched)
-            else "No search was run yet."
-        ),
+        "Test accuracy (%) of the cell after 200 epochs, from the table of all 15,625. " + " ".join(how),
         YARDSTICKS_SAID,
         markdown(worth_table(rows)),
         ACCURACIES,

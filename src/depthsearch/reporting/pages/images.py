@@ -208,14 +208,15 @@ epochs, some of which the tables leave out:"""
 
 
 def _by_elbo(runs: pd.DataFrame) -> pd.DataFrame:
-    """The LDN of which the epoch was selected by the ELBO, and could have been another."""
-    return runs[(runs["kind"] == "LDN") & (runs["max_depth"] > 0) & (runs["selected_by"] != "log_likelihood")]
+    """The LDN on images of which the epoch was selected by the ELBO, and could have been another."""
+    ldn = runs[(runs["scan"] == "scan_max_depth_images") & (runs["max_depth"] > 0)]
+    return ldn[ldn["selected_by"] != "log_likelihood"]
 
 
 def selected_by_elbo(tables: Tables) -> str:
     """Of which LDN of the first page the epoch was selected by the ELBO, and what the other selection keeps; a list."""
     lines, curves = [], tables.get("curves", empty("curves"))
-    logged = curves.assign(run=RUNS.keys(curves))
+    logged, others = curves.assign(run=RUNS.keys(curves)), len(_by_elbo(tables["runs"]))
     for data_set, (way, runs) in first_cohorts(tables).items():
         for depth, of in _by_elbo(runs).groupby("max_depth"):
             said = f"- {data_set}, `{way}`, D = {depth} (n = {len(of)}): epoch {spread(of['best_epoch'])} kept"
@@ -225,9 +226,8 @@ def selected_by_elbo(tables: Tables) -> str:
                 errors = [spread(100 * of["valid_error"]), spread(100 * best["valid_error"])]
                 said += f", {spread(best['epoch'])} the best; error {errors[0]} % kept, {errors[1]} % the best"
             lines.append(f"{said}.")
-    every = len(_by_elbo(tables["runs"][tables["runs"]["scan"].str.endswith("_images")]))
-    shorter = every - sum(len(_by_elbo(runs)) for _, runs in first_cohorts(tables).values())
-    lines += [f"- So were {shorter} LDN of other ways of training."] if shorter else []
+            others -= len(of)
+    lines += [f"- So were {others} LDN of other ways of training."] if others else []
     return f"{BY_ELBO}\n\n" + "\n".join(lines) + "\n\n" if lines else ""
 
 

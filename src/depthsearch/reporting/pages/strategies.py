@@ -65,8 +65,8 @@ others were given half of the epochs."""
 
 EVEN_AT = "2026-11-30T16:45"  # since when the batches of an epoch are of one size on images
 UNEVEN = """ The last batch of an epoch had what was left then, a handful of points, and in each half of DARTS and DrNAS
-half as many; since 2026-11-30 all batches are of one size. Not run again since; digits were (the rows of both stand in
-`tables/strategies.csv`)."""
+half as many; since 2026-11-30 all batches are of one size. Not all was run again since; digits were (the rows of both
+stand in `tables/strategies.csv`)."""
 
 AT_AN_EDGE = """At an edge of what was tried: {}. Another rate may do better: their rows are no bound of what these ways
 can do."""

@@ -63,7 +63,7 @@ def _key(config: Mapping) -> dict:
 def _row(config: Mapping, summary: Mapping) -> dict:
     row = {k: summary[k] for k in ("pruned_depth", "expected_depth", "kl_to_exact", "parameters")}
     row |= {k: summary[k] for k in ("pruned_parameters", "best_epoch", "epochs")}
-    row["selected_by"] = config["configuration"]["selection"]["by"]
+    row["selected_by"] = config["configuration"].get("selection", {}).get("by")  # runs of before 2026-11-28 have none
     selected = next((point for point in summary["history"] if point["epoch"] == summary["best_epoch"]), {})
     row |= {k: v for k, v in selected.items() if k.startswith("valid_")}
     row["largest_rise"] = largest_rise(summary["history"])
