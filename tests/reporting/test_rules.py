@@ -85,3 +85,13 @@ def test_the_age_of_runs_is_counted():
         "2026-11-28",
         "2026-11-30",
     }
+
+
+def test_repeats_that_were_added_are_later_than_what_fixed_their_number():
+    """Of the scans of D on spirals; none is added after them, and those that there are come in whole settings."""
+    runs = read_tables(ROOT / "results")["runs"]
+    added = runs[runs["scan"].str.contains("_depth_spirals") & (runs["seed"] >= rules.ADDED_FROM)]
+    assert (added["started"] >= rules.ADDED_AT).all() and (added["seed"] < rules.REPEATS).all()
+    settings = added.groupby(["scan", "kind", "max_depth"])["seed"].nunique()
+    assert (settings == rules.REPEATS - rules.ADDED_FROM).all()
+    assert max(rule.since for rule in (rules.PRUNING, rules.SEARCH, rules.CALIBRATION, rules.STEADY)) < rules.ADDED_AT

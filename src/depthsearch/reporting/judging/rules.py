@@ -108,6 +108,9 @@ DEPTH_SCANS = ("scan_max_depth_", "scan_deterministic_depth_")
 CHANGED_AT = "2026-11-28T09:10"
 HALVES_AT = "2026-11-30T17:20"
 SELECTED_AT = "2026-11-29T11:02"  # since when epochs are selected as now where points of spirals are held out
+# Of the scans of D on spirals the first 16 repeats left most claims undecided. How many there are to be in the end was
+# written here then, and before any of the others ran; none is added after them.
+ADDED_FROM, REPEATS, ADDED_AT = 16, 64, "2026-11-30T22:55"
 
 SELECTION = "where points are held out the epoch is selected otherwise since 2026-11-29, of LDN on images since \
 2026-11-30"

@@ -7,7 +7,15 @@ import pandas as pd
 
 from depthsearch.reporting.judging.claims import image_claims, spiral_claims
 from depthsearch.reporting.judging.manual_search import with_most_repeats
-from depthsearch.reporting.judging.rules import FEWEST, SELECTED_AT, rules_table
+from depthsearch.reporting.judging.rules import (
+    ADDED_AT,
+    ADDED_FROM,
+    DIFFICULTY,
+    FEWEST,
+    REPEATS,
+    SELECTED_AT,
+    rules_table,
+)
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import (
     ORIGINAL_COLUMNS,
@@ -109,7 +117,7 @@ paper, but of other repeats than it is judged on, among D = {_sought(tables)}. W
 
 {markdown(spiral_claims(tables))}
 
-{bends(tables)}{_fair(tables, every)}### On images
+{bends(tables)}{_added(tables)}{_fair(tables, every)}### On images
 
 {image_runs(tables)}
 
@@ -135,7 +143,24 @@ epochs.
 
 {markdown(judged)}
 
-{bends(tables, FAIR)}{_replaced(tables, every)}"""
+{bends(tables, FAIR)}{_added(tables, FAIR)}{_replaced(tables, every)}"""
+
+
+def _added(tables: Tables, protocol: str = "") -> str:
+    """The claims of the repeats alone that were added when the others had been seen; nothing where none was."""
+    runs = tables["runs"]
+    judged = spiral_claims({"runs": runs[runs["seed"] >= ADDED_FROM]}, protocol)
+    judged = judged[judged["claim"] != DIFFICULTY.claim]
+    if judged.empty:
+        return ""
+    when = ADDED_AT.replace("T", ", ")
+    return f"""When the first {ADDED_FROM} repeats had been seen, and left most of these claims undecided, it was written
+down that there are to be {REPEATS} ({when} UTC, before any of the others ran). What the repeats from {ADDED_FROM} on say
+alone, all later than the rules that judge them:
+
+{markdown(judged)}
+
+"""
 
 
 def _replaced(tables: Tables, every: Tables) -> str:
