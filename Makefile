@@ -4,13 +4,14 @@
 PYTHON ?= python3
 VENV := $(if $(FLOORS),.venv-floors,$(if $(LOCKED),.venv-locked,.venv))
 BIN := $(CURDIR)/$(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+PIP := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check -r requirements.txt
 DEMO := $(CURDIR)/results/demo
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 EXECUTE = $(BIN)/jupyter nbconvert --to notebook --execute
 
 .PHONY: demo demo-shown demo-logged test quick check figures paper bench clean
 
+# What is imported is compiled then: to compile all that is installed takes a minute more.
 $(VENV)/ready: requirements.txt requirements-dev.txt requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	sed -n 's/>=/==/p' requirements.txt > $(VENV)/floors.txt
