@@ -9,7 +9,7 @@ from conftest import complete
 
 from depthsearch.reporting.intervals import interval_of
 from depthsearch.reporting.judging.claims import after, image_claims, spiral_claims
-from depthsearch.reporting.judging.rules import CALIBRATION, PRUNING
+from depthsearch.reporting.judging.rules import ADDED_FROM, CALIBRATION, PRUNING
 from depthsearch.reporting.pages import images as images_page
 from depthsearch.reporting.pages.costs import costs
 from depthsearch.reporting.pages.images import (
@@ -256,6 +256,20 @@ def test_what_the_replaced_runs_said_stands_below_what_replaced_them():
     later, _, earlier = page.partition("What those 12 said, DDN of 0 depths among them:")
     assert "+0.1 [+0.1, +0.1] layers a layer" in later and "+0.4 [+0.4, +0.4] layers a layer" in earlier
     assert "What those" not in results_page(complete(tables | {"runs": now}), complete({"runs": now}), [], "", "")
+
+
+def test_what_added_repeats_say_alone_stands_below_what_all_say():
+    """Four repeats of before and, where d_opt grows faster, four that were added, and of these nothing but LDN."""
+    first, added = of_spirals({20: 5, 50: 8}), of_spirals({20: 5, 50: 17})
+    turns = of_spirals({20: 5}, scan="scan_spiral_complexity_fair").assign(stop_angle=360.0)
+    more = [rows.assign(seed=rows["seed"] + ADDED_FROM) for rows in (added, turns)]
+    tables = complete({"runs": pd.concat([first, *more])})
+    of_all, _, alone = results_page(tables, tables, [], "", "").partition(f"What the repeats from\n{ADDED_FROM} on say")
+    alone = alone.partition("### On images")[0]
+    assert "+0.25 [+0.116, +0.384] layers a layer" in of_all and "| 8 |" in of_all
+    assert "+0.4 [+0.4, +0.4] layers a layer" in alone and "| 4 |" in alone and "4b." not in alone
+    tables = complete({"runs": first})
+    assert "What the repeats" not in results_page(tables, tables, [], "", "")
 
 
 def test_a_ddn_of_one_depth_is_no_manual_search():

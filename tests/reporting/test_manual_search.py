@@ -10,7 +10,7 @@ from test_claims import made_up_run
 
 from depthsearch.reporting.intervals import interval_of, jackknife
 from depthsearch.reporting.judging.claims import image_claims
-from depthsearch.reporting.judging.manual_search import MOST, ManualSearch, _halvings, chosen_on, is_search
+from depthsearch.reporting.judging.manual_search import DRAWN, MOST, ManualSearch, _halvings, chosen_on, is_search
 
 
 def runs_of(errors, valid=None, protocol="fair"):
@@ -171,7 +171,7 @@ def test_halvings():
     for n in (4, 7, 18):
         halves = _halvings(n)
         assert halves.shape == (min(len(halves), MOST), n) and set(halves.sum(1)) == {n // 2}
-    assert len(_halvings(18)) == MOST and np.array_equal(_halvings(18), _halvings(18))
+    assert len(_halvings(18)) == DRAWN and np.array_equal(_halvings(18), _halvings(18))
 
 
 def test_depths_in_words():

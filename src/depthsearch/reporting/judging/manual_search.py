@@ -9,7 +9,7 @@ import pandas as pd
 
 from depthsearch.reporting.intervals import Interval, interval_of, jackknife
 
-MOST = 10_000  # halvings; where there are more, so many are drawn
+MOST, DRAWN = 10_000, 2_000  # halvings: where there are more than the one, so many as the other are drawn
 TOLD = 0.1  # of the depths that are chosen seldomer than that only the sum is told
 FAILED = 1e300  # the loss, in a mean that chooses, of a network whose own is infinite
 
@@ -20,9 +20,9 @@ class ManualSearch:
     By its mean over repeats, among the depths with the most repeats, on the validation points where all runs have some
     of their own, else on the test points. A network that trained well by luck has it on both, so that no repeat is
     judged at a depth that it helped to choose: the repeats are halved, and each half chooses for the other. That is
-    done in all ways there are, and what a repeat has is its mean over them, so that the order of the repeats is of no
-    account. A single repeat, or repeats that depths do not share, choose for themselves: by test points, that is no
-    search (`is_search`).
+    done in all ways there are, or in `DRAWN` of more than `MOST`, and what a repeat has is its mean over them, so that
+    the order of the repeats is of no account. A single repeat, or repeats that depths do not share, choose for
+    themselves: by test points, that is no search (`is_search`).
 
     Args:
         ddn: rows of the table `runs`.
@@ -127,7 +127,7 @@ def _halvings(n: int) -> np.ndarray:
         found = [(0, *half) if even else half for half in first]
     else:
         rng = np.random.default_rng(0)
-        found = [rng.permutation(n)[: n // 2] for _ in range(MOST)]
+        found = [rng.permutation(n)[: n // 2] for _ in range(DRAWN)]
     halves = np.zeros((len(found), n), dtype=bool)
     for row, half in zip(halves, found, strict=True):
         row[list(half)] = True

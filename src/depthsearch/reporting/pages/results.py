@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from depthsearch.reporting.judging.claims import image_claims, spiral_claims
-from depthsearch.reporting.judging.manual_search import with_most_repeats
+from depthsearch.reporting.judging.manual_search import DRAWN, MOST, with_most_repeats
 from depthsearch.reporting.judging.rules import (
     ADDED_AT,
     ADDED_FROM,
@@ -93,9 +93,10 @@ def _claims(tables: Tables, every: Tables) -> str:
 *LDN-95* is cut at *d_opt*, the first depth whose probability is above 0.95 of the largest; *LDN-E* at the mean depth.
 *DDN*: a deterministic network of D blocks; the best by the metric compared, for ECE by log-likelihood, is sought among
 the depths that have the most repeats. So that no repeat is judged at a depth that it helped to choose, the repeats are
-halved, each half chooses for the other, and what a repeat has is its mean over all ways to halve them; in brackets how
-often which depth is chosen. The *reference D* is the paper's 20 on spirals; on images the paper's 50, where it was run,
-else the largest of those that both have in the most repeats (of claims 1 and 4b, which need no DDN, that LDN has).
+halved, each half chooses for the other, and what a repeat has is its mean over all ways to halve them, or over
+{DRAWN:,} that are drawn where there are more than {MOST:,}; in brackets how often which depth is chosen. The
+*reference D* is the paper's 20 on spirals; on images the paper's 50, where it was run, else the largest of those that
+both have in the most repeats (of claims 1 and 4b, which need no DDN, that LDN has).
 
 Differences are paired over repeats (repeat r has data seed r and network seed r, the same for every method), mean and
 95 % t-interval, against the best DDN that of a jackknife, in which each repeat in turn has no say; n is the number of
