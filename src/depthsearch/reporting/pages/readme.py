@@ -80,13 +80,15 @@ def _verdict(claims: pd.DataFrame, claim: str) -> str:
 
 
 def _short(quantity: str) -> str:
-    """`error` of "test error, LDN-95 minus ..."; of the two that differ in what is taken off, that."""
+    """`error` of "test error, LDN-95 minus ..."; of the two that differ in what is taken off, that.
+
+    How often which depth was the best is left to the other page.
+    """
     name, _, rest = quantity.partition(",")
-    return (
-        f"against {rest.partition(' minus ')[2]}"
-        if name == "ECE"
-        else name.removeprefix("negative ").removeprefix("test ")
-    )
+    if name != "ECE":
+        return name.removeprefix("negative ").removeprefix("test ")
+    taken_off = rest.partition(" minus ")[2]
+    return f"against {taken_off.partition(' (')[0] if '%' in taken_off else taken_off}"
 
 
 def _guesses(found: Tables) -> str:
