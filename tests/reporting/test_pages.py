@@ -13,6 +13,7 @@ from conftest import complete
 
 from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.judging.claims import image_claims
+from depthsearch.reporting.judging.rules import CALIBRATION
 from depthsearch.reporting.pages.readme import _guesses, claims_in_words, insert_into_readme, readme_part
 from depthsearch.reporting.pages.spirals import _batches, told
 from depthsearch.reporting.tables import comparison
@@ -89,6 +90,11 @@ def test_verdicts_in_words():
     assert worse["spirals, points held out"][0] == said and worse["spirals"][0] == "not run"
     differ = claims_in_words(tables_of_claims(["reproduced", "undecided"]), none, none)
     assert differ["spirals"][0] == "error: reproduced; log-likelihood: undecided (n = 16)"
+    one = {"claim": CALIBRATION.claim, "quantity": "ECE, LDN-full (D = 20) minus regular network of D = 20", "n": 16}
+    best = one | {"quantity": "ECE, LDN-full (D = 20) minus the best DDN (D = 11 in 53 %, others in 47 %)"}
+    both = pd.DataFrame([one | {"verdict": "undecided"}, best | {"verdict": "reproduced"}])
+    said = "against regular network of D = 20: undecided; against the best DDN: reproduced (n = 16)"
+    assert claims_in_words(both, none, none)["spirals"][2] == said
 
 
 @pytest.mark.parametrize(
