@@ -242,6 +242,8 @@ def test_a_line_with_a_bend_is_told_in_two_parts():
     said = bends({"runs": runs}, "_fair")
     assert "from D = 20 to 50 +0.1 [+0.1, +0.1], from D = 50 to 100 +0.4 [+0.4, +0.4] (n = 4)." in said
     assert "The chosen depth is 5 ± 0 at D = 20 and 28 ± 0 at D = 100." in said
+    added = runs[runs["max_depth"] == 20].assign(seed=lambda rows: rows["seed"] + 4, pruned_depth=9)
+    assert bends({"runs": pd.concat([runs, added])}, "_fair") == said  # of repeats that have all D
     for fewer in (runs[runs["max_depth"] <= 50], runs[runs["seed"] < 3]):
         assert bends({"runs": fewer}, "_fair") == ""
     assert bends({"runs": runs}) == ""
@@ -268,6 +270,8 @@ def test_what_added_repeats_say_alone_stands_below_what_all_say():
     alone = alone.partition("### On images")[0]
     assert "+0.25 [+0.116, +0.384] layers a layer" in of_all and "| 8 |" in of_all
     assert "+0.4 [+0.4, +0.4] layers a layer" in alone and "| 4 |" in alone and "4b." not in alone
+    one = complete({"runs": pd.concat([first, more[0][more[0]["max_depth"] == 20]])})  # of which no slope is measured
+    assert "4a." not in results_page(one, one, [], "", "").partition("What the repeats from")[2].partition("###")[0]
     tables = complete({"runs": first})
     assert "What the repeats" not in results_page(tables, tables, [], "", "")
 

@@ -93,7 +93,7 @@ def test_verdicts_in_words():
     one = {"claim": CALIBRATION.claim, "quantity": "ECE, LDN-full (D = 20) minus regular network of D = 20", "n": 16}
     best = one | {"quantity": "ECE, LDN-full (D = 20) minus the best DDN (D = 11 in 53 %, others in 47 %)"}
     both = pd.DataFrame([one | {"verdict": "undecided"}, best | {"verdict": "reproduced"}])
-    said = "against regular network of D = 20: undecided; against the best DDN: reproduced (n = 16)"
+    said = "than DDN of D = 20: undecided; than the best DDN: reproduced (n = 16)"
     assert claims_in_words(both, none, none)["spirals"][2] == said
 
 

@@ -87,8 +87,8 @@ def _short(quantity: str) -> str:
     name, _, rest = quantity.partition(",")
     if name != "ECE":
         return name.removeprefix("negative ").removeprefix("test ")
-    taken_off = rest.partition(" minus ")[2]
-    return f"against {taken_off.partition(' (')[0] if '%' in taken_off else taken_off}"
+    other = rest.partition(" minus ")[2].replace("regular network of", "DDN of")
+    return f"than {other.partition(' (')[0] if '%' in other else other}"
 
 
 def _guesses(found: Tables) -> str:

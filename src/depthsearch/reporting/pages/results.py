@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from depthsearch.reporting.judging.claims import image_claims, spiral_claims
+from depthsearch.reporting.judging.claims import NOT_MEASURED, image_claims, spiral_claims
 from depthsearch.reporting.judging.manual_search import DRAWN, MOST, with_most_repeats
 from depthsearch.reporting.judging.rules import (
     ADDED_AT,
@@ -151,7 +151,7 @@ def _added(tables: Tables, protocol: str = "") -> str:
     """The claims of the repeats alone that were added when the others had been seen; nothing where none was."""
     runs = tables["runs"]
     judged = spiral_claims({"runs": runs[runs["seed"] >= ADDED_FROM]}, protocol)
-    judged = judged[judged["claim"] != DIFFICULTY.claim]
+    judged = judged[(judged["claim"] != DIFFICULTY.claim) & ~judged["verdict"].str.startswith(NOT_MEASURED)]
     if judged.empty:
         return ""
     when = ADDED_AT.replace("T", ", ")

@@ -53,8 +53,10 @@ alone gives other networks, and other digits.
 
 
 def bends(tables: Tables, protocol: str = "") -> str:
-    """Whether the line of claim 4a is one: its slope on both sides of `BEND`, a paragraph."""
+    """Whether the line of claim 4a is one: its slope on both sides of `BEND`, of repeats at all D, a paragraph."""
     runs = of_scan(tables["runs"], f"scan_max_depth_spirals{protocol}")
+    depths = runs.groupby("seed")["max_depth"].transform("nunique")
+    runs = runs[depths == runs["max_depth"].nunique()]
     parts = [runs[runs["max_depth"].between(*ends)] for ends in ((STEADY_FROM, BEND), (BEND, np.inf))]
     if any(part["max_depth"].nunique() < 2 for part in parts) or runs["seed"].nunique() < FEWEST:
         return ""
