@@ -11,11 +11,12 @@ EXECUTE = $(BIN)/jupyter nbconvert --to notebook --execute
 
 .PHONY: demo demo-shown demo-logged test quick check figures paper bench clean
 
-# What is imported is compiled then: to compile all that is installed takes a minute more.
+# Compiled on all cores, where pip takes one; what some packages hold for other Pythons does not compile.
 $(VENV)/ready: requirements.txt requirements-dev.txt requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	sed -n 's/>=/==/p' requirements.txt > $(VENV)/floors.txt
 	$(PIP) $(if $(FLOORS),-c $(VENV)/floors.txt,$(if $(LOCKED),-c requirements.lock)) -r requirements-dev.txt
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null 2>&1 || true
 	touch $@
 
 # LDN, DDN and their rivals on spirals and on digits at a reduced size, searches of a cell, on digits and on a generated
