@@ -1,5 +1,7 @@
 """The paper's claims against the tables of saved runs: paired differences over repeats, intervals, verdicts."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -89,17 +91,16 @@ def _of_depth_scans(ldn: pd.DataFrame, ddn: pd.DataFrame, reference: int | None,
     if own and len(preset := _at(ldn, own)):
         rows += _pruning(preset, own)
     if reference is not None and len(preset := _at(ldn, reference)) and len(ddn):
-        rows += _search(preset, ddn, reference) if is_search(ddn) else []
-        rows += _calibration(preset, ddn, reference)
+        best = {metric: ManualSearch(ddn, metric) for _, metric, *_ in MEASURES} if is_search(ddn) else {}
+        rows += _search(preset, best, chosen_on(ddn), reference) if best else []
+        rows += _calibration(preset, ddn, best.get("log_likelihood"), reference)
     steady = ldn[ldn["max_depth"] >= STEADY_FROM]
     if len(steady):
         of_repeats = slopes(steady, "max_depth")
         row = _row(STEADY, STEADY.judged, interval_of(of_repeats), SLOPE_MARGIN, "layers a layer")
         if steady["max_depth"].nunique() == 1:
-            row["n"], row["verdict"] = (
-                steady["seed"].nunique(),
-                f"{NOT_MEASURED}: needs more depths from {STEADY_FROM} on",
-            )
+            row["n"] = steady["seed"].nunique()
+            row["verdict"] = f"{NOT_MEASURED}: needs more depths from {STEADY_FROM} on"
         rows.append(row)
     return rows
 
@@ -113,26 +114,24 @@ def _pruning(preset: pd.DataFrame, reference: int) -> list[dict]:
     return rows
 
 
-def _search(preset: pd.DataFrame, ddn: pd.DataFrame, reference: int) -> list[dict]:
+def _search(preset: pd.DataFrame, best: Mapping[str, ManualSearch], points: str, reference: int) -> list[dict]:
     rows = []
     for name, metric, sign, margin, unit in MEASURES:
-        best, column = ManualSearch(ddn, metric), f"DDN_test_{metric}"
-        gap = best.gap(preset[f"LDN-95_test_{metric}"], column)
-        quantity = f"{name}, LDN-95 (D = {reference}) minus the DDN best on {chosen_on(ddn)} (D = {best.depths()})"
-        within = _margin(margin, sign * best.values(column))
+        found, column = best[metric], f"DDN_test_{metric}"
+        gap = found.gap(preset[f"LDN-95_test_{metric}"], column)
+        quantity = f"{name}, LDN-95 (D = {reference}) minus the DDN best on {points} (D = {found.depths()})"
+        within = _margin(margin, sign * found.values(column))
         rows.append(_row(SEARCH, quantity, gap if sign > 0 else gap.negated(), within, unit))
     return rows
 
 
-def _calibration(preset: pd.DataFrame, ddn: pd.DataFrame, reference: int) -> list[dict]:
+def _calibration(preset: pd.DataFrame, ddn: pd.DataFrame, best: ManualSearch | None, reference: int) -> list[dict]:
     ours, column, regular = preset["LDN-full_test_ece"], "DDN_test_ece", f"regular network of D = {reference}"
     gaps = {regular: interval_of(ours - _at(ddn, reference)[column])}
-    if is_search(ddn):
-        best = ManualSearch(ddn, "log_likelihood")
-        if best.depth == reference:
-            gaps = {f"{regular}, the best DDN": gaps[regular]}
-        else:
-            gaps[f"the best DDN (D = {best.depths()})"] = best.gap(ours, column)
+    if best is not None and best.depth == reference:
+        gaps = {f"{regular}, the best DDN": gaps[regular]}
+    elif best is not None:
+        gaps[f"the best DDN (D = {best.depths()})"] = best.gap(ours, column)
     quantity = f"ECE, LDN-full (D = {reference}) minus"
     return [_row(CALIBRATION, f"{quantity} {name}", gap, 0, "points") for name, gap in gaps.items()]
 
