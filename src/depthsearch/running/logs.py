@@ -4,6 +4,10 @@ import contextlib
 import warnings
 from pathlib import Path
 
+# Events that may wait to be written. With TensorBoard's ten, each waits for the writing thread to be switched to: the
+# logs of 16 runs of spirals took 8.8 s of processor time, a fifth of a scan of D = 20, and take 2.1 s.
+QUEUE = 10_000
+
 
 class Log:
     """The log of a run folder; its files are made when there is something to log.
@@ -51,5 +55,5 @@ class Log:
 
                 group, name = self._folder.parents[1], self._folder.parent.name
                 version = int(self._folder.name.removeprefix("version_"))
-                self._experiment = Experiment(str(group), name, version=version)
+                self._experiment = Experiment(str(group), name, version=version, max_queue=QUEUE)
         return self._experiment
