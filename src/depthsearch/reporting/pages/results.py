@@ -155,9 +155,9 @@ def _added(tables: Tables, protocol: str = "") -> str:
     if judged.empty:
         return ""
     when = ADDED_AT.replace("T", ", ")
-    return f"""When the first {ADDED_FROM} repeats had been seen, and left most of these claims undecided, it was
-written down that there are to be {REPEATS} ({when} UTC, before any of the others ran). What the repeats from
-{ADDED_FROM} on say alone, all later than the rules that judge them:
+    return f"""When the first {ADDED_FROM} repeats that come with the project had been seen, and left most of these
+claims undecided, it was written down that there are to be {REPEATS} ({when} UTC, before any of the others
+ran). What the repeats from {ADDED_FROM} on say alone, all later than the rules that judge them:
 
 {markdown(judged)}
 
