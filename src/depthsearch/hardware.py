@@ -56,8 +56,8 @@ def precision_of(name: str, device: torch.device) -> str:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError("no GPU here to tell what those of the jobs can do; give --precision bfloat16 or float32")
     if device.type == "cuda":
-        with torch.cuda.device(device):
-            return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        # To make the device the current one would hold memory on it, as long as whoever asked lives.
+        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
     return "bfloat16" if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else "float32"
 

@@ -133,6 +133,16 @@ def test_cells_trace_on_fake_cuda_tensors(name, precision):
 
 
 @traceable
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_cells_whose_channels_come_in_trace_on_fake_cuda_tensors(name, precision):
+    space = SPACES[name]()
+    space.widen(1, keep_function=True)
+    space.blend = 0.5
+    traced(space, precision, lambda space, x: space(x, mixed(space.choices, "cuda")))
+
+
+@traceable
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_images_trace_on_fake_cuda_tensors(precision):
     traced(conv_resnet(D, in_channels=3, outer_width=8, inner_width=4), precision, lambda net, x: net(x))
@@ -144,15 +154,15 @@ def traced(network, precision, forward):
 
     state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     seen = []
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    for module in network.modules():  # all that makes images, convolutions and whole cells
+        module.register_forward_hook(lambda module, inputs, output: seen.append((type(module).__name__, output)))
     with FakeTensorMode(), cuda_autocast(precision):
         fake = {name: torch.empty(t.shape, dtype=t.dtype, device="cuda") for name, t in state.items()}
         x = torch.empty(4, 3, 16, 16, device="cuda")
         module = Called(forward, network)
         logits = torch.func.functional_call(module, {f"network.{name}": t for name, t in fake.items()}, (x,))
-    assert logits.device.type == "cuda" and seen and set(seen) == {precision}
+    images = {(name, out.dtype) for name, out in seen if isinstance(out, Tensor) and out.dim() == 4}
+    assert logits.device.type == "cuda" and images and {dtype for _, dtype in images} == {precision}, images
 
 
 class Called(nn.Module):
@@ -239,7 +249,6 @@ def test_auto_is_as_the_gpu_can_which_has_to_be_here(monkeypatch):
     with pytest.raises(ValueError, match="no GPU here"):
         precision_of("auto", gpu)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
-    for can, precision in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, can=can: can)
+    for capability, precision in (((8, 0), "bfloat16"), ((9, 0), "bfloat16"), ((7, 5), "float32")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, capability=capability: capability)
         assert precision_of("auto", gpu) == precision

@@ -291,3 +291,16 @@ def test_what_is_frozen_stays_as_it_is(compiled):
     replicates.step(torch.randn(1, 11, 2).double(), torch.randint(0, 2, (1, 11)), n_train=40)
     same = {name for name, tensor in replicates.views(replicates.state).items() if torch.equal(tensor, start[name])}
     assert same - {"depth.prior_log_probs"} == {"network.stem.weight", "network.stem.bias"}
+
+
+@pytest.mark.parametrize("max_depth", [3, 5, 10])
+def test_batch_norms_of_images_lie_where_kernels_want_them(max_depth):
+    depth = CategoricalDepth(geometric_prior(max_depth))
+    held = Replicates([conv_resnet(max_depth)], [depth], Training())
+    norms = [module for module in held.network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    tensors = [t for norm in norms for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var)]
+    assert len(tensors) == 12 * max_depth
+    assert not any(t.data_ptr() % 16 for t in tensors)  # bytes: four numbers of float32
+    packed = held.flat.packed(held.state)
+    assert packed.numel() == sum(t.numel() for t in held.views(held.state).values())
+    torch.testing.assert_close(held.flat.spread(packed), held.state, rtol=0, atol=0)

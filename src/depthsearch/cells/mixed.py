@@ -137,7 +137,7 @@ class MixedCell(nn.Module):
     def _blend(self, mixed: Tensor, views: Sequence[View], blend: float) -> Tensor:
         if blend == 1:
             return mixed
-        bypass = torch.stack([view.bypass for view in views]).sum(0)
+        bypass = torch.stack([view.bypass for view in views]).sum(0, dtype=mixed.dtype)
         return torch.lerp(mixed, bypass, (1 - blend) * self.fresh.to(mixed.dtype).view(-1, 1, 1))
 
     def _shuffle(self, mixed: Tensor, others: Tensor) -> Tensor:

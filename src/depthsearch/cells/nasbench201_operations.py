@@ -181,7 +181,7 @@ class MixedCell(nn.Module):
             edges = self.having[source][name]
             seen = average_pool(x) if edges and name == "avg_pool_3x3" else x
             for edge in edges:
-                weight = weights[edge, OPERATIONS.index(name)]
+                weight = weights[edge, OPERATIONS.index(name)].to(x.dtype)  # `addcmul` takes the wider type
                 terms[edge] = torch.addcmul(terms[edge], seen, weight) if edge in terms else seen * weight
         return terms
 

@@ -5,11 +5,14 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+ALIGNED = 32  # numbers: a kernel of cuDNN may read four of a batch norm's at once, from addresses that allow it alone
+
 
 class FlatState:
     """Parameters, then buffers of their type, of modules whose tensors have a leading replicate axis R.
 
     An optimiser step, and keeping the best state of each replicate, are then a few operations whatever the depth.
+    Between the two lie unused numbers, so that buffers of modules without that axis start where kernels want it.
 
     Args:
         modules: by name; from now on their tensors are views.
@@ -19,7 +22,7 @@ class FlatState:
         ValueError: a tensor has no axis beside that.
 
     Attributes:
-        state: (R, P + Q), a row for each replicate.
+        state: (R, P + gap + Q), a row for each replicate.
         parameters: of all modules, in order.
         n_parameters: P.
     """
@@ -36,11 +39,24 @@ class FlatState:
         self._shapes = {name: t.shape[1:] for name, t in tensors.items()}
         self.parameters = list(self._parameters.values())
         self.n_parameters = sum(self._shapes[name].numel() for name in self._parameters)
-        self._hold(torch.cat([t.flatten(1) for t in tensors.values()], dim=1))
+        self._gap = -self.n_parameters % ALIGNED if single and buffers else 0
+        self._hold(self.spread(torch.cat([t.flatten(1) for t in tensors.values()], dim=1)))
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """Rows (..., P + Q) as those of the state (..., P + gap + Q)."""
+        parameters, buffers = rows[..., : self.n_parameters], rows[..., self.n_parameters :]
+        return torch.cat([parameters, rows.new_zeros(*rows.shape[:-1], self._gap), buffers], dim=-1)
+
+    def packed(self, state: Tensor) -> Tensor:
+        """Rows (..., P + gap + Q) without the gap."""
+        return torch.cat([state[..., : self.n_parameters], state[..., self.n_parameters + self._gap :]], dim=-1)
 
     def views(self, state: Tensor) -> dict[str, Tensor]:
-        """The named tensors that lie in rows (..., P + Q)."""
-        parts = state.split([shape.numel() for shape in self._shapes.values()], dim=-1)
+        """The named tensors that lie in rows (..., P + gap + Q)."""
+        sizes = [shape.numel() for shape in self._shapes.values()]
+        sizes.insert(len(self._parameters), self._gap)
+        parts = list(state.split(sizes, dim=-1))
+        parts.pop(len(self._parameters))
         named = zip(self._shapes.items(), parts, strict=True)
         return {name: part.view(*part.shape[:-1], *shape) for (name, shape), part in named}
 

@@ -195,8 +195,9 @@ class DepthLearner:
 
     def _row(self, row: int, r: int) -> dict:
         held = self._replicates
-        tensors = {"state": held.state, "velocity": held.velocity, "best_state": self._best.state}
-        found: dict = {name: tensor[row].cpu().clone() for name, tensor in tensors.items()}
+        state, best = (held.flat.packed(rows[row]) for rows in (held.state, self._best.state))
+        tensors = {"state": state, "velocity": held.velocity[row], "best_state": best}
+        found: dict = {name: tensor.cpu().clone() for name, tensor in tensors.items()}
         found |= {"best": self._best.value[row].item(), "best_epoch": int(self._best.epoch[row])}
         found |= {"objective": list(self._objectives[r]), "history": list(self._histories[r])}
         return found | {"epoch": self.epoch, "generator": self._generators[row].get_state()}
@@ -204,9 +205,10 @@ class DepthLearner:
     def _resume(self, saved: Sequence[dict]) -> None:
         device = self._best.state.device
         self.epoch = saved[0]["epoch"]
-        self._replicates.state.copy_(torch.stack([one["state"] for one in saved]))
+        spread = self._replicates.flat.spread
+        self._replicates.state.copy_(spread(torch.stack([one["state"] for one in saved])))
         self._replicates.velocity.copy_(torch.stack([one["velocity"] for one in saved]))
-        self._best.state = torch.stack([one["best_state"] for one in saved]).to(device)
+        self._best.state = spread(torch.stack([one["best_state"] for one in saved])).to(device)
         self._best.value = torch.tensor([one["best"] for one in saved], device=device)
         self._best.epoch = torch.tensor([one["best_epoch"] for one in saved], device=device)
         self._objectives = [list(one["objective"]) for one in saved]

@@ -53,22 +53,22 @@ class Replicates:
                 module.fused = self.compiled and (all_learn or isinstance(module, Bottleneck))
         self.network.train()
         self.depth = stack_modules(depths)
-        self._flat = FlatState({"network": self.network, "depth": self.depth}, set() if self.has_axis else {"network"})
+        self.flat = FlatState({"network": self.network, "depth": self.depth}, set() if self.has_axis else {"network"})
         self._n_own = sum(p.numel() for p in self.network.parameters()) // len(self.state)
-        self.velocity = torch.zeros_like(self.state[:, : self._flat.n_parameters])
+        self.velocity = torch.zeros_like(self.state[:, : self.flat.n_parameters])
 
     @property
     def state(self) -> Tensor:
-        """(R, P + Q): P parameters, then Q buffers of their type, of each replicate."""
-        return self._flat.state
+        """(R, P + gap + Q): P parameters, then Q buffers of their type, of each replicate (`FlatState`)."""
+        return self.flat.state
 
     def views(self, state: Tensor) -> dict[str, Tensor]:
-        """The named tensors that lie in rows (..., P + Q) of the state."""
-        return self._flat.views(state)
+        """The named tensors that lie in rows (..., P + gap + Q) of the state."""
+        return self.flat.views(state)
 
     def keep(self, rows: list[int]) -> None:
         """Drops all other replicates."""
-        self._flat.keep(rows)
+        self.flat.keep(rows)
         self.velocity = self.velocity[rows]
 
     def step(self, x: Tensor, y: Tensor, n_train: int) -> Tensor:
@@ -84,7 +84,7 @@ class Replicates:
         if depthwise and isinstance(self.network, MLPNetwork) and self.network.is_fused(x):
             return self._fused_gradient(self.network, x, y, n_train)
         values = self.value(x, y, n_train)
-        found = gradients_of(values, self._flat.parameters)
+        found = gradients_of(values, self.flat.parameters)
         return values.detach(), _rows(found, len(values))
 
     def _fused_gradient(self, network: MLPNetwork, x: Tensor, y: Tensor, n_train: int) -> tuple[Tensor, Tensor]:
@@ -179,7 +179,7 @@ class Replicates:
         return {"pruned_depth": self.method.chosen_depth(probs), "expected_depth": expected_depth(probs)}
 
     def load_into(self, network: DepthNetwork, depth: DepthPosterior, state: Tensor) -> None:
-        """Copies one row (P + Q,) of the state into a network and posterior without replicate axis."""
+        """Copies one row (P + gap + Q,) of the state into a network and posterior without replicate axis."""
         for prefix, module in (("network.", network), ("depth.", depth)):
             own = {k.removeprefix(prefix): v for k, v in self.views(state).items() if k.startswith(prefix)}
             module.load_state_dict(own, strict=False)  # counters of batches seen are not part of the state

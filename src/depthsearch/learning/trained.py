@@ -36,7 +36,7 @@ class Trained:
 
 
 class Best:
-    """For each row the best state so far: `value` (rows,), `epoch` (rows,), `state` (rows, P + Q)."""
+    """For each row the best state so far: `value` (rows,), `epoch` (rows,), `state` (rows, ...)."""
 
     def __init__(self, state: Tensor) -> None:
         self.value = torch.full((len(state),), -torch.inf, device=state.device)
