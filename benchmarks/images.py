@@ -4,7 +4,7 @@
 
 60000 random images of the size of MNIST, batches of 512. The original-style loop reads them through torchvision
 transforms, image by image, in a DataLoader with 3 workers, applies the head once per depth, and reads loss and error
-back every step, in float32. Ours is the step of `depthsearch.learning.loop`. Each way to train runs in a process of its
+back every step, in float32. Ours is the step of `learning/replicates.py`. Each way to train runs in a process of its
 own, in turns; an epoch is 118 times the median step. Then one step of a deep network against the operations and bytes
 that it needs, and the time to predict 10000 images: with all depths marginalised (LDN-full), cut to some of its blocks,
 with the last head alone (DDN), and with the last head of the whole last activation (plain ResNet).

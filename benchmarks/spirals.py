@@ -4,11 +4,11 @@
 
 The original-style loop trains one network at a time with torch's own modules, a DataLoader with 3 workers re-made
 every epoch, the head called once per depth, and loss and error read back every step. Ours is the step of
-`depthsearch.learning.loop`, the best-state bookkeeping included, on one thread, as scans run it: by torch's operations
-("eager") and by `native/chain.cpp` ("compiled"), for 1, 4 and 16 replicates. All are timed in this one run, in turns of
-a second so that a machine that slows down slows all of them, and the medians compared. The floor is what the products
-of a step alone would take at the speed of one large product, timed in the same turns. Beside it stand the products at
-the sizes that they have, and the way forward and back without objective and update: what is left to gain.
+`learning/replicates.py`, the best-state bookkeeping included, on one thread, as scans run it: by torch's
+operations ("eager") and by `native/chain.cpp` ("compiled"), for 1, 4 and 16 replicates. All are timed in this one run,
+in turns of a second so that a machine that slows down slows all of them, and the medians compared. The floor is what
+the products of a step alone would take at the speed of one large product, timed in the same turns. Beside it stand the
+products at the sizes that they have, and the way forward and back without objective and update: what is left to gain.
 """
 
 import argparse

@@ -47,7 +47,7 @@ class _Skeleton(nn.Module):
 
 
 class NASBench201Network(_Skeleton):
-    """What `nasbench201_network` makes: images (B, 3, H, W) -> logits (B, n_classes)."""
+    """What `nasbench201_network` makes: images (B, in_channels, H, W) -> logits (B, n_classes)."""
 
     def __init__(self, string: str, channels: int, cells: int, n_classes: int, in_channels: int) -> None:
         operations = parse_cell(string)
@@ -78,7 +78,7 @@ class NASBench201SearchNetwork(ProgressiveSpace, _Skeleton):
         self.open_all()
 
     def forward(self, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        """Logits (B, n_classes) of images (B, 3, H, W) and mixing weights in the shapes of `choices`.
+        """Logits (B, n_classes) of images (B, in_channels, H, W) and mixing weights in the shapes of `choices`.
 
         Closed options are not run: hand over what `restrict` makes of the weights.
 

@@ -45,13 +45,10 @@ class ImageSet:
         return 5 if self.size >= 16 else 3
 
 
-# Constants of the original code; those of digits are of its training part.
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-
-
 MAT_FILES = ("train_32x32.mat", "test_32x32.mat")
 
-
+# Constants of the original code; those of digits are of its training part.
 IMAGE_SETS = {
     "MNIST": ImageSet("MNIST", 28, (0.1307,), (0.3081,), IDX_FILES),
     "Fashion-MNIST": ImageSet("FashionMNIST", 28, (0.2860,), (0.3530,), IDX_FILES),

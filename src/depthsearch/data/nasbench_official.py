@@ -1,6 +1,7 @@
 """From the official file of NAS-Bench-201 or NATS-Bench to the table that `nasbench` reads.
 
-Both are pickles, which can run any code when they are opened. Nothing else in this project opens one.
+Both are pickles, which can run any code when they are opened. Nothing else in this project opens one but
+`imagenet16`.
 """
 
 import csv

@@ -32,7 +32,7 @@ def evaluate_choice(method: Method, trained: Trained, split: Split, training: Tr
         that there are: a posterior moves its mass beyond onto that depth (`prune`), of a mixture that depth alone is
         kept; how many `heads` are mixed then; `shift`: rows of the test points moved, as searched; `costs`:
         `block_evaluations` (blocks run forward x points, selection included, but for `Training.norm_batches`),
-        `networks` trained, `step_bytes`; `seconds`, empty.
+        `networks` trained, `step_bytes`.
     """
     network, depth = trained.network, trained.depth
     q = depth().probs.detach()

@@ -73,7 +73,7 @@ class Study(Protocol):
         threads: how many its work takes on a CPU, so that its numbers are the same however it is launched; None for as
             many as the machine has for it, where numbers may differ in their last digits.
         group: the folder of its runs under that of the scan: the data set.
-        epochs: of a learner, at most.
+        most_epochs: of a learner.
         cost: of a run, for the order of work; any unit.
     """
 

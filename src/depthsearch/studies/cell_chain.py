@@ -89,10 +89,6 @@ class CellChain(DepthStudy):
     }
 
     @property
-    def group(self) -> str:
-        return self.data_set
-
-    @property
     def threads(self) -> int | None:
         return 1 if self.pixels is not None or self.data_set == "digits" else None
 

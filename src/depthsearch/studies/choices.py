@@ -20,7 +20,8 @@ from depthsearch.running.study import Problem
 from depthsearch.strategies import METHODS, SEARCHES, TUNED
 from depthsearch.strategies.mixing import Mixing
 from depthsearch.studies.depth import DepthStudy
-from depthsearch.studies.images import read_once, threads_for
+from depthsearch.studies.images import threads_for
+from depthsearch.studies.pictures import read_pictures
 from depthsearch.studies.spirals import BY_HELD_OUT, HELD_OUT, Spirals
 
 
@@ -181,10 +182,6 @@ class ImageChoice(Choice):
     quick_epochs: ClassVar[int] = 8
 
     @property
-    def group(self) -> str:
-        return self.data_set
-
-    @property
     def threads(self) -> int | None:
         return threads_for(self.data_set)
 
@@ -193,7 +190,7 @@ class ImageChoice(Choice):
         return Training(epochs=40, patience=20, batch_size=128, even_batches=True, norm_batches=8, eval_every=1000)
 
     def points_of(self, seed: int, root: Path) -> Split:
-        split = read_once(self.data_set, root)
+        split = read_pictures(self.data_set, root)
         if len(split.y_train) <= self.MOST_IMAGES:
             return split
         part = split.hold_out(self.MOST_IMAGES / len(split.y_train), seed)

@@ -19,13 +19,13 @@ from depthsearch.learning.loop import DepthLearner
 from depthsearch.learning.method import PAPER, Method, Selection, Training
 from depthsearch.learning.trained import Trained
 from depthsearch.measuring.depths import evaluate
-from depthsearch.studies.alone import fields_in
+from depthsearch.studies.alone import Alone, fields_in
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthStudy:
+class DepthStudy(Alone):
     """One setting: a problem (data, network), what is known of its depth, how it is trained.
 
     Attributes:
@@ -49,10 +49,6 @@ class DepthStudy:
     compile_from: ClassVar[int] = 2_000
 
     # What it is of.
-
-    @property
-    def group(self) -> str:
-        raise NotImplementedError
 
     @property
     def preset(self) -> Training:
@@ -87,12 +83,6 @@ class DepthStudy:
         return replace(self.preset, epochs=self.epochs or self.preset.epochs, precision=self.precision)
 
     # What the running wing asks.
-
-    uses_gpu: ClassVar[bool] = True
-
-    @property
-    def side_by_side(self) -> int:
-        return 1
 
     @property
     def threads(self) -> int | None:
@@ -172,9 +162,6 @@ class DepthStudy:
     def measure(self, learned: Trained, split: Split) -> dict:
         """All numbers of a summary that are measured after training."""
         return evaluate(learned.network, learned.depth, split, self.training.precision)
-
-    def show(self, history: Sequence[dict], folder: Path) -> None:
-        """Nothing."""
 
     def said(self, summaries: Sequence[dict]) -> str:
         errors = [100 * next(iter(summary["variants"].values()))["test_error"] for summary in summaries]

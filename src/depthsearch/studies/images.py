@@ -3,11 +3,10 @@
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from depthsearch.data.images import IMAGE_SETS, image_split
+from depthsearch.data.images import IMAGE_SETS
 from depthsearch.data.split import Split
 from depthsearch.depth.convolutional import conv_resnet
 from depthsearch.depth.networks import DepthNetwork
@@ -16,6 +15,7 @@ from depthsearch.learning.method import Selection, Training
 from depthsearch.running.options import precision_asked
 from depthsearch.running.study import Problem
 from depthsearch.studies.depth import DepthStudy
+from depthsearch.studies.pictures import read_pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,6 @@ class Images(DepthStudy):
     name: ClassVar[str] = "images"
 
     @property
-    def group(self) -> str:
-        return self.data_set
-
-    @property
     def threads(self) -> int | None:
         return threads_for(self.data_set)
 
@@ -62,7 +58,7 @@ class Images(DepthStudy):
         return Selection() if self.kind == "DDN" else super().selection
 
     def split(self, seed: int, root: Path) -> Split:
-        split = read_once(self.data_set, root)
+        split = read_pictures(self.data_set, root)
         return split.hold_out(0.1, seed) if self.protocol == "fair" else split.select_on_test()
 
     def network(self) -> DepthNetwork:
@@ -96,12 +92,6 @@ class Images(DepthStudy):
             studies = [replace(study, data_set=name) for name in options.datasets for study in first]
         own = [replace(study, protocol=options.protocol, precision=precision) for study in studies]
         return super().chosen(own, options)
-
-
-@cache
-def read_once(name: str, root: Path) -> Split:
-    """`image_split`, of each name once in a process."""
-    return image_split(name, root)
 
 
 def threads_for(name: str) -> int | None:

@@ -46,17 +46,13 @@ def scale_of(column: str) -> int:
     return 100 if column.endswith(("error", "ece")) else 1
 
 
-def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str | None = None) -> None:
-    """Mean of y over the rows of each x, with a band of one standard deviation."""
-    scale = scale_of(y)
-    groups = table.groupby(x)[y]
-    mean, std = scale * groups.mean(), scale * groups.std().fillna(0)
-    # No band where there can be no data: a log-likelihood is at most 0, a depth D, all else but time saved at least 0.
-    top = 0 if y.endswith("log_likelihood") else table.groupby(x)["max_depth"].max() if y.endswith("depth") else np.inf
-    bottom = -np.inf if y.endswith(("log_likelihood", "saved")) else 0
-    (line,) = ax.plot(mean.index, mean, "o-", ms=3, lw=1.2, color=colour, label=label)
-    low, high = (mean - std).clip(lower=bottom), (mean + std).clip(upper=top)
-    ax.fill_between(mean.index, low, high, color=line.get_color(), alpha=0.2, lw=0)
+def band(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str) -> None:
+    """Mean of a depth y over the rows of each x, with a band of one standard deviation."""
+    groups = table.groupby(x)
+    mean, std = groups[y].mean(), groups[y].std().fillna(0)
+    ax.plot(mean.index, mean, "o-", ms=3, lw=1.2, color=colour, label=label)
+    low, high = (mean - std).clip(lower=0), (mean + std).clip(upper=groups["max_depth"].max())  # no band beyond 0..D
+    ax.fill_between(mean.index, low, high, color=colour, alpha=0.2, lw=0)
 
 
 def quartiles(ax: Axes, table: pd.DataFrame, x: str, y: str, label: str, colour: str | None = None) -> None:
