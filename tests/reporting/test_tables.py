@@ -1,5 +1,6 @@
 """Tables of several machines and configurations, from run folders made up for it: nothing is trained."""
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -229,6 +230,27 @@ def test_a_long_table_is_written_as_it_was_read(tmp_path):
     assert b"-0," not in before
     stored = stored_tables(tmp_path, ("curves",))
     assert stored and write_tables(tmp_path, stored) == [path] and path.read_bytes() == before
+
+
+def test_tables_of_the_same_runs_are_all_replaced_or_none(tmp_path, monkeypatch):
+    def tables(error):
+        return {
+            name: pd.DataFrame({"error": [error], "configuration": ["a1"], "cohort": ["b2"]}) for name in RUNS.tables
+        }
+
+    def full(table, file, **options):
+        if file.name.endswith("curves.part"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return to_csv(table, file, **options)
+
+    paths = write_tables(tmp_path, tables(0.5))
+    before = [path.read_bytes() for path in paths]
+    to_csv = pd.DataFrame.to_csv
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_tables(tmp_path, tables(0.25))
+    assert [path.read_bytes() for path in paths] == before and len(paths) > 2
+    assert sorted((tmp_path / "tables").iterdir()) == sorted(paths)
 
 
 # The comparison of strategies.

@@ -81,7 +81,9 @@ class Evil:
         return (Path(self.path).touch, ())
 
 
-@pytest.mark.parametrize("damage", ["code", "cut", "empty", "other configuration", "no checkpoint"])
+@pytest.mark.parametrize(
+    "damage", ["code", "cut", "empty", "other configuration", "no checkpoint", "other keys", "other shapes"]
+)
 def test_a_useless_checkpoint_is_set_aside_and_the_run_repeated(damage, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     options = ("0", "--depths", 2, "--epochs", 20, "--repeats", 1, "--workers", 1)
@@ -97,12 +99,23 @@ def test_a_useless_checkpoint_is_set_aside_and_the_run_repeated(damage, tmp_path
         torch.save(content | {"hash": "01234567"}, path)
     elif damage == "no checkpoint":
         torch.save(torch.ones(3), path)
+    elif damage == "other keys":
+        del content["learner"]["velocity"]
+        torch.save(content, path)
+    elif damage == "other shapes":
+        content["learner"]["state"] = content["learner"]["state"][1:]
+        torch.save(content, path)
     else:
         path.write_bytes(path.read_bytes()[: 1000 if damage == "cut" else 0])
     out = scan_script(*options, "--results", cut)
     assert out.returncode == 0 and not (tmp_path / "ran").exists()
     said = [line for line in out.stderr.splitlines() if "kept as set_aside_" in line]
-    assert len(said) == 1 and ("another configuration" if damage == "other configuration" else "is damaged") in said[0]
+    why = {
+        "other configuration": "another configuration",
+        "other keys": "another version",
+        "other shapes": "another version",
+    }
+    assert len(said) == 1 and why.get(damage, "is damaged") in said[0]
     assert_same(contents(cut), contents(whole), but="num_batches_tracked")
     assert len(list(cut.rglob("set_aside_*.pt"))) == 1 and not list(cut.rglob("checkpoint*"))
 

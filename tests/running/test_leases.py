@@ -176,6 +176,8 @@ def test_silence_frees_it_where_death_cannot_be_seen(content, tmp_path):
     assert leases.take(tmp_path) is None
     silent_for(path, leases.EXPIRY - 5)
     assert leases.take(tmp_path) is None and leases.holder(tmp_path) is not None
+    silent_for(path, -leases.EXPIRY - 5)  # its clock was ahead
+    assert leases.holder(tmp_path) is None
     silent_for(path, leases.EXPIRY + 5)
     assert leases.holder(tmp_path) is None
     mine = leases.take(tmp_path)

@@ -20,9 +20,9 @@ class DepthLearner:
     """Trains R networks of one architecture side by side, each on its own data (section 3 of the paper).
 
     Each replicate keeps its own best state and its own early stop, and its numbers do not depend on who trains
-    beside it. The state kept is the one at the end of the epoch that the selection likes best on the validation points
-    where the data sets have some, else that of the highest objective of training, as in the original. A replicate whose
-    objective is no longer finite stops.
+    beside it, but for the last digit of a sum over depths. The state kept is the one at the end of the epoch that the
+    selection likes best on the validation points where the data sets have some, else that of the highest objective of
+    training, as in the original. A replicate whose objective is no longer finite stops.
 
     Args:
         networks, depths: R of each; copies are trained, and these put into the best state at the end.

@@ -125,7 +125,16 @@ def _train_group(
     config = {"scan": job.scan, "swept": job.swept, "hash": asked, "configuration": study.configuration()}
     config |= {"required": sorted(study.required), "replicates": len(group), "device": describe(job.device)}
     resume = [saved["learner"] for _, saved in group if saved]
-    learner = study.learner([r.seed for r in reservations], job.device, job.data, resume)
+    begun = [r.seed for r in reservations], job.device, job.data
+    try:
+        learner = study.learner(*begun, resume)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        if not resume or (isinstance(error, RuntimeError) and _of_device(error)):
+            raise
+        learner = study.learner(*begun, [])  # if this works the checkpoints are to blame, else they are still there
+        for reservation in reservations:
+            reservation.set_aside("is of another version of the code")
+        group = [(reservation, None) for reservation in reservations]
     configs = [reservation.begin(config | learner.about()) for reservation in reservations]
     kept, which = _Kept(learner, group, asked, study), str(job)
     for epoch in learner.epochs():

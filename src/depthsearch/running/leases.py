@@ -196,7 +196,7 @@ def _alive(path: Path) -> bool:
                 if locked is not None:
                     return locked
         now = _now(path.parent)  # before its time is looked at: renewed meanwhile, it is alive
-        return now - path.stat().st_mtime < EXPIRY
+        return abs(now - path.stat().st_mtime) < EXPIRY  # by a clock that was ahead it is nobody's either
     return False
 
 

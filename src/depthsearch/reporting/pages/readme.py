@@ -157,4 +157,6 @@ def insert_into_readme(readme: Path, text: str) -> None:
     start, end = "<!-- generated -->", "<!-- /generated -->"
     before, _, rest = readme.read_text().partition(start)
     _, _, after = rest.partition(end)
-    readme.write_text(f"{before}{start}\n{text}\n{end}{after}")
+    part = readme.with_suffix(".part")  # what is not generated is nowhere else
+    part.write_text(f"{before}{start}\n{text}\n{end}{after}")
+    part.replace(readme)

@@ -1,6 +1,7 @@
 """Runs and tables on disk: which runs a results folder has, what its tables know besides, and how they are written."""
 
 import math
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -119,12 +120,23 @@ def write_tables(results: Path, tables: Tables) -> list[Path]:
     (results / "tables").mkdir(parents=True, exist_ok=True)
     known = [[name for name in family.tables if name in tables] for family in FAMILIES]
     names = [name for own in known if any(len(tables[other]) for other in own) for name in own]
-    paths = {results / "tables" / f"{name}.csv": tables[name] for name in names}
-    for path, table in paths.items():
-        # Numbers beside nothing, of several kinds of runs, as numbers: so they are written as they will be read back.
-        table = table.infer_objects()
-        table[table.select_dtypes("float").columns] += 0.0  # -0.0 + 0.0 is 0.0
-        part = path.with_suffix(".part")
-        table.to_csv(part, index=False, float_format="%.6g")
-        part.replace(path)  # a table may be all that is left of runs: it is there whole, or as it was
-    return list(paths)
+    paths = {name: results / "tables" / f"{name}.csv" for name in names}
+    parts = {name: path.with_suffix(".part") for name, path in paths.items()}
+    # A table may be all that is left of runs: it is there whole, or as it was; and with it those of the same runs, or
+    # `--add` would take those for known of which one table tells. So all are written before any is replaced.
+    try:
+        for name, part in parts.items():
+            # Numbers beside nothing, of several kinds of runs, as numbers: so they are written as they are read back.
+            table = tables[name].infer_objects()
+            table[table.select_dtypes("float").columns] += 0.0  # -0.0 + 0.0 is 0.0
+            with part.open("w", newline="") as file:
+                table.to_csv(file, index=False, float_format="%.6g")
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
+        raise
+    for name, part in parts.items():
+        part.replace(paths[name])
+    return list(paths.values())
