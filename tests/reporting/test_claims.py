@@ -266,7 +266,7 @@ def test_what_added_repeats_say_alone_stands_below_what_all_say():
     turns = of_spirals({20: 5}, scan="scan_spiral_complexity_fair").assign(stop_angle=360.0)
     more = [rows.assign(seed=rows["seed"] + ADDED_FROM) for rows in (added, turns)]
     tables = complete({"runs": pd.concat([first, *more])})
-    of_all, _, alone = results_page(tables, tables, [], "", "").partition(f"What the repeats from\n{ADDED_FROM} on say")
+    of_all, _, alone = results_page(tables, tables, [], "", "").partition(f"What the repeats from {ADDED_FROM} on say")
     alone = alone.partition("### On images")[0]
     assert "+0.25 [+0.116, +0.384] layers a layer" in of_all and "| 8 |" in of_all
     assert "+0.4 [+0.4, +0.4] layers a layer" in alone and "| 4 |" in alone and "4b." not in alone
