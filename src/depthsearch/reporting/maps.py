@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from depthsearch.data.files import written_whole
 from depthsearch.depth.objectives import log_predictive
 from depthsearch.depth.pruning import prune, pruned_depth
 from depthsearch.measuring.depths import predict
@@ -44,7 +45,9 @@ def store_maps(results: Path, runs: pd.DataFrame) -> None:
     """Writes the maps among the tables, if the run is on this machine; what is stored stays as it is if not."""
     folder = _folder(results, runs)
     if folder is not None:
-        np.savez_compressed(results / "tables" / STORED, allow_pickle=False, **_drawn(folder))
+        drawn = _drawn(folder)
+        with written_whole(results / "tables" / STORED) as part, part.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **drawn)
 
 
 def _folder(results: Path, runs: pd.DataFrame) -> Path | None:

@@ -1,4 +1,4 @@
-"""What studies share: those whose networks are trained one at a time, and how any is made from saved values."""
+"""What studies share: what holds unless one says otherwise, and how any is made from saved values."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 
 class Alone:
-    """A study of one network on one data set, in part what the running wing asks of a study."""
+    """A study whose repeats learn alone, on one data set: a part of what the running wing asks of a study."""
 
     data_set: str
     uses_gpu: ClassVar[bool] = True

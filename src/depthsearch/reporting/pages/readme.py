@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from depthsearch.data.files import written_whole
 from depthsearch.reporting.judging.claims import NOT_MEASURED, image_claims, spiral_claims
 from depthsearch.reporting.judging.guesses import as_good
 from depthsearch.reporting.judging.purposes import good_for
@@ -157,6 +158,5 @@ def insert_into_readme(readme: Path, text: str) -> None:
     start, end = "<!-- generated -->", "<!-- /generated -->"
     before, _, rest = readme.read_text().partition(start)
     _, _, after = rest.partition(end)
-    part = readme.with_suffix(".part")  # what is not generated is nowhere else
-    part.write_text(f"{before}{start}\n{text}\n{end}{after}")
-    part.replace(readme)
+    with written_whole(readme) as part:  # what is not generated is nowhere else
+        part.write_text(f"{before}{start}\n{text}\n{end}{after}")
