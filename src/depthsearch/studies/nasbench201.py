@@ -1,7 +1,7 @@
 """Searches of NAS-Bench-201's cell (Dong & Yang 2020, arXiv 2001.00326), whose truth is known, and yardsticks there."""
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from depthsearch.measuring.cells import (
 )
 from depthsearch.running.study import Learner
 from depthsearch.studies.cells import SearchCell
-from depthsearch.studies.in_parts import Done
+from depthsearch.studies.in_parts import Done, InParts
 from depthsearch.studies.pictures import CLASSES, PICTURES, augmentation
 from depthsearch.studies.plans import NASBENCH201, Plan
 from depthsearch.studies.random_cells import EQUAL_COST, random_search, recipe_of
@@ -141,7 +141,8 @@ class NASBench201Cell(SearchCell):
     def learner(self, seeds: Sequence[int], device: torch.device, data: Path, resume: Sequence[dict] = ()) -> Learner:
         seed = self.first_seed + seeds[0]
         if self.looks:
-            return Look(self.described(yardstick(self.kind, _table(self.table), seed)))
+            table = _table(self.table)
+            return InParts({"look": lambda _: [self.described(yardstick(self.kind, table, seed))]}, 1, resume)
         if self.kind == EQUAL_COST:
             split = self.split(seeds[0], data).to(device)
             batches = SplitBatches(split, self.batch_size, augmentation(self.data_set, self.pixels))
@@ -181,33 +182,6 @@ class NASBench201Cell(SearchCell):
         chosen = [replace(study, **own) for study in super().chosen(studies, options)]
         asked_for = options.table or getattr(options, "strategies", None)
         return [study for study in chosen if asked_for or not study.looks]
-
-
-@dataclass
-class Look:
-    """A learner that takes what it was given, in one epoch."""
-
-    found: dict
-    epoch: int = 0
-
-    def epochs(self) -> Iterator[int]:
-        self.epoch = 1
-        yield 1
-
-    def checkpoint(self) -> list[dict]:
-        return [{"epoch": self.epoch}]
-
-    def progress(self) -> str:
-        return "looked up"
-
-    def histories(self) -> list[list[dict]]:
-        return [[]]
-
-    def learned(self) -> list[Done]:
-        return [Done(self.found, [{"epoch": 1}])]
-
-    def about(self) -> dict:
-        return {}
 
 
 @cache
