@@ -14,6 +14,7 @@ import argparse
 import multiprocessing
 import resource
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -121,7 +122,8 @@ def measure(way: tuple[str, str, str], max_depth: int, device: torch.device, ste
             start = time.perf_counter()
             next(stepper)
             times.append(time.perf_counter() - start)
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
     return statistics.median(times[2:]), peak

@@ -1,6 +1,7 @@
 """The committed pages are what the committed tables say: no stale number."""
 
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +12,6 @@ import pandas as pd
 import pytest
 from conftest import complete
 
-from depthsearch.reporting.__main__ import main
 from depthsearch.reporting.judging.claims import image_claims
 from depthsearch.reporting.judging.rules import CALIBRATION
 from depthsearch.reporting.pages.readme import _guesses, claims_in_words, insert_into_readme, readme_part
@@ -27,11 +27,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def regenerated(tmp_path_factory):
-    """The pages, from the tables alone."""
+    """The pages, from the tables alone, written where the locale knows no letter of theirs that is not ASCII."""
     results = tmp_path_factory.mktemp("results")
     for name in ("tables", "benchmarks"):
         shutil.copytree(ROOT / "results" / name, results / name)
-    main([str(results)])
+    no_utf8 = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "depthsearch.reporting", str(results)]
+    subprocess.run(command, env=os.environ | no_utf8, check=True, capture_output=True)
     return results
 
 

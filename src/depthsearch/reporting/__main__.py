@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from depthsearch.data.files import written_whole
 from depthsearch.reporting.maps import store_maps
 from depthsearch.reporting.pages.cells import cells_page
 from depthsearch.reporting.pages.genotypes import genotypes_page
@@ -88,22 +89,27 @@ def write_pages(results: Path, found: Tables) -> None:
     store_maps(results, scans["runs"])
     choices, left = comparison.shown_tables(found)
     strategies = strategies_part(choices, left) if len(choices["strategies"]) else f"(not run){not_shown(left)}"
-    (results / "README.md").write_text(results_page(scans, found, others, strategies, benchmarks_part(results)))
+    _write(results / "README.md", results_page(scans, found, others, strategies, benchmarks_part(results)))
     if len(choices["strategies"]):
-        (results / "strategies.md").write_text(details(choices, found["strategies_tuning"]))
+        _write(results / "strategies.md", details(choices, found["strategies_tuning"]))
     if len(found["predictor_runs"]):
-        (results / "predictor.md").write_text(predictor_page(*prediction.shown_tables(found)))
+        _write(results / "predictor.md", predictor_page(*prediction.shown_tables(found)))
     if len(found["cells"]):
-        (results / "cells.md").write_text(cells_page(*shown(_of_space(found, (CELLS, CHAINS), known=True))))
+        _write(results / "cells.md", cells_page(*shown(_of_space(found, (CELLS, CHAINS), known=True))))
     if len(found["variations"]):
         part, left = shown({"variations": found["variations"]})
         networks = ldn_and_ddn(scans["runs"], "spirals")
-        (results / "learnt_depth.md").write_text(learnt_depth_page(part["variations"], *networks, left))
+        _write(results / "learnt_depth.md", learnt_depth_page(part["variations"], *networks, left))
     trained, left = shown(_of_space(found, (TRAININGS, CELLS), known=False))
     if len(trained["genotypes"]) or len(trained["cells"]):
-        (results / "genotypes.md").write_text(genotypes_page(trained["genotypes"], trained["cells"], left))
+        _write(results / "genotypes.md", genotypes_page(trained["genotypes"], trained["cells"], left))
     if results.resolve() == RESULTS.resolve():
         insert_into_readme(RESULTS.parent / "README.md", readme_part(scans, choices))
+
+
+def _write(path: Path, page: str) -> None:
+    with written_whole(path) as part:
+        part.write_text(page, encoding="utf-8")
 
 
 def _of_space(found: Tables, families: Sequence[Family], known: bool) -> Tables:

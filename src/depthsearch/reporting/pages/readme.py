@@ -156,7 +156,7 @@ def _listed(purposes: Mapping[str, Sequence[str]], name: str) -> str:
 def insert_into_readme(readme: Path, text: str) -> None:
     """Replaces what stands between the markers of the generated part of a README."""
     start, end = "<!-- generated -->", "<!-- /generated -->"
-    before, _, rest = readme.read_text().partition(start)
+    before, _, rest = readme.read_text(encoding="utf-8").partition(start)
     _, _, after = rest.partition(end)
     with written_whole(readme) as part:  # what is not generated is nowhere else
-        part.write_text(f"{before}{start}\n{text}\n{end}{after}")
+        part.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")

@@ -231,10 +231,8 @@ some scans other work ran, so they are upper bounds. A name that ends in `{FAIR}
 
 def benchmarks_part(results: Path) -> str:
     """What `make bench` printed, a section each."""
-    sections = [
-        f"### `benchmarks/{path.stem}.py`\n\n```\n{path.read_text().strip()}\n```"
-        for path in sorted((results / "benchmarks").glob("*.txt"))
-    ]
+    printed = {path.stem: path.read_text(encoding="utf-8") for path in sorted((results / "benchmarks").glob("*.txt"))}
+    sections = [f"### `benchmarks/{name}.py`\n\n```\n{text.strip()}\n```" for name, text in printed.items()]
     return "\n\n".join(sections) or "(not run)"
 
 

@@ -129,7 +129,7 @@ def write_tables(results: Path, tables: Tables) -> list[Path]:
             # Numbers beside nothing, of several kinds of runs, as numbers: so they are written as they are read back.
             table = tables[name].infer_objects()
             table[table.select_dtypes("float").columns] += 0.0  # -0.0 + 0.0 is 0.0
-            with part.open("w", newline="") as file:
+            with part.open("w", newline="", encoding="utf-8") as file:
                 table.to_csv(file, index=False, float_format="%.6g")
                 file.flush()
                 os.fsync(file.fileno())
