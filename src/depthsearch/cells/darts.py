@@ -1,4 +1,4 @@
-"""The network of a convolutional genotype, as DARTS trains it (arXiv 1806.09055, sections 3.2 and B).
+"""The network of a convolutional genotype, as DARTS trains it (arXiv 1806.09055, section 3.2, appendix A.2.1).
 
 A stem, a chain of cells of which each reads the outputs of the two before it, a mean over all pixels, a linear
 classifier. The cells number layers // 3 and 2 layers // 3 are reduction cells: they double the channels and halve the

@@ -3,7 +3,7 @@
 A genotype of a convolutional cell lists edges (operation, state that it reads), two a node. States 0 and 1 are the
 outputs of the two cells before; node i, counted from 0, is state i + 2 and adds up its two edges. A genotype of a
 recurrent cell lists one (activation, predecessor) a node; state 0 is what the cell makes of its input, node i,
-counted from 1, is state i. (DARTS, arXiv 1806.09055, sections 2.1 and A.)
+counted from 1, is state i. (DARTS, arXiv 1806.09055, section 2.1, appendix A.)
 """
 
 import json

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# What DARTS (arXiv 1806.09055, sections 3.1.2 and 3.2.2) uses: keyword arguments of the networks, whose defaults are 0.
+# What DARTS (arXiv 1806.09055, appendices A.1.2 and A.2.2) uses, as arguments of the networks, whose defaults are 0.
 SEARCH_DROPOUTS = {"dropout": 0.75, "dropouth": 0.25, "dropoutx": 0.75, "dropouti": 0.2, "dropoute": 0.0}
 PTB_DROPOUTS = SEARCH_DROPOUTS | {"dropoute": 0.1}
 WIKITEXT2_DROPOUTS = PTB_DROPOUTS | {"dropouth": 0.15}

@@ -129,7 +129,7 @@ class RecurrentSearchNetwork(LanguageModel):
     def derive(self, weights: Mapping[str, Tensor]) -> RecurrentGenotype:
         """The cell that mixing weights say: each node keeps its edge with the largest weight other than that of `none`.
 
-        Of equal weights the first counts. All nodes make up the output (appendix A.1.2 of the paper).
+        Of equal weights the first counts. All nodes make up the output (section 3.1.2 of the paper).
         """
         rows, nodes, first = self._checked(weights)[:, 1:].tolist(), [], 0
         for node in range(1, N_NODES + 1):

@@ -166,7 +166,7 @@ class SoftmaxWeights(MixingWeights):
 
 
 class DirichletWeights(MixingWeights):
-    """w ~ Dirichlet(elu(alpha) + 1) on each edge (DrNAS: Chen et al. 2021, arXiv 2006.10355, section 3.1).
+    """w ~ Dirichlet(elu(alpha) + 1) on each edge (DrNAS: Chen et al. 2021, arXiv 2006.10355).
 
     A call returns Dirichlets over all options. Where some are gone, a draw is restricted to the others and divided by
     its sum: such weights are Dirichlet too, with the concentrations of the others. The KL is over all options, as in

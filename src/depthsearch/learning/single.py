@@ -1,4 +1,4 @@
-"""One network of any kind, trained by SGD as those of searched cells are (arXiv 1806.09055, section B).
+"""One network of any kind, trained by SGD as those of searched cells are (arXiv 1806.09055, appendix A.2).
 
 A network takes inputs and returns logits (B, C), or in training a pair: these and those of an auxiliary head.
 """

@@ -48,7 +48,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a search (DrNAS, arXiv 2006.10355, section 3.3).
+    """A part of a search (DrNAS, arXiv 2006.10355, "progressive architecture learning").
 
     Attributes:
         epochs: how long it takes.

@@ -1,6 +1,6 @@
 """Trains and tests a language model: truncated backpropagation, clipped SGD, then averaged SGD.
 
-What Merity, Keskar & Socher 2018 (arXiv 1708.02182) and, after them, DARTS (arXiv 1806.09055, section 3.2.2) do. A
+What Merity, Keskar & Socher 2018 (arXiv 1708.02182) and, after them, DARTS (arXiv 1806.09055, appendix A.2.2) do. A
 network is anything with `initial_hidden(batch_size)` and `log_probs, hidden, outputs = network(x, hidden)`.
 """
 

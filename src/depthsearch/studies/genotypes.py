@@ -1,4 +1,4 @@
-"""A searched cell on trial: the network of a genotype, trained from scratch (arXiv 1806.09055, sections 3.1 and B)."""
+"""A searched cell on trial: the network of a genotype, trained from scratch (arXiv 1806.09055, appendix A.2.1)."""
 
 import argparse
 import json

@@ -58,7 +58,7 @@ def _darts() -> dict[str, Plan]:
 
 
 def _recurrent() -> dict[str, Plan]:
-    """Those of DARTS, section 3.1.2; DrNAS, which was published for images only, has them too."""
+    """Those of DARTS, appendix A.1.2; DrNAS, which was published for images only, has them too."""
     steady = Schedule(20.0, 20.0, 0.0, 5e-7, clip=0.25, clips_ahead=True, tied=("embedding",))
     return {
         name: Plan(replace(architect, learning_rate=3e-3, betas=(0.9, 0.999)), epochs=50, schedule=steady)

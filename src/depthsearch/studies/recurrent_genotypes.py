@@ -1,4 +1,4 @@
-"""A recurrent cell on trial: its language model, trained from scratch (arXiv 1806.09055, sections 3.2.2 and B)."""
+"""A recurrent cell on trial: its language model, trained from scratch (arXiv 1806.09055, appendix A.2.2)."""
 
 import json
 from collections.abc import Sequence
