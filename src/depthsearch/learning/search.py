@@ -1,7 +1,7 @@
 """The search of a space: its weights by SGD and its mixing weights by an architect, in turns (arXiv 1806.09055).
 
 Any space will do: a module with `choices`, whose losses (`Pair`) run it on mixing weights, and with `derive`. A search
-in stages (DrNAS, arXiv 2006.10355, "progressive architecture learning") also needs its `prune`, and `widen` with `blend`.
+in stages (DrNAS, arXiv 2006.10355) also needs its `prune`, and `widen` with `blend`.
 """
 
 import contextlib
