@@ -1,4 +1,4 @@
-"""Trainable parameters of a cell of NAS-Bench-101 in the benchmark's network (Ying et al. 2019, section 2.3).
+"""Trainable parameters of a cell of NAS-Bench-101 in the benchmark's network (Ying et al. 2019, section 2).
 
 The network: convolution 3x3 to 128 channels, three stacks of three cells of 128, 256 and 512 channels, mean over
 pixels, linear to 10 classes. All convolutions are without bias and followed by a batch norm with scale and shift.
