@@ -18,6 +18,7 @@ from depthsearch.reporting.pages.images import (
     image_runs,
     image_scale,
     image_table,
+    kept_early,
     prediction_table,
     protocol_gap,
     selected_by_elbo,
@@ -352,6 +353,21 @@ def test_what_the_elbo_selected_is_said_beside_what_the_prediction_selects(table
     )
     assert line.endswith(" % kept, 7 ± 0 % the best.")
     assert "LDN of MNIST are [to be run again]" in image_scale(complete({"runs": runs}))
+
+
+def test_networks_that_kept_an_epoch_before_the_step_are_counted():
+    """Epochs 45 and 44 of the DDN are after the step, 30 and 29 of LDN before it; the errors are those below."""
+    rows = [made_up_run(kind, 10, seed, 0.1, epochs=45) for kind in ("LDN", "DDN") for seed in (0, 1)]
+    runs = pd.DataFrame(rows).assign(configuration="1")
+    runs["best_epoch"] -= 15 * (runs["kind"] == "LDN")
+    errors = {20: 0.3, 30: 0.1, 40: 0.05}
+    curves = pd.concat([runs.assign(epoch=e, valid_error=error + 0.01 * runs["seed"]) for e, error in errors.items()])
+    ddn, ldn = kept_early(complete({"runs": runs, "curves": curves})).splitlines()[-3:-1]
+    assert "| DDN (D = 10) | 0 of 2 | 44.5 ± 0.71 | 10 ± 0 | 5.5 ± 0.71 |" in ddn
+    assert "| LDN (D = 10) | 2 of 2 | 29.5 ± 0.71 | 10 ± 0 | 5.5 ± 0.71 |" in ldn
+    for less in ({"runs": runs}, {"runs": runs[runs["kind"] == "DDN"], "curves": curves}):
+        assert kept_early(complete(less)) == ""  # no errors of epochs, none that early
+    assert kept_early(complete({"runs": runs.assign(protocol="paper"), "curves": curves})) == ""  # LDN has no step
 
 
 def test_runs_that_counted_another_ece_are_named():

@@ -11,7 +11,7 @@ from depthsearch.reporting.judging.rules import FEWEST, STEADY_FROM
 from depthsearch.reporting.pages.costs import diverged_runs
 from depthsearch.reporting.parts import claimed_depth, cohorts, first_cohorts, of_data_sets, timed_runs
 from depthsearch.reporting.tables.schema import RUNS, Tables, empty
-from depthsearch.reporting.words import difference_said, listed, span, spread
+from depthsearch.reporting.words import difference_said, listed, markdown, span, spread
 from depthsearch.studies.images import Images
 
 PAPER_SETS, PAPER_DEPTHS = ("MNIST", "Fashion-MNIST", "SVHN"), 16  # of its image scans
@@ -229,6 +229,38 @@ def selected_by_elbo(tables: Tables) -> str:
             others -= len(of)
     lines += [f"- So were {others} LDN of other ways of training."] if others else []
     return f"{BY_ELBO}\n\n" + "\n".join(lines) + "\n\n" if lines else ""
+
+
+EARLY = """**Epochs before the learning-rate step.** The epoch kept is that of the best log-likelihood on the points
+that select. A network may have it before the step, and be surer than it is right from there on, while its error still
+falls. The errors of claims 1 and 2 are of the epochs kept. How many networks kept one before the step, and their error
+on the points that select, there and at its lowest in any logged epoch (the least of many, so it flatters; it judges
+nothing):"""
+
+
+def kept_early(tables: Tables) -> str:
+    """Of the cohorts of the first page, which kept an epoch before the learning-rate step, and how low the error went.
+
+    A table of all their settings, below a few words; nothing where no network kept so early an epoch, or where the
+    errors of the epochs are not known.
+    """
+    rows, early, curves = [], 0, tables.get("curves", empty("curves"))
+    if "valid_error" not in curves:
+        return ""
+    lowest = curves.groupby(RUNS.keys(curves))["valid_error"].min()
+    for data_set, (way, runs) in first_cohorts(tables).items():
+        runs = runs[runs["max_depth"] > 0].assign(lowest=lambda of: RUNS.keys(of).map(lowest))
+        for (kind, depth), of in runs.dropna(subset="lowest").groupby(["kind", "max_depth"]):
+            step = Images(kind=str(kind), protocol=of["protocol"].iloc[0]).training.decay_epoch
+            if step is None or step >= of["epochs_limit"].iloc[0]:
+                continue
+            before = (of["best_epoch"] <= step).sum()
+            early += before
+            row = {"data": data_set, "runs": way, "method": f"{kind} (D = {depth})"}
+            row |= {"kept before the step": f"{before} of {len(of)}", "epoch kept": spread(of["best_epoch"])}
+            row |= {"error there (%)": spread(100 * of["valid_error"])}
+            rows.append(row | {"lowest error (%)": spread(100 * of["lowest"])})
+    return f"{EARLY}\n\n{markdown(pd.DataFrame(rows))}\n\n" if early else ""
 
 
 PREDICTORS = {"DDN": "DDN of D", "LDN-full": "LDN-full", "LDN-95": "LDN-95", "DDN-95": "DDN of d_opt"}

@@ -23,6 +23,7 @@ from depthsearch.reporting.pages.images import (
     chosen_depths,
     image_runs,
     image_table,
+    kept_early,
     prediction_table,
     protocol_gap,
     selected_by_elbo,
@@ -124,7 +125,7 @@ paper, but of other repeats than it is judged on, among D = {_sought(tables)}. W
 
 {selected_by_elbo(tables)}{markdown(image_claims(tables))}
 
-{chosen_depths(tables)}{calibration_of_depths(tables)}{protocol_gap(tables)}"""
+{kept_early(tables)}{chosen_depths(tables)}{calibration_of_depths(tables)}{protocol_gap(tables)}"""
 
 
 def _sought(tables: Tables) -> str:
