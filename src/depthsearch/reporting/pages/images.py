@@ -57,7 +57,7 @@ def image_runs(tables: Tables) -> str:
 def image_scale(tables: Tables) -> str:
     """How much less than the paper's the runs are of which the first page tells, in a sentence; nothing of none."""
     told: dict[str, list[str]] = {}
-    chosen, devices, by_elbo = [], set(), []
+    chosen, devices, by_elbo, early = [], set(), [], []
     for data_set, (way, runs) in first_cohorts(tables).items():
         ldn, ddn = (runs[runs["kind"] == kind] for kind in ("LDN", "DDN"))
         few = ldn[ldn["max_depth"].isin([claimed_depth(ldn, ddn), ldn["max_depth"].max()])]
@@ -65,11 +65,16 @@ def image_scale(tables: Tables) -> str:
         chosen.append(f"{data_set} {_chosen_at_each(few)}")
         devices.update(runs["device"])
         by_elbo += [data_set] if len(_by_elbo(runs)) else []
+        before = _that_passed_the_step(runs)["before_the_step"]
+        early += [f"{before.sum()} of {len(before)} on {data_set}"] if before.any() else []
     if not told:
         return ""
     said = "; ".join(f"{' and '.join(names)} {what}" for what, names in told.items())
     said = f"Images (the paper: {PAPER_EPOCHS} epochs): {said}. d_opt: {'; '.join(chosen)}. "
     said += "No run on a GPU" if all(device.startswith("CPU") for device in devices) else "Some on a GPU"
+    if early:
+        said += f". Of networks {', '.join(early)} kept an epoch before the learning-rate step "
+        said += "([how low errors went later](results/README.md#on-images))"
     if by_elbo:
         which = f" of {' and '.join(by_elbo)}" if len(by_elbo) < len(chosen) else ""
         said += f". LDN{which} are [to be run again](results/README.md#on-images)"
@@ -249,18 +254,23 @@ def kept_early(tables: Tables) -> str:
         return ""
     lowest = curves.groupby(RUNS.keys(curves))["valid_error"].min()
     for data_set, (way, runs) in first_cohorts(tables).items():
-        runs = runs[runs["max_depth"] > 0].assign(lowest=lambda of: RUNS.keys(of).map(lowest))
+        runs = _that_passed_the_step(runs).assign(lowest=lambda of: RUNS.keys(of).map(lowest))
         for (kind, depth), of in runs.dropna(subset="lowest").groupby(["kind", "max_depth"]):
-            step = Images(kind=str(kind), protocol=of["protocol"].iloc[0]).training.decay_epoch
-            if step is None or step >= of["epochs_limit"].iloc[0]:
-                continue
-            before = (of["best_epoch"] <= step).sum()
+            before = of["before_the_step"].sum()
             early += before
             row = {"data": data_set, "runs": way, "method": f"{kind} (D = {depth})"}
             row |= {"kept before the step": f"{before} of {len(of)}", "epoch kept": spread(of["best_epoch"])}
             row |= {"error there (%)": spread(100 * of["valid_error"])}
             rows.append(row | {"lowest error (%)": spread(100 * of["lowest"])})
     return f"{EARLY}\n\n{markdown(pd.DataFrame(rows))}\n\n" if early else ""
+
+
+def _that_passed_the_step(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with blocks that may train beyond a learning-rate step, and whether each kept an epoch before it."""
+    ways = zip(runs["kind"], runs["protocol"], strict=True)
+    step = pd.Series([Images(kind=k, protocol=p).training.decay_epoch for k, p in ways], runs.index, dtype=float)
+    passed = (step < runs["epochs_limit"]) & (runs["max_depth"] > 0)  # not where there is no step: that is NaN
+    return runs.assign(before_the_step=runs["best_epoch"] <= step)[passed]
 
 
 PREDICTORS = {"DDN": "DDN of D", "LDN-full": "LDN-full", "LDN-95": "LDN-95", "DDN-95": "DDN of d_opt"}
