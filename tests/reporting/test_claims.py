@@ -365,7 +365,7 @@ def test_networks_that_kept_an_epoch_before_the_step_are_counted():
     ddn, ldn = kept_early(complete({"runs": runs, "curves": curves})).splitlines()[-3:-1]
     assert "| DDN (D = 10) | 0 of 2 | 44.5 ± 0.71 | 10 ± 0 | 5.5 ± 0.71 |" in ddn
     assert "| LDN (D = 10) | 2 of 2 | 29.5 ± 0.71 | 10 ± 0 | 5.5 ± 0.71 |" in ldn
-    assert image_scale(complete({"runs": runs})).count(". Of networks 2 of 4 on MNIST kept an epoch before ") == 1
+    assert image_scale(complete({"runs": runs})).count("\nOf networks 2 of 4 on MNIST kept an epoch before ") == 1
     assert "before" not in image_scale(complete({"runs": runs[runs["kind"] == "DDN"]}))
     for less in ({"runs": runs}, {"runs": runs[runs["kind"] == "DDN"], "curves": curves}):
         assert kept_early(complete(less)) == ""  # no errors of epochs, none that early

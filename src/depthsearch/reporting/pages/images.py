@@ -55,7 +55,7 @@ def image_runs(tables: Tables) -> str:
 
 
 def image_scale(tables: Tables) -> str:
-    """How much less than the paper's the runs are of which the first page tells, in a sentence; nothing of none."""
+    """How much less than the paper's the runs are of which the first page tells, in a few lines; nothing of none."""
     told: dict[str, list[str]] = {}
     chosen, devices, by_elbo, early = [], set(), [], []
     for data_set, (way, runs) in first_cohorts(tables).items():
@@ -72,13 +72,14 @@ def image_scale(tables: Tables) -> str:
     said = "; ".join(f"{' and '.join(names)} {what}" for what, names in told.items())
     said = f"Images (the paper: {PAPER_EPOCHS} epochs): {said}. d_opt: {'; '.join(chosen)}. "
     said += "No run on a GPU" if all(device.startswith("CPU") for device in devices) else "Some on a GPU"
-    if early:
-        said += f". Of networks {', '.join(early)} kept an epoch before the learning-rate step "
-        said += "([how low errors went later](results/README.md#on-images))"
     if by_elbo:
         which = f" of {' and '.join(by_elbo)}" if len(by_elbo) < len(chosen) else ""
         said += f". LDN{which} are [to be run again](results/README.md#on-images)"
-    return f"{said}; [all runs](results/README.md#what-was-run)."
+    said += "; [all runs](results/README.md#what-was-run)."
+    if early:
+        said += f"\nOf networks {', '.join(early)} kept an epoch before the learning-rate step "
+        said += "([how low errors went later](results/README.md#on-images))."
+    return said
 
 
 def _chosen_at_each(ldn: pd.DataFrame) -> str:
